@@ -1,0 +1,6 @@
+"""captioner: CNN + RNN image captioning.
+
+Nothing heavy is imported here, so that ``captioner --help`` answers at once.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,57 @@
+"""What a search returns: captions as word ids, with the probabilities that ranked them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """The captions found for each image, best first.
+
+    B images, K captions per image (``n_best``), T the maximum length. A caption either ends with
+    the end word or is cut after T words; the probabilities of all captions of a model then sum to
+    one. A caption that does not exist (fewer than K were found) has score -inf and length 0.
+
+    Attributes:
+        words: (B, K, T) int64. The words without the end word; filled up with the end id.
+        lengths: (B, K) int64. Number of words, the end word not counted. T means cut.
+        scores: (B, K). The length-normalised score by which captions are ranked.
+        log_probs: (B, K). Natural logarithm of the caption's probability under the model, the
+            end word included where there is one.
+        word_log_probs: (B, K, T + 1). Its summands: word t at column t, the end word at column
+            ``lengths``; zero beyond. The last column only lines it up with "words, then end".
+    """
+
+    words: Tensor
+    lengths: Tensor
+    scores: Tensor
+    log_probs: Tensor
+    word_log_probs: Tensor
+
+    def captions(self) -> list[list[list[int]]]:
+        """The existing captions of each image as lists of word ids, best first."""
+        rows = zip(self.words.tolist(), self.lengths.tolist(), self.scores.tolist(), strict=True)
+        return [
+            [
+                words[:length]
+                for words, length, score in zip(*row, strict=True)
+                if score != float("-inf")
+            ]
+            for row in rows
+        ]
+
+    def of_images(self, images: Tensor) -> "Hypotheses":
+        """The rows of the given images, (B',) int64, in that order."""
+        return Hypotheses(*(tensor.index_select(0, images) for tensor in self._tensors()))
+
+    @staticmethod
+    def concatenate(parts: Sequence["Hypotheses"]) -> "Hypotheses":
+        """The images of all parts, one part after the other."""
+        columns = zip(*(part._tensors() for part in parts), strict=True)
+        return Hypotheses(*(torch.cat(column) for column in columns))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.words, self.lengths, self.scores, self.log_probs, self.word_log_probs

@@ -1,0 +1,71 @@
+"""What may be asked of a search, checked where it is said rather than deep inside the loop."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.errors import UsageError
+
+LENGTH_NORMS = ("none", "average", "gnmt")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of :func:`captioner.decoding.beam_search.beam_search`.
+
+    Attributes:
+        beam_size: Hypotheses kept alive for each image (K). 1 is greedy search.
+        max_length: Most words in a caption (T), the end word not counted.
+        min_length: Fewest words in a caption, the end word not counted.
+        length_norm: How the total log-probability becomes the score that ranks captions: ``"none"``
+            (as it is), ``"average"`` (per predicted word) or ``"gnmt"`` (Wu et al. 2016).
+        length_alpha: Exponent of the GNMT length penalty; 0 is none, 1 is nearly an average.
+        word_reward: Added to the score for each predicted word, in nats; positive favours length.
+        n_best: Captions returned for each image, best first; at most ``beam_size``.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    beam_size: int = 5
+    max_length: int = 20
+    min_length: int = 0
+    length_norm: str = "none"
+    length_alpha: float = 0.6
+    word_reward: float = 0.0
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        check_at_least("beam_size", self.beam_size, 1)
+        check_at_least("max_length", self.max_length, 1)
+        check_at_least("min_length", self.min_length, 0)
+        if self.min_length > self.max_length:
+            raise UsageError(
+                f"min_length: {self.min_length} is more than max_length {self.max_length}; "
+                f"choose at most {self.max_length}"
+            )
+        if self.length_norm not in LENGTH_NORMS:
+            choices = ", ".join(LENGTH_NORMS)
+            raise UsageError(f"length_norm: unknown {self.length_norm!r}; choose one of {choices}")
+        check_number("length_alpha", self.length_alpha, minimum=0.0)
+        check_number("word_reward", self.word_reward)
+        check_at_least("n_best", self.n_best, 1)
+        if self.n_best > self.beam_size:
+            raise UsageError(
+                f"n_best: {self.n_best} is more than beam_size {self.beam_size}; "
+                f"choose at most {self.beam_size} or widen the beam"
+            )
+
+
+def check_at_least(name: str, value: Any, minimum: int) -> None:
+    """Raises UsageError unless ``value`` is a whole number of at least ``minimum``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise UsageError(f"{name}: {value!r} is not a whole number of at least {minimum}")
+
+
+def check_number(name: str, value: Any, minimum: float = -math.inf) -> None:
+    """Raises UsageError unless ``value`` is a finite number of at least ``minimum``."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < minimum:
+        bound = "" if minimum == -math.inf else f" of at least {minimum:g}"
+        raise UsageError(f"{name}: {value!r} is not a finite number{bound}")

@@ -1,0 +1,60 @@
+"""Independent references: brute force, and a beam search written to be obviously right.
+
+A model here is a plain function from a tuple of words to a list of probabilities of the next word.
+"""
+
+import math
+
+END = 0
+
+
+def score(log_prob, n, norm, alpha, reward):
+    """Score of a caption of n predicted words, the end word one of them."""
+    penalty = {"none": 1.0, "average": n, "gnmt": ((5 + n) / 6) ** alpha}[norm]
+    return log_prob / penalty + reward * n
+
+
+def all_captions(model, max_length, min_length=0):
+    """Every caption with its log-probability and number of predicted words, cut ones too."""
+    captions = []
+    prefixes = [((), 0.0)]
+    for n in range(1, max_length + 1):
+        longer = []
+        for words, log_prob in prefixes:
+            for word, probability in enumerate(model(words)):
+                if probability == 0:
+                    continue
+                total = log_prob + math.log(probability)
+                if word != END:
+                    longer.append(((*words, word), total))
+                elif n > min_length:
+                    captions.append((words, total, n))
+        prefixes = longer
+    return captions + [(words, total, max_length) for words, total in prefixes]
+
+
+def slow_beam_search(model, width, max_length, norm, alpha, reward, n_best, min_length=0):
+    """Beam search to the maximum length: no early stop, sorted lists, one caption at a time."""
+    live = [((), 0.0)]
+    finished = []
+    for n in range(1, max_length + 1):
+        continuations = []
+        for words, log_prob in live:
+            for word, probability in enumerate(model(words)):
+                if probability > 0 and not (word == END and n <= min_length):
+                    continuations.append((log_prob + math.log(probability), words, word))
+        continuations.sort(reverse=True)
+        finished += [
+            (words, total, n) for total, words, word in continuations[:width] if word == END
+        ]
+        if width == 1 and finished:
+            return finished
+        going_on = [(w, total, word) for total, w, word in continuations if word != END]
+        live = [((*words, word), total) for words, total, word in going_on[:width]]
+    finished += [(words, total, max_length) for words, total in live]
+    return ranked(finished, norm, alpha, reward)[:n_best]
+
+
+def ranked(captions, norm, alpha, reward):
+    """Best score first."""
+    return sorted(captions, key=lambda c: score(c[1], c[2], norm, alpha, reward), reverse=True)

@@ -1,0 +1,1 @@
+"""Scores of captions against references: BLEU, ROUGE-L, CIDEr, with intervals and a recipe."""

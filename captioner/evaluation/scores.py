@@ -1,0 +1,233 @@
+"""Captions and references in, scores with their recipe out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from captioner.data.records import ImageId
+from captioner.data.tokenizer import tokenize_all
+from captioner.errors import CaptionerError, UsageError
+from captioner.evaluation.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
+from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
+from captioner.evaluation.ngrams import Tokens
+from captioner.evaluation.recipe import Recipe, recipe_of
+from captioner.evaluation.rouge import rouge_l
+
+METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
+"""What is computed unless asked otherwise; "CIDEr" (without clipping and penalty) can be added."""
+
+_VARIANTS = {
+    "BLEU": "corpus, closest reference length, tiny constants of the COCO tool",
+    "ROUGE-L": "beta 1.2, largest P and R over references",
+    "CIDEr-D": "sigma 6, clipped, n 1-4, x10",
+    "CIDEr": "plain cosine, n 1-4, x10, no stemming",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one system.
+
+    Attributes:
+        corpus: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10, by name.
+        per_image: The same for each image, in the order of ``image_ids``, (images,) each.
+        image_ids: The images.
+        recipe: What produced the numbers.
+        warnings: What a reader of the numbers should know, one line each.
+        bleu_statistics: What BLEU is made of (`bleu.bleu_statistics`), (images, 10).
+    """
+
+    corpus: dict[str, float]
+    per_image: dict[str, np.ndarray]
+    image_ids: tuple[ImageId, ...]
+    recipe: Recipe
+    warnings: tuple[str, ...]
+    bleu_statistics: np.ndarray
+
+
+def score(
+    captions: Mapping[ImageId, str],
+    references: Mapping[ImageId, Sequence[str]],
+    *,
+    metrics: Sequence[str] = METRICS,
+    frequencies: DocumentFrequencies | None = None,
+    **recipe: str | int | float,
+) -> Scores:
+    """Scores one caption for each image as the official COCO evaluation does.
+
+    Args:
+        captions: The candidate for each image.
+        references: One or more references for each of the same images. Their order is the order
+            of the result, and (as in the official tool, see `captioner.data.tokenizer`) decides
+            about the tokens of a caption that ends in a single letter with a period.
+        metrics: Names out of "BLEU", "ROUGE-L", "CIDEr-D", "CIDEr".
+        frequencies: Document frequencies for CIDEr; None: those of ``references``.
+        recipe: What only the caller knows about the numbers: split, checkpoint, beam_size …
+
+    Raises:
+        CaptionerError: If images and captions do not belong together, or something is no text.
+        UsageError: If a metric is unknown.
+
+    Example:
+        >>> result = score({7: "a dog runs", 8: "a red kite"},
+        ...                {7: ["A dog runs."], 8: ["A kite.", "A red kite flies."]})
+        >>> round(result.corpus["BLEU-2"], 4)
+        0.9129
+    """
+    for name in metrics:
+        if name not in _VARIANTS:
+            raise UsageError(f"unknown metric {name!r}; known are {', '.join(_VARIANTS)}")
+    check_pairing(captions, references)
+    image_ids = tuple(references)
+    candidates = tokenize_all([captions[image] for image in image_ids], in_sequence=True)
+    groups = _tokenize_groups(references)
+    return score_tokens(
+        dict(zip(image_ids, candidates, strict=True)),
+        dict(zip(image_ids, groups, strict=True)),
+        metrics=metrics,
+        frequencies=frequencies,
+        **recipe,
+    )
+
+
+def score_tokens(
+    captions: Mapping[ImageId, Tokens],
+    references: Mapping[ImageId, Sequence[Tokens]],
+    *,
+    metrics: Sequence[str] = METRICS,
+    frequencies: DocumentFrequencies | None = None,
+    **recipe: str | int | float,
+) -> Scores:
+    """Like `score`, for token lists."""
+    image_ids = tuple(references)
+    candidates = [captions[image] for image in image_ids]
+    groups = list(references.values())
+    corpus: dict[str, float] = {}
+    per_image: dict[str, np.ndarray] = {}
+    warnings = _empty_warnings(candidates, groups)
+
+    # The official tool parts BLEU's and CIDEr's words at any white space, ROUGE-L's at the blank
+    # alone, and "1 1/2" holds a no-break space.
+    words = _split_all(candidates)
+    reference_words = _split_groups(groups)
+    scorer = CiderScorer(dict(zip(image_ids, reference_words, strict=True)), frequencies)
+    counts = scorer.index.count(words)
+    statistics = bleu_statistics(words, reference_words, counts, scorer.reference_counts)
+    if "BLEU" in metrics:
+        corpus.update(
+            zip(BLEU_NAMES, bleu_from_statistics(statistics.sum(axis=0)).tolist(), strict=True)
+        )
+        per_image.update(zip(BLEU_NAMES, bleu_from_statistics(statistics).T, strict=True))
+    if "ROUGE-L" in metrics:
+        per_image["ROUGE-L"] = rouge_l(candidates, groups)
+    for variant in ("CIDEr-D", "CIDEr"):
+        if variant in metrics:
+            per_image[variant] = scorer.score(image_ids, words, counts=counts, variant=variant)
+            if scorer.n_images == 1:
+                warnings.append(
+                    f"{variant} is 0 by definition: the document frequencies come from one image, "
+                    "where every n-gram weighs ln 1 = 0; give frequencies from a larger set"
+                )
+    for name in per_image:
+        if name not in corpus:
+            corpus[name] = float(np.mean(per_image[name]))
+
+    sizes = [len(group) for group in groups]
+    variants = {name: _VARIANTS[name] for name in metrics}
+    if not {"CIDEr-D", "CIDEr"}.isdisjoint(metrics):
+        source = "references" if frequencies is None else frequencies.source
+        variants["document_frequencies"] = f"{source}, {scorer.n_images} images"
+    return Scores(
+        corpus=corpus,
+        per_image=per_image,
+        image_ids=image_ids,
+        recipe=recipe_of(len(image_ids), (min(sizes), max(sizes)), variants, **recipe),
+        warnings=tuple(warnings),
+        bleu_statistics=statistics,
+    )
+
+
+def check_pairing(
+    captions: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]
+) -> None:
+    """Sees to it that each image has one caption and at least one reference, all of them text.
+
+    Raises:
+        CaptionerError: With one line that says what does not fit, how often, and for which images.
+    """
+    if not references:
+        raise CaptionerError("no references: expected at least one image with references")
+    if not captions:
+        raise CaptionerError("no captions: expected one for each image with references")
+    unknown = [image for image in captions if image not in references]
+    missing = [image for image in references if image not in captions]
+    if unknown and missing:
+        texts = {str(image) for image in references}
+        if all(str(image) in texts for image in unknown):
+            raise CaptionerError(
+                f"image ids of captions are of type {type(unknown[0]).__name__} ({unknown[0]!r}), "
+                f"those of references of type {type(missing[0]).__name__} ({missing[0]!r}): "
+                "make them alike"
+            )
+    if unknown:
+        raise CaptionerError(f"{_images(unknown)} with a caption but without references")
+    if missing:
+        raise CaptionerError(
+            f"{_images(missing)} with references but without a caption: "
+            "caption all images, or leave out the references of those that are not to be scored"
+        )
+    for image, caption in captions.items():
+        if not isinstance(caption, str):
+            raise CaptionerError(
+                f"image {image!r}: the caption is {caption!r} of type {type(caption).__name__}; "
+                "expected text"
+            )
+    for image, group in references.items():
+        if isinstance(group, str):
+            raise CaptionerError(
+                f"image {image!r}: the references are one text; expected a list of texts"
+            )
+        if not len(group):
+            raise CaptionerError(f"image {image!r}: the list of references is empty")
+        for reference in group:
+            if not isinstance(reference, str):
+                raise CaptionerError(
+                    f"image {image!r}: a reference is {reference!r} of type "
+                    f"{type(reference).__name__}; expected text"
+                )
+
+
+def _images(ids: Sequence[ImageId]) -> str:
+    some = ", ".join(repr(image) for image in ids[:3])
+    return f"{len(ids)} image{'s' * (len(ids) > 1)} ({some}{', …' * (len(ids) > 3)})"
+
+
+def _tokenize_groups(references: Mapping[ImageId, Sequence[str]]) -> list[list[list[str]]]:
+    flat = [reference for group in references.values() for reference in group]
+    tokens = iter(tokenize_all(flat, in_sequence=True))
+    return [[next(tokens) for _ in group] for group in references.values()]
+
+
+def _split_all(captions: Sequence[Tokens]) -> list[Tokens]:
+    return [
+        " ".join(tokens).split() if any(not token.isascii() for token in tokens) else tokens
+        for tokens in captions
+    ]
+
+
+def _split_groups(groups: Sequence[Sequence[Tokens]]) -> list[list[Tokens]]:
+    return [_split_all(group) for group in groups]
+
+
+def _empty_warnings(candidates: Sequence[Tokens], groups: Sequence[Sequence[Tokens]]) -> list[str]:
+    empty = sum(not tokens for tokens in candidates)
+    empty_references = sum(not tokens for group in groups for tokens in group)
+    warnings = []
+    if empty:
+        warnings.append(f"{empty} of {len(candidates)} captions have no words")
+    if empty_references:
+        warnings.append(f"{empty_references} references have no words")
+    return warnings

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 Accepts = Callable[[str], object]
 """Says whether one character belongs to a set (by truth value)."""
@@ -134,7 +135,7 @@ class _Parser:
             if found is None:
                 raise ValueError(f"unbalanced '[' at {self.at} in {self.pattern!r}")
             self.at = found.end()
-            return _Char(re.compile(found[0]).match)
+            return _Char(_bracketed(found[0]))
         if found := _NAMED.match(self.pattern, self.at):
             self.at = found.end()
             meaning = self.definitions[found[1]]
@@ -143,11 +144,25 @@ class _Parser:
             return _Char(meaning)
         self.at += 1
         if char == ".":
-            return _Char(lambda _: True)
+            return _Char(_anything)
         if char == "\\":
             char = self._peek()
             self.at += 1
-        return _Char(frozenset((char.lower(), char.upper())).__contains__)
+        return _Char(_either_case(char.lower()))
+
+
+def _anything(_: str) -> bool:
+    return True
+
+
+@cache
+def _bracketed(expression: str) -> Accepts:
+    return re.compile(expression).match
+
+
+@cache
+def _either_case(lower: str) -> Accepts:
+    return frozenset((lower, lower.upper())).__contains__
 
 
 class _State(dict[str, "_State"]):
@@ -170,7 +185,11 @@ class _Automaton:
 
     def __init__(self, trees: Sequence[_Node]):
         # Position 0 is the start: it reads nothing and is followed by every first position.
-        self.accepts: list[Accepts] = [lambda _: False]
+        # Many positions read the same set of characters, so each set is asked once a character.
+        self.sets: list[Accepts] = [lambda _: False]
+        self.set_of: list[int] = [0]  # position -> number of its set
+        self.numbers: dict[Accepts, int] = {}
+        self.sets_with: dict[str, frozenset[int]] = {}  # character -> the sets that hold it
         self.follow: list[set[int]] = [set()]
         self.ends: dict[int, int] = {}  # position -> the rule that may end there
         for rule, tree in enumerate(trees):
@@ -183,9 +202,12 @@ class _Automaton:
     def _add(self, node: _Node) -> tuple[bool, set[int], set[int]]:
         """Adds the positions of ``node``; returns (may be empty, first positions, last ones)."""
         if isinstance(node, _Char):
-            self.accepts.append(node.accepts)
+            if node.accepts not in self.numbers:
+                self.numbers[node.accepts] = len(self.sets)
+                self.sets.append(node.accepts)
+            self.set_of.append(self.numbers[node.accepts])
             self.follow.append(set())
-            position = {len(self.accepts) - 1}
+            position = {len(self.set_of) - 1}
             return False, position, position
         if isinstance(node, _Choice):
             added = [self._add(option) for option in node.options]
@@ -235,8 +257,12 @@ class _Automaton:
         return self.states[positions]
 
     def step(self, state: _State, char: str) -> _State:
+        if char not in self.sets_with:
+            held = (number for number, accepts in enumerate(self.sets) if accepts(char))
+            self.sets_with[char] = frozenset(held)
+        sets, set_of = self.sets_with[char], self.set_of
         candidates: set[int] = set().union(*(self.follow[p] for p in state.positions))
-        return self._state(frozenset(p for p in candidates if self.accepts[p](char)))
+        return self._state(frozenset(p for p in candidates if set_of[p] in sets))
 
     def accepts_whole(self, text: str) -> bool:
         state = self.start

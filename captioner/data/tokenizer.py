@@ -342,6 +342,9 @@ _SELF_CONTAINED = re.compile(
     re.IGNORECASE,
 )
 
+# The only words of nothing but letters that are parted.
+_ASSIMILATIONS = frozenset(["cannot", "gonna", "gotta", "lemme", "gimme", "wanna"])
+
 
 class _KnownWords(dict[str, tuple[str, ...] | None]):
     """Tokens of the words met so far; None where the words around have a say.
@@ -355,8 +358,10 @@ class _KnownWords(dict[str, tuple[str, ...] | None]):
     def __missing__(self, word: str) -> tuple[str, ...] | None:
         if len(self) >= self.LIMIT:
             self.clear()
-        tokens = None
-        if _SELF_CONTAINED.fullmatch(word):
+        tokens: tuple[str, ...] | None = None
+        if word.isascii() and word.isalpha() and word.lower() not in _ASSIMILATIONS:
+            tokens = (word.lower(),)
+        elif _SELF_CONTAINED.fullmatch(word):
             tokens = _without_punctuation(_lex(word + "\n", len(word)))
         self[word] = tokens
         return tokens

@@ -44,50 +44,38 @@ def bleu_statistics(
         candidates: One caption for each image.
         references: One or more references for each image.
         candidate_counts: N-grams of the candidates, one entry for each order.
-        reference_counts: N-grams of all references, one image after the other.
+        reference_counts: For each image its n-grams and how often the one reference that has most
+            of it has it (`NgramCounts.most_in_group`).
 
     Returns:
         Whole numbers as float64, (images, 10): matched n-grams of order 1 to 4, n-grams of order 1
         to 4, length of the candidate, length of the closest reference.
     """
-    statistics = np.zeros((len(candidates), 2 * MAX_ORDER + 2))
-    image_of = np.repeat(np.arange(len(references)), [len(group) for group in references])
-    for column, (ours, theirs) in enumerate(zip(candidate_counts, reference_counts, strict=True)):
-        keys, most = _most_in_one_reference(theirs, image_of)
-        wanted = ours.caption * (theirs.known + 1) + np.minimum(ours.ngram, theirs.known)
-        at = np.searchsorted(keys, wanted)
-        at[at == len(keys)] = 0
-        found = (keys[at] == wanted) if len(keys) else np.zeros(len(wanted), dtype=bool)
-        matched = np.minimum(ours.count[found], most[at[found]])
-        statistics[:, column] = np.bincount(
-            ours.caption[found], weights=matched, minlength=len(candidates)
+    lengths = _lengths(candidates)
+    statistics = np.empty((len(candidates), 2 * MAX_ORDER + 2))
+    for order, (ours, theirs) in enumerate(zip(candidate_counts, reference_counts, strict=True)):
+        wanted, entry = theirs.find(ours.caption, ours.ngram)
+        matched = np.minimum(ours.count[wanted], theirs.count[entry])
+        statistics[:, order] = np.bincount(
+            ours.caption[wanted], weights=matched, minlength=len(candidates)
         )
-    lengths = np.array([len(tokens) for tokens in candidates])
-    for order in range(1, MAX_ORDER + 1):
-        statistics[:, MAX_ORDER + order - 1] = np.maximum(lengths - order + 1, 0)
+        statistics[:, MAX_ORDER + order] = np.maximum(lengths - order, 0)
     statistics[:, -2] = lengths
-    statistics[:, -1] = [
-        min((abs(len(reference) - length), len(reference)) for reference in group)[1]
-        for length, group in zip(lengths.tolist(), references, strict=True)
-    ]
+    statistics[:, -1] = _closest_lengths(lengths, references)
     return statistics
 
 
-def _most_in_one_reference(
-    counts: NgramCounts, image_of: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each n-gram of each image how often the reference with most of it has it.
+def _lengths(captions: Sequence[Tokens]) -> np.ndarray:
+    return np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
 
-    Returns:
-        Sorted keys, image * (known + 1) + n-gram, and the counts, both (distinct pairs,).
-    """
-    keys = image_of[counts.caption] * (counts.known + 1) + counts.ngram
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    if not len(first):
-        return keys, counts.count
-    return keys[first], np.maximum.reduceat(counts.count[order], first)
+
+def _closest_lengths(lengths: np.ndarray, references: Sequence[Sequence[Tokens]]) -> np.ndarray:
+    n_references = np.array([len(group) for group in references])
+    theirs = _lengths([tokens for group in references for tokens in group])
+    difference = np.abs(theirs - np.repeat(lengths, n_references))
+    # The closest first, then the shortest: both in one number.
+    both = (difference << 32) | theirs
+    return np.minimum.reduceat(both, np.cumsum(n_references) - n_references) & 0xFFFFFFFF
 
 
 def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:

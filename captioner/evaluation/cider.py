@@ -57,11 +57,10 @@ class DocumentFrequencies:
         cls, references: Sequence[Sequence[Tokens]], source: str = "references"
     ) -> DocumentFrequencies:
         """Counts them in the references, token lists, of each image."""
-        flat = [tokens for group in references for tokens in group]
-        index = NgramIndex.of(flat)
+        index, counts = NgramIndex.of([tokens for group in references for tokens in group])
         image_of = np.repeat(np.arange(len(references)), [len(group) for group in references])
-        counts = [_images_with(entries, image_of) for entries in index.count(flat)]
-        return cls(len(references), index, counts, source)
+        in_images = [_images_with(entries.most_in_group(image_of)) for entries in counts]
+        return cls(len(references), index, in_images, source)
 
     def save(self, path: Path | str) -> None:
         """Writes them as one ``.npz`` file (some 40 MB for the training images of COCO)."""
@@ -110,7 +109,7 @@ class CiderScorer:
 
     Attributes:
         index: Numbers of all n-grams of the references (and of ``frequencies``).
-        reference_counts: N-grams of all references, one image after the other, for each order.
+        image_counts: For each order and image, n-grams as the reference with most of each has it.
         n_images: Images behind the document frequencies.
 
     Example:
@@ -132,16 +131,17 @@ class CiderScorer:
         self._n_references = np.array([len(group) for group in groups], dtype=np.int64)
         self._first_reference = np.cumsum(self._n_references) - self._n_references
         self._n_bigrams = np.array([max(len(tokens) - 1, 0) for tokens in flat], dtype=np.int64)
+        image_of = np.repeat(np.arange(len(groups)), self._n_references)
         if frequencies is None:
             self.n_images = len(groups)
-            self.index = NgramIndex.of(flat)
-            self.reference_counts = self.index.count(flat)
-            image_of = np.repeat(np.arange(len(groups)), self._n_references)
-            in_images = [_images_with(counts, image_of) for counts in self.reference_counts]
+            self.index, self._counts = NgramIndex.of(flat)
         else:
             self.n_images = frequencies.n_images
-            self.index, moved = frequencies.index.extended(flat)
-            self.reference_counts = self.index.count(flat)
+            self.index, moved, self._counts = frequencies.index.extended(flat)
+        self.image_counts = [counts.most_in_group(image_of) for counts in self._counts]
+        if frequencies is None:
+            in_images = [_images_with(counts) for counts in self.image_counts]
+        else:
             in_images = [np.zeros(self.index.size(order + 1)) for order in range(MAX_ORDER)]
             for counts, places, old in zip(in_images, moved, frequencies.counts, strict=True):
                 counts[places] = old
@@ -149,10 +149,10 @@ class CiderScorer:
             np.log(self.n_images) - np.log(np.maximum(1.0, counts)) for counts in in_images
         ]
         # Of each order: where each reference's entries begin, how many there are, its norm.
-        self._entries = [_entries(counts.caption, len(flat)) for counts in self.reference_counts]
+        self._entries = [_entries(counts.caption, len(flat)) for counts in self._counts]
         self._norms = [
             _norms(counts, self._weights(order, counts), len(flat))
-            for order, counts in enumerate(self.reference_counts)
+            for order, counts in enumerate(self._counts)
         ]
 
     def _weights(self, order: int, counts: NgramCounts) -> np.ndarray:
@@ -196,11 +196,11 @@ class CiderScorer:
         caption, reference = _slices(self._first_reference[rows], n_pairs)
         similarity = np.zeros(len(caption))
         for order, ours in enumerate(counts):
-            theirs = self.reference_counts[order]
+            theirs = self._counts[order]
             begin, length = (values[reference] for values in self._entries[order])
             pair, entry = _slices(begin, length)
-            at, found = _find(ours, caption[pair], theirs.ngram[entry])
-            pair, entry, at = pair[found], entry[found], at[found]
+            found, at = ours.find(caption[pair], theirs.ngram[entry])
+            pair, entry = pair[found], entry[found]
             their_count, our_count = theirs.count[entry], ours.count[at]
             rarity = self._rarity[order][theirs.ngram[entry]]
             if clipped:
@@ -219,10 +219,9 @@ class CiderScorer:
         return np.asarray(10 * total / MAX_ORDER / n_pairs)
 
 
-def _images_with(counts: NgramCounts, image_of: np.ndarray) -> np.ndarray:
+def _images_with(image_counts: NgramCounts) -> np.ndarray:
     """In how many images' references each n-gram of one order occurs, (known,)."""
-    pairs = np.unique((image_of[counts.caption] << 32) | counts.ngram)
-    return np.bincount(pairs & 0xFFFFFFFF, minlength=counts.known)
+    return np.bincount(image_counts.ngram, minlength=image_counts.known)
 
 
 def _entries(caption: np.ndarray, n_captions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -241,15 +240,3 @@ def _slices(begin: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarr
     owner = np.repeat(np.arange(len(length)), length)
     place = np.arange(len(owner)) + (begin - np.cumsum(length) + length)[owner]
     return owner, place
-
-
-def _find(
-    counts: NgramCounts, caption: np.ndarray, ngram: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``counts`` holds these n-grams of these captions, and whether it does."""
-    keys = (counts.caption << 32) | counts.ngram
-    if not len(keys):
-        return np.zeros(len(caption), dtype=np.int64), np.zeros(len(caption), dtype=bool)
-    wanted = (caption << 32) | ngram
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return at, keys[at] == wanted

@@ -21,7 +21,7 @@ MAX_ORDER = 4
 """BLEU-4 and CIDEr both go up to four words."""
 
 _KEY_BITS = 32
-_LAST_WORD = (1 << _KEY_BITS) - 1
+_LOW = (1 << _KEY_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,42 @@ class NgramCounts:
     count: Ints
     known: int
 
-    @property
-    def is_known(self) -> np.ndarray:
-        """Whether the index holds the n-gram of each entry."""
-        return self.ngram < self.known
+    def most_in_group(self, group_of: Ints) -> NgramCounts:
+        """The same for groups of captions: how often the caption with most of an n-gram has it.
+
+        Args:
+            group_of: Index of the group of each caption, (captions,).
+
+        Returns:
+            Counts whose ``caption`` is a group.
+        """
+        keys = (group_of[self.caption] << _KEY_BITS) | self.ngram
+        order = np.argsort(keys)
+        keys, first = _distinct(keys[order])
+        most = np.maximum.reduceat(self.count[order], first) if len(first) else self.count
+        return NgramCounts(keys >> _KEY_BITS, keys & _LOW, most, self.known)
+
+    def find(self, caption: Ints, ngram: Ints) -> tuple[Ints, Ints]:
+        """Looks for n-grams in captions.
+
+        Args:
+            caption: Where to look, (wanted,).
+            ngram: What to look for, (wanted,).
+
+        Returns:
+            Which of the wanted pairs there are, and the entry of each of these, (found,) both.
+        """
+        # Most n-grams of higher order stand in no caption here: sort these out cheaply.
+        present = np.zeros(self.known + 1, dtype=bool)
+        present[np.minimum(self.ngram, self.known)] = True
+        present[-1] = False
+        possible = np.flatnonzero(present[np.minimum(ngram, self.known)])
+        wanted = (caption[possible] << _KEY_BITS) | ngram[possible]
+        keys = (self.caption << _KEY_BITS) | self.ngram
+        entry = np.searchsorted(keys, wanted)
+        entry[entry == len(keys)] = 0
+        hit = keys[entry] == wanted if len(keys) else np.zeros(0, dtype=bool)
+        return possible[hit], entry[hit]
 
 
 class NgramIndex:
@@ -60,38 +92,44 @@ class NgramIndex:
         self.keys = keys
 
     @classmethod
-    def of(cls, captions: Sequence[Tokens]) -> NgramIndex:
-        """The n-grams of token lists, the references as a rule."""
-        return cls({}, [np.empty(0, dtype=np.int64)] * (MAX_ORDER - 1)).extended(captions)[0]
+    def of(cls, captions: Sequence[Tokens]) -> tuple[NgramIndex, list[NgramCounts]]:
+        """The n-grams of token lists, and their counts, one entry for each order from 1 to 4."""
+        nothing = cls({}, [np.empty(0, dtype=np.int64)] * (MAX_ORDER - 1))
+        index, _, counts = nothing.extended(captions)
+        return index, counts
 
     def size(self, order: int) -> int:
         """How many distinct n-grams of ``order`` words there are."""
         return len(self.vocabulary) if order == 1 else len(self.keys[order - 2])
 
-    def extended(self, captions: Sequence[Tokens]) -> tuple[NgramIndex, list[Ints]]:
+    def extended(
+        self, captions: Sequence[Tokens]
+    ) -> tuple[NgramIndex, list[Ints], list[NgramCounts]]:
         """An index that also holds the n-grams of ``captions``.
 
         Returns:
-            The new index, and for each order the new numbers of the n-grams held before.
+            The new index; for each order the new numbers of the n-grams held before; the counts of
+            ``captions``.
         """
         vocabulary = _with_words(self.vocabulary, captions)
-        words, ends = _flatten(captions, vocabulary)
+        words, caption_of, ends = _flatten(captions, vocabulary)
         ids, starts = words, np.arange(len(words))
         moved = [np.arange(len(self.vocabulary))]
+        counts = [_tally(caption_of, ids, len(vocabulary))]
         all_keys = []
         for order, old in enumerate(self.keys, start=2):
             starts, keys = _keys(starts, ids, words, ends, order)
-            old = (moved[-1][old >> _KEY_BITS] << _KEY_BITS) | (old & _LAST_WORD)
-            known, places = np.unique(np.concatenate([old, keys]), return_inverse=True)
+            old = (moved[-1][old >> _KEY_BITS] << _KEY_BITS) | (old & _LOW)
+            known, places = _number(np.concatenate([old, keys]))
             moved.append(places[: len(old)])
             ids = places[len(old) :]
             all_keys.append(known)
-        return NgramIndex(vocabulary, all_keys), moved
+            counts.append(_tally(caption_of[starts], ids, len(known)))
+        return NgramIndex(vocabulary, all_keys), moved, counts
 
     def count(self, captions: Sequence[Tokens]) -> list[NgramCounts]:
         """Counts the n-grams of each caption; one entry of the list for each order from 1 to 4."""
-        words, ends = _flatten(captions, _with_words(self.vocabulary, captions))
-        caption_of = np.repeat(np.arange(len(captions)), [len(caption) for caption in captions])
+        words, caption_of, ends = _flatten(captions, _with_words(self.vocabulary, captions))
         ids, starts = words, np.arange(len(words))
         out = [_tally(caption_of, ids, len(self.vocabulary))]
         for order, known in enumerate(self.keys, start=2):
@@ -109,11 +147,12 @@ def _with_words(vocabulary: dict[str, int], captions: Sequence[Tokens]) -> dict[
     return vocabulary | {word: len(vocabulary) + at for at, word in enumerate(sorted(strange))}
 
 
-def _flatten(captions: Sequence[Tokens], vocabulary: dict[str, int]) -> tuple[Ints, Ints]:
-    """All words as numbers, and for each word where its caption ends, both (words,)."""
+def _flatten(captions: Sequence[Tokens], vocabulary: dict[str, int]) -> tuple[Ints, Ints, Ints]:
+    """All words as numbers, and for each its caption and where that ends, (words,) each."""
     words = np.fromiter(map(vocabulary.__getitem__, chain.from_iterable(captions)), dtype=np.int64)
-    lengths = np.array([len(caption) for caption in captions], dtype=np.int64)
-    return words, np.repeat(np.cumsum(lengths), lengths)
+    lengths = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
+    caption_of = np.repeat(np.arange(len(captions)), lengths)
+    return words, caption_of, np.cumsum(lengths)[caption_of]
 
 
 def _keys(starts: Ints, ids: Ints, words: Ints, ends: Ints, order: int) -> tuple[Ints, Ints]:
@@ -123,16 +162,36 @@ def _keys(starts: Ints, ids: Ints, words: Ints, ends: Ints, order: int) -> tuple
     return starts, (ids[fits] << _KEY_BITS) | words[starts + order - 1]
 
 
+def _distinct(keys: Ints) -> tuple[Ints, Ints]:
+    """The distinct values of sorted keys, and where each begins."""
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    return keys[first], first
+
+
+def _number(keys: Ints) -> tuple[Ints, Ints]:
+    """The distinct keys in order, and for each key its place among them.
+
+    (`numpy.unique` does the same at half the speed.)
+    """
+    order = np.argsort(keys)
+    in_order = keys[order]
+    new = np.diff(in_order, prepend=-1) != 0
+    places = np.empty(len(keys), dtype=np.int64)
+    places[order] = np.cumsum(new) - 1
+    return in_order[new], places
+
+
 def _look_up(known: Ints, keys: Ints) -> Ints:
     """The place of each key in the sorted ``known``; strangers are numbered from its length on."""
     ids = np.searchsorted(known, keys)
     strange = np.ones(len(keys), dtype=bool)
     inside = ids < len(known)
     strange[inside] = known[ids[inside]] != keys[inside]
-    ids[strange] = len(known) + np.unique(keys[strange], return_inverse=True)[1]
+    ids[strange] = len(known) + _number(keys[strange])[1]
     return ids
 
 
 def _tally(caption: Ints, ngram: Ints, known: int) -> NgramCounts:
-    keys, count = np.unique((caption << _KEY_BITS) | ngram, return_counts=True)
-    return NgramCounts(keys >> _KEY_BITS, keys & _LAST_WORD, count, known)
+    keys, first = _distinct(np.sort((caption << _KEY_BITS) | ngram))
+    count = np.diff(first, append=len(caption))
+    return NgramCounts(keys >> _KEY_BITS, keys & _LOW, count, known)

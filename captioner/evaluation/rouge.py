@@ -39,26 +39,21 @@ def _rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
     places: dict[str, int] = {}
     for at, word in enumerate(candidate):
         places[word] = places.get(word, 0) | 1 << at
+    full = (1 << len(candidate)) - 1
     precision = recall = 0.0
     for reference in references:
         reference = reference or _NO_WORDS
-        common = _common_subsequence(places, len(candidate), reference)
+        # The bit-parallel form of the table (Hyyrö 2004): neighbouring cells differ by 0 or 1, so
+        # a row is one integer, whose bit i is 0 where the row rises at i. An addition carries a
+        # rise on to the next match; each word costs a few operations on integers.
+        row = full
+        for word in reference:
+            if word in places:
+                matches = row & places[word]
+                row = ((row + matches) | (row - matches)) & full
+        common = len(candidate) - row.bit_count()
         precision = max(precision, common / len(candidate))
         recall = max(recall, common / len(reference))
     if precision == 0 or recall == 0:
         return 0.0
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
-
-
-def _common_subsequence(places: dict[str, int], length: int, reference: Tokens) -> int:
-    """Length of the longest common subsequence, one row of the table in each step.
-
-    The bit-parallel form (Hyyrö 2004): neighbouring cells of the table differ by 0 or 1, so a row
-    is one integer, whose bit i is 0 where the row rises at i. An addition carries a rise on to the
-    next match. Costs a few integer operations for each word of the reference.
-    """
-    row = full = (1 << length) - 1
-    for word in reference:
-        matches = row & places.get(word, 0)
-        row = ((row + matches) | (row - matches)) & full
-    return length - row.bit_count()

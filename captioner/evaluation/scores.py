@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -111,11 +112,10 @@ def score_tokens(
 
     # The official tool parts BLEU's and CIDEr's words at any white space, ROUGE-L's at the blank
     # alone, and "1 1/2" holds a no-break space.
-    words = _split_all(candidates)
-    reference_words = _split_groups(groups)
+    [words], reference_words = _split_at_blanks([candidates]), _split_at_blanks(groups)
     scorer = CiderScorer(dict(zip(image_ids, reference_words, strict=True)), frequencies)
     counts = scorer.index.count(words)
-    statistics = bleu_statistics(words, reference_words, counts, scorer.reference_counts)
+    statistics = bleu_statistics(words, reference_words, counts, scorer.image_counts)
     if "BLEU" in metrics:
         corpus.update(
             zip(BLEU_NAMES, bleu_from_statistics(statistics.sum(axis=0)).tolist(), strict=True)
@@ -211,15 +211,11 @@ def _tokenize_groups(references: Mapping[ImageId, Sequence[str]]) -> list[list[l
     return [[next(tokens) for _ in group] for group in references.values()]
 
 
-def _split_all(captions: Sequence[Tokens]) -> list[Tokens]:
-    return [
-        " ".join(tokens).split() if any(not token.isascii() for token in tokens) else tokens
-        for tokens in captions
-    ]
-
-
-def _split_groups(groups: Sequence[Sequence[Tokens]]) -> list[list[Tokens]]:
-    return [_split_all(group) for group in groups]
+def _split_at_blanks(groups: Sequence[Sequence[Tokens]]) -> Sequence[Sequence[Tokens]]:
+    vocabulary = set(chain.from_iterable(chain.from_iterable(groups)))
+    if all(len(token.split()) == 1 for token in vocabulary):
+        return groups
+    return [[" ".join(tokens).split() for tokens in group] for group in groups]
 
 
 def _empty_warnings(candidates: Sequence[Tokens], groups: Sequence[Sequence[Tokens]]) -> list[str]:

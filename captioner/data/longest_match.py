@@ -71,6 +71,9 @@ class _Repeat:
 
 _Node = _Char | _Sequence | _Choice | _Repeat
 
+# Other characters whose capital or small form is one of these letters.
+_COUSINS = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
+
 _BRACKETED = re.compile(r"\[\^?(?:\\.|[^\\\]])+\]", re.DOTALL)
 _COUNTED = re.compile(r"\{(\d+)(,?)(\d*)\}")
 _NAMED = re.compile(r"\{([A-Z_0-9]*[A-Z][A-Z_0-9]*)\}")
@@ -162,7 +165,7 @@ def _bracketed(expression: str) -> Accepts:
 
 @cache
 def _either_case(lower: str) -> Accepts:
-    return frozenset((lower, lower.upper())).__contains__
+    return frozenset((lower, lower.upper(), *_COUSINS.get(lower, ""))).__contains__
 
 
 class _State(dict[str, "_State"]):

@@ -65,13 +65,32 @@ _SYMBOLS = (
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
 )
 
+# Letters and digits that Unicode took up after version 6.3 (2013): the tool deletes them.
+_TOO_YOUNG = re.compile(
+    "[\u037f\u0528-\u052f\u0560\u0588\u05ef\u0860-\u086a\u0870-\u0887\u0889-\u088e\u08a1"
+    "\u08ad-\u08c9\u0978\u0980\u09fc\u0af9\u0c34\u0c5a\u0c5d\u0c80\u0cdd\u0d04\u0d54-\u0d56"
+    "\u0d5f\u0de6-\u0def\u0e86\u0e89\u0e8c\u0e8e-\u0e93\u0e98\u0ea0\u0ea8\u0ea9\u0eac\u13f5"
+    "\u13f8-\u13fd\u16f1-\u16f8\u170d\u171f\u1878\u191d\u191e\u19b0-\u19c0\u19c8"
+    "\u19c9\u1b4c\u1c80-\u1c88\u1c90-\u1cba\u1cbd-\u1cbf\u1cf2\u1cf3\u1cfa\u2c2f\u2c5f\u312e"
+    "\u312f\u31bb-\u31bf\u4db6-\u4dbf\u9fcd-\u9fff\ua698-\ua69d\ua78f\ua794-\ua79f\ua7ab-\ua7ca"
+    "\ua7d0\ua7d1\ua7d3\ua7d5-\ua7d9\ua7f2-\ua7f7\ua8fd\ua8fe\ua9e0-\ua9e4\ua9e6-\ua9fe\uaa7e"
+    "\uaa7f\uab30-\uab5a\uab5c-\uab69\uab70-\uabbf]"
+).match
+
+
+def _is_letter(char: str) -> bool:
+    if char > "\uffff" or _TOO_YOUNG(char):  # of the basic plane only
+        return False
+    return char.isalpha() or char in "\u1885\u1886"  # two that have become marks since
+
+
 # A letter of either case matches a letter of the expression, but not of a bracketed set: [A]rk is
 # an abbreviation where "ark" is a boat.
 _DEFINITIONS: Definitions = {
-    "LETTER": lambda char: char.isalpha() and char <= "\uffff",
+    "LETTER": _is_letter,
     "UPPER": str.isupper,
     "WORD_MARK": re.compile(_WORD_MARKS).match,
-    "DECIMAL": lambda char: char.isdecimal() and char <= "\uffff",
+    "DECIMAL": lambda char: char.isdecimal() and char <= "\uffff" and not _TOO_YOUNG(char),
     # --- blanks
     "SPACE": "[ \t\u00a0\u2000-\u200a\u3000]",
     "NEWLINE": "\r|\r?\n|[\u2028\u2029\v\f\u0085]",
@@ -337,8 +356,9 @@ def _lex(text: str, stop: int) -> list[str]:
 # and marks that no rule carries across a blank, and a period only after a word of two letters. (One
 # letter may be an acronym, and the words of BEFORE_NUMBER wait for a digit.)
 _SELF_CONTAINED = re.compile(
-    r"""[A-Za-z"',;:!?-]*(?:(?<=[A-Za-z]{2})(?<!\bca)(?<!\bfig)(?<!figs)(?<!prop)(?<!\bno)(?<!\bnos)"""
-    r"""(?<!\bart)(?<!bldg)(?<!\bpp)(?<!\bop)\.)?|\.""",
+    r"""[A-Za-z"',;:!?-]*"""
+    r"""|[A-Za-z",;:!?-]*[A-Za-z]{2}(?<!\bca)(?<!\bfig)(?<!\bfigs)(?<!\bprop)(?<!\bnos)(?<!\bno)"""
+    r"""(?<!\bart)(?<!\bbldg)(?<!\bpp)(?<!\bop)(?<!\bpt[ey])\.|\.""",
     re.IGNORECASE,
 )
 
@@ -419,5 +439,5 @@ def _next_line(captions: Sequence[str], begin: int) -> str:
     """How the text goes on: no rule looks further than over blanks and one word or tag."""
     for index in range(begin, len(captions)):
         if captions[index] and not captions[index].isspace():
-            return captions[index].translate(_LINE_BREAKS)[:200]
+            return captions[index].translate(_LINE_BREAKS)[:200] + "\n"
     return ""

@@ -1,5 +1,8 @@
 """What goes wrong for a user, as one line and an exit code; never a traceback."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class CaptionerError(Exception):
     """Something could not be done: the message says what, where and what would be right, in a line.
@@ -16,3 +19,12 @@ class UsageError(CaptionerError):
     """The call itself was wrong: an unknown name, a missing file, a value out of range."""
 
     exit_code = 2
+
+
+def suggestion(name: str, choices: Sequence[str]) -> str:
+    """The nearest of some choices, or the first of them, for the end of an error message."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    shown = ", ".join(choices[:12])
+    return f"choose one of {shown}{', …' if len(choices) > 12 else ''}"

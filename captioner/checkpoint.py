@@ -1,0 +1,143 @@
+"""A trained captioner in one file: weights, vocabulary, transform, encoder, configuration.
+
+The file is what Lightning writes during training, with one entry of our own, `captioner`, that
+holds everything needed to caption a photo in a fresh process, from another folder, without the
+training data and without torchvision. Only tensors, numbers, strings, lists and dictionaries go in,
+and it is read with `weights_only=True`: nothing in it is ever unpickled into code.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner import __version__
+from captioner.assembly import build_captioner, build_encoder
+from captioner.config import Config, from_dict
+from captioner.data.transform import Transform
+from captioner.data.vocabulary import Vocabulary
+from captioner.errors import CaptionerError, UsageError
+from captioner.model.captioner import Captioner
+from captioner.model.encoder import Encoder
+from captioner.model.graph import NotDescribableError, describe, rebuild
+
+FORMAT_VERSION = 1
+"""Raised when an older program could no longer read what a newer one writes."""
+
+WEIGHTS_PREFIX = "captioner."
+"""The captioner's name inside the Lightning module whose state Lightning saves."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of a trained captioner holds.
+
+    Attributes:
+        captioner: the network, in evaluation mode, on the CPU.
+        vocabulary: its words.
+        transform: what makes a photo fit for its encoder.
+        config: how it was trained.
+    """
+
+    captioner: Captioner
+    vocabulary: Vocabulary
+    transform: Transform
+    config: Config
+
+
+def contents(
+    captioner: Captioner, vocabulary: Vocabulary, transform: Transform, config: Config
+) -> dict[str, Any]:
+    """The entry `captioner` of a checkpoint: all but the weights, as plain values."""
+    encoder = captioner.encoder
+    try:
+        network = describe(encoder.trunk)
+    except NotDescribableError:
+        network = None  # to be built by torchvision from its name
+    return {
+        "format_version": FORMAT_VERSION,
+        "program_version": __version__,
+        "config": asdict(config),
+        "vocabulary": list(vocabulary.words),
+        "transform": transform.asdict(),
+        "encoder": {
+            "network": network,
+            "feature_size": encoder.feature_size,
+            "mean": (encoder.mean.flatten() / 255).tolist(),
+            "std": (encoder.std.flatten() / 255).tolist(),
+            "grid": encoder.grid,
+        },
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The raw contents of a checkpoint file, checked to be one of ours.
+
+    Raises:
+        UsageError: no such file, or not a captioner's checkpoint.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such checkpoint")
+    try:
+        # Mapped rather than read: the optimiser's state is never touched when captioning.
+        raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise UsageError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__})"
+        ) from error
+    ours = raw.get("captioner") if isinstance(raw, dict) else None
+    if not isinstance(ours, dict) or not isinstance(raw.get("state_dict"), dict):
+        raise UsageError(
+            f"{path}: a checkpoint of another program; `captioner train` writes "
+            "checkpoints/best.ckpt and checkpoints/last.ckpt"
+        )
+    if ours.get("format_version", 0) > FORMAT_VERSION:
+        raise UsageError(
+            f"{path}: written by captioner {ours.get('program_version')}, which is newer than "
+            f"this one ({__version__}); update captioner"
+        )
+    return raw
+
+
+def load(path: Path) -> Checkpoint:
+    """A trained captioner, ready to caption.
+
+    Raises:
+        UsageError: no such file, or not a captioner's checkpoint.
+        CaptionerError: its parts do not fit together.
+    """
+    raw = read(path)
+    ours = raw["captioner"]
+    try:
+        config = from_dict(Config, ours["config"])
+        vocabulary = Vocabulary(ours["vocabulary"])
+        transform = Transform.from_dict(ours["transform"])
+        encoder = _encoder(ours["encoder"], config)
+        with torch.device("meta"):  # sizes only: the weights are loaded in the next lines
+            captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
+        weights = {
+            name.removeprefix(WEIGHTS_PREFIX): tensor
+            for name, tensor in raw["state_dict"].items()
+            if name.startswith(WEIGHTS_PREFIX)
+        }
+        captioner.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CaptionerError(f"{path}: damaged checkpoint: {reason}") from error
+    captioner.requires_grad_(False).eval()
+    captioner.encoder.fold_batch_norm()
+    captioner.encoder.trunk.to(memory_format=torch.channels_last)
+    return Checkpoint(captioner, vocabulary, transform, config)
+
+
+def _encoder(saved: dict[str, Any], config: Config) -> Encoder:
+    if saved["network"] is None:
+        return build_encoder(replace(config.encoder, weights="none", train_from=None))[0]
+    return Encoder(
+        rebuild(saved["network"]),
+        saved["feature_size"],
+        saved["mean"],
+        saved["std"],
+        grid=saved["grid"],
+    )

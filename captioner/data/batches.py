@@ -1,0 +1,117 @@
+"""Captioned images as batches: each image once, with all its captions.
+
+Letters: B images, M captions, T time steps, F feature size, S pixels of a side.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from captioner.data.records import ImageId, Record
+from captioner.data.vocabulary import END, PAD, START, Vocabulary
+
+
+class Batch(NamedTuple):
+    """What a training step takes."""
+
+    image_ids: list[ImageId]
+    """Ids of the B images."""
+    images: Tensor
+    """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8."""
+    inputs: Tensor
+    """Words fed to the decoder (M, T): start word, then the caption, padded."""
+    targets: Tensor
+    """Words to be predicted (M, T): the caption, then the end word, padded."""
+    rows: Tensor
+    """Which of the B images each caption belongs to (M,)."""
+
+
+class ImageSource(Protocol):
+    """Where the tensor of a record's image comes from: a feature store, or its photo."""
+
+    def __call__(self, record: Record) -> Tensor:
+        """Features (F,) or (R, F), or a photo (3, S, S) as uint8."""
+
+
+class Item(NamedTuple):
+    """One image with its captions as word ids."""
+
+    image_id: ImageId
+    image: Tensor
+    captions: list[list[int]]
+
+
+class CaptionedImages(Dataset[Item]):
+    """Records as items. Captions are turned to ids once, images are read when asked for.
+
+    Args:
+        records: the images of a split.
+        source: gives the tensor of a record's image.
+        vocabulary: words to ids.
+        max_length: words of a caption at most; the rest is cut.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        source: ImageSource,
+        vocabulary: Vocabulary,
+        max_length: int,
+    ) -> None:
+        self.records = records
+        self.source = source
+        self.captions = [
+            [vocabulary.encode(caption)[:max_length] for caption in record.captions]
+            for record in records
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Item:
+        record = self.records[index]
+        return Item(record.image_id, self.source(record), self.captions[index])
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Items to a batch; captions padded to the longest of them."""
+    captions = [caption for item in items for caption in item.captions]
+    rows = [row for row, item in enumerate(items) for _ in item.captions]
+    steps = max((len(caption) for caption in captions), default=0) + 1
+    inputs = torch.full((len(captions), steps), PAD)
+    targets = torch.full((len(captions), steps), PAD)
+    for m, caption in enumerate(captions):
+        inputs[m, : len(caption) + 1] = torch.tensor([START, *caption])
+        targets[m, : len(caption) + 1] = torch.tensor([*caption, END])
+    return Batch(
+        image_ids=[item.image_id for item in items],
+        images=torch.stack([item.image for item in items]),
+        inputs=inputs,
+        targets=targets,
+        rows=torch.tensor(rows, dtype=torch.long),
+    )
+
+
+class Share(Sampler[int]):
+    """Every image of a split exactly once over all processes, in order, none repeated.
+
+    torch's `DistributedSampler` repeats images until all processes have equally many, which counts
+    them twice in a score.
+
+    Args:
+        n: images in the split.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(self, n: int, rank: int, world: int) -> None:
+        self.indices = range(rank, n, world)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)

@@ -1,0 +1,1 @@
+"""The networks: CNN encoder, recurrent cells, decoder, and the two joined."""

@@ -1,0 +1,63 @@
+"""Encoder and decoder joined: the whole network as one plain `nn.Module`."""
+
+import torch
+from torch import Tensor, nn
+
+from captioner.model.decoder import Decoder, DecoderState, select_rows
+from captioner.model.encoder import Encoder
+
+
+class Captioner(nn.Module):
+    """CNN + RNN captioner. Letters: B images, M captions, T time steps, F feature size.
+
+    Args:
+        encoder: photos to features.
+        decoder: features and words to the next word.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features of images: of photos (B, 3, S, S) uint8, or of features computed before.
+
+        A frozen encoder's features come from the feature store and pass through unchanged.
+        """
+        if images.dtype != torch.uint8:
+            return images
+        features: Tensor = self.encoder(images)
+        return features
+
+    def initial_state(self, images: Tensor) -> DecoderState:
+        """Decoder state before the first word, one row an image."""
+        return self.decoder.initial_state(self.features(images))
+
+    def loss(
+        self,
+        images: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        *,
+        pad: int,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Mean cross-entropy of the captions' words, in nats.
+
+        Each image is encoded once however many captions it has, and padded places are dropped
+        before the projection to the vocabulary, the largest product of the network.
+
+        Args:
+            images: photos (B, 3, S, S) or features (B, F).
+            inputs: words fed at each step (M, T), the start word first.
+            targets: words to be predicted (M, T), the end word last, then padding.
+            rows: which image each caption belongs to (M,).
+            pad: id of the padding word.
+            label_smoothing: share of a target's probability spread over the vocabulary.
+        """
+        state = select_rows(self.initial_state(images), rows)
+        words = targets != pad
+        outputs = self.decoder.unroll(inputs, state)[words]
+        return self.decoder.loss(outputs, targets[words], label_smoothing)

@@ -1,0 +1,246 @@
+"""What a run needs before its first step: records, vocabulary, encoder, and stored features.
+
+`prepare` computes what is missing; `load_prepared` only reads, and says what to run if something is
+missing or stale. A fine-tuned encoder has no stored features: its photos are read as they are.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from captioner.assembly import build_encoder, read_records
+from captioner.config import Config
+from captioner.data.batches import ImageSource
+from captioner.data.feature_store import (
+    Entry,
+    FeatureStore,
+    FeatureWriter,
+    folder_name,
+    size_in_bytes,
+)
+from captioner.data.photo import PhotoError
+from captioner.data.records import Record, by_split
+from captioner.data.transform import Transform
+from captioner.data.vocabulary import Vocabulary
+from captioner.device import choose_device
+from captioner.errors import CaptionerError
+from captioner.model.encoder import Encoder
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training reads.
+
+    Attributes:
+        records: the photos of each split that can be read.
+        vocabulary: words of the training captions.
+        encoder: on the CPU; batch norm folded if it is frozen.
+        transform: what makes a photo fit for it.
+        source: gives the tensor of a record's image: stored features, or its photo.
+    """
+
+    records: dict[str, list[Record]]
+    vocabulary: Vocabulary
+    encoder: Encoder
+    transform: Transform
+    source: ImageSource
+
+
+def prepare(config: Config) -> None:
+    """Write the vocabulary, and the features of all photos that have none yet.
+
+    May be killed at any moment and run again: what is on the disk is kept. An unreadable photo is
+    recorded and does not end the run.
+
+    Raises:
+        CaptionerError: the data set is refused, the disk is full, or another process is writing.
+    """
+    records = read_all(config)
+    vocabulary = build_vocabulary(config, records)
+    path = Path(config.output) / "vocabulary.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    vocabulary.save(path)
+    say(f"vocabulary: {len(vocabulary):,} words, in {path}")
+    if config.encoder.train_from is not None:
+        say("features: none to compute, the encoder is fine-tuned")
+        return
+    encoder, transform, key = build_keyed_encoder(config)
+    folder = Path(config.data.features) / folder_name(key)
+    shape = feature_shape(encoder, transform)
+    photos = [record for split in SPLITS for record in records[split]]
+    with FeatureWriter(folder, key, shape=shape, dtype=config.encoder.dtype) as writer:
+        stale = set(writer.stale((record.image_id, record.path) for record in photos))
+        missing = [record for record in photos if record.image_id in stale]
+        size = size_in_bytes(len(missing), shape, config.encoder.dtype)
+        say(
+            f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
+            f"{len(missing):,} to compute, {size / 1e6:,.1f} MB to write"
+        )
+        failed = extract(missing, encoder, transform, writer, config)
+    for record, reason in failed[:10]:
+        say(f"left out: {record.path}: {reason}")
+    if failed:
+        say(f"{len(failed):,} photos could not be read and are left out of training and scores")
+
+
+def load_prepared(config: Config) -> Prepared:
+    """What `prepare` made, for training.
+
+    Raises:
+        CaptionerError: features are missing or stale; the message says what to run.
+    """
+    records = read_all(config)
+    vocabulary = build_vocabulary(config, records)
+    if config.encoder.train_from is not None:
+        encoder, transform = build_encoder(config.encoder)
+        encoder.train_from(config.encoder.train_from)
+        source: ImageSource = partial(read_image, transform)
+        return Prepared(records, vocabulary, encoder, transform, source)
+    encoder, transform, key = build_keyed_encoder(config)
+    store = FeatureStore.open(Path(config.data.features) / folder_name(key), key)
+    stale = store.stale((r.image_id, r.path) for split in SPLITS for r in records[split])
+    if stale:
+        raise CaptionerError(
+            f"{store.folder}: {len(stale):,} photos have no features or have changed since (the "
+            f"first is {stale[0]!r}); run `captioner prepare` with the same configuration"
+        )
+    readable = {
+        split: [record for record in records[split] if record.image_id in store] for split in SPLITS
+    }
+    return Prepared(readable, vocabulary, encoder, transform, partial(read_features, store))
+
+
+def read_all(config: Config) -> dict[str, list[Record]]:
+    """Records of each split; tells what was skipped."""
+    loaded = read_records(config.data)
+    records = {split: by_split(loaded.records, split) for split in SPLITS}
+    say("data: " + ", ".join(f"{len(records[split]):,} {split}" for split in SPLITS) + " photos")
+    for note in loaded.notes:
+        say(f"data: {note}")
+    for problem in loaded.problems[:10]:
+        say(f"skipped: {problem}")
+    if loaded.problems:
+        say(f"{len(loaded.problems):,} problems skipped")
+    return records
+
+
+def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabulary:
+    """Words of the training captions."""
+    return Vocabulary.build(
+        (caption for record in records["train"] for caption in record.captions),
+        min_count=config.vocabulary.min_count,
+        max_size=config.vocabulary.max_size,
+    )
+
+
+def build_keyed_encoder(config: Config) -> tuple[Encoder, Transform, dict[str, Any]]:
+    """A frozen encoder, its transform, and the key of the features that they give."""
+    encoder, transform = build_encoder(config.encoder)
+    key = {
+        "encoder": config.encoder.name,
+        "fingerprint": encoder.fingerprint(),
+        "features": config.encoder.features,
+        "transform": transform.asdict(),
+        "dtype": config.encoder.dtype,
+        "data": [config.data.format, str(Path(config.data.root).resolve())],
+    }
+    encoder.fold_batch_norm()
+    return encoder, transform, key
+
+
+def feature_shape(encoder: Encoder, transform: Transform) -> tuple[int, ...]:
+    """Shape of one photo's features, (F,) or (R, F)."""
+    side = transform.size
+    with torch.inference_mode():
+        features = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    return tuple(features.shape[1:])
+
+
+class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
+    """Records as photos fit for the encoder, or the reason why one could not be read."""
+
+    def __init__(self, records: Sequence[Record], transform: Transform, root: Path) -> None:
+        self.records = records
+        self.transform = transform
+        self.root = root
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Record, Entry, Tensor | str]:
+        record = self.records[index]
+        entry = Entry.of(record.image_id, record.path, self.root)
+        try:
+            return record, entry, self.transform.load(record.path)
+        except PhotoError as error:
+            return record, entry, str(error)
+
+
+def extract(
+    records: Sequence[Record],
+    encoder: Encoder,
+    transform: Transform,
+    writer: FeatureWriter,
+    config: Config,
+) -> list[tuple[Record, str]]:
+    """Compute and store the features of photos; returns those that could not be read, and why."""
+    device = choose_device(config.trainer.accelerator)
+    encoder.to(device)
+    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
+        Photos(records, transform, Path(config.data.root)),
+        batch_size=config.encoder.batch_size,
+        num_workers=config.encoder.workers,
+        collate_fn=list,
+    )
+    failed: list[tuple[Record, str]] = []
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(records), unit=" photos", disable=not records) as bar,
+    ):
+        for items in loader:
+            entries, photos = [], []
+            for record, entry, photo in items:
+                if isinstance(photo, str):
+                    writer.error(entry, photo)
+                    failed.append((record, photo))
+                else:
+                    entries.append(entry)
+                    photos.append(photo)
+            if photos:
+                features = encoder(torch.stack(photos).to(device))
+                writer.append(entries, features.float().cpu().numpy())
+            bar.update(len(items))
+    encoder.cpu()
+    return failed
+
+
+def read_features(store: FeatureStore, record: Record) -> Tensor:
+    """Stored features of a record's photo, (F,) or (R, F), in single precision."""
+    return torch.from_numpy(store.read([record.image_id])[0]).float()
+
+
+def read_image(transform: Transform, record: Record) -> Tensor:
+    """A record's photo, (3, S, S) uint8.
+
+    Raises:
+        CaptionerError: it cannot be read; the message names the file.
+    """
+    try:
+        return transform.load(record.path)
+    except PhotoError as error:
+        raise CaptionerError(f"{record.path}: {error}") from error
+
+
+def say(line: str) -> None:
+    """A line about progress, for the person at the terminal."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,72 @@
+"""What is watched while a run goes on: its speed, and some of its captions."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+
+from captioner.data.batches import Batch
+from captioner.data.records import Record
+from captioner.data.vocabulary import PAD
+from captioner.training.module import CaptioningModule
+
+
+class Throughput(L.Callback):
+    """Logs the caption words learned from in a second, on this process times their number."""
+
+    def __init__(self) -> None:
+        self._words = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock; validation and checkpoints are not counted."""
+        self._words, self._since = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count; say how fast the epoch has been so far."""
+        self._words += int((batch.targets != PAD).sum())
+        seconds = time.perf_counter() - self._since
+        rate = self._words * trainer.world_size / max(seconds, 1e-9)
+        module.log("words_per_second", rate, prog_bar=True)
+
+
+class SampleCaptions(L.Callback):
+    """Shows some validation pictures with references and captions, in W&B's table.
+
+    Args:
+        records: the pictures shown, the same at each validation.
+    """
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Log the table, if the run logs to W&B."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(module, CaptioningModule)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._log_table(logger, module)
+
+    def _log_table(self, logger: WandbLogger, module: CaptioningModule) -> None:
+        import wandb
+
+        rows = [
+            [
+                wandb.Image(str(record.path)),
+                "\n".join(record.captions),
+                module.written[record.image_id],
+            ]
+            for record in self.records
+            if record.image_id in module.written
+        ]
+        logger.log_table("samples", columns=["image", "references", "caption"], data=rows)

@@ -136,7 +136,7 @@ def in_our_words(message: str) -> str:
     if match := re.match(r"Group '(.+)' does not accept option '(.+)'", message):
         name = f"{match[1]}.{match[2]}"
         return f"unknown setting {name}; {suggest_setting(name)}"
-    if match := re.match(r'Parser key "(.+?)": (.*)Got value: (.*?)(\.|$)', message):
+    if match := re.match(r'Parser key "(.+?)": (.*)(?:Got|Given) value: (.*?)\.?$', message):
         return f"{match[1]}: expected {expected(match[2])}, not {match[3]!r}"
     return message
 
@@ -150,7 +150,7 @@ def expected(text: str) -> str:
     found = [
         words
         for name, words in names.items()
-        if re.search(rf"\b{name}\b", text.split("Got value")[0])
+        if re.search(rf"\b{name}\b", text.split("Given value type")[0])
     ]
     if "NoneType" in text or "None" in text:
         found.append("null")

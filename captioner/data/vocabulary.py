@@ -38,10 +38,13 @@ class Vocabulary:
         self.words = tuple(words)
         if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
             raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
-        self._ids = {word: i for i, word in enumerate(self.words)}
-        if len(self._ids) < len(self.words):
-            twice = next(word for i, word in enumerate(self.words) if self._ids[word] != i)
+        ids = {word: i for i, word in enumerate(self.words)}
+        if len(ids) < len(self.words):
+            twice = next(word for i, word in enumerate(self.words) if ids[word] != i)
             raise CaptionerError(f"the word {twice!r} stands twice in the vocabulary")
+
+        # A caption that spells out a special word does not get its meaning.
+        self._ids = {word: ids[word] for word in self.words[len(SPECIAL_WORDS) :]}
 
     def __len__(self) -> int:
         return len(self.words)

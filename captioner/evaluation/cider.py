@@ -210,7 +210,8 @@ class CiderScorer:
             )
             norm = _norms(ours, self._weights(order, ours), len(captions))
             norm = norm[caption] * self._norms[order][reference]
-            similarity += np.divide(product, norm, out=product, where=norm > 0)
+            # (bincount forgets its weights' type where there is nothing to count)
+            similarity += np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
         if clipped:
             n_bigrams = np.array([max(len(tokens) - 1, 0) for tokens in captions], dtype=np.int64)
             difference = n_bigrams[caption] - self._n_bigrams[reference]

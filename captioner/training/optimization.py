@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning.pytorch.utilities.types import LRSchedulerConfig
+from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
@@ -56,7 +56,7 @@ def build_schedules(
     higher_is_better: bool,
     plateau_factor: float,
     plateau_patience: int,
-) -> list[LRSchedulerConfig]:
+) -> list[LRSchedulerConfigType]:
     """How the learning rate goes, in Lightning's form.
 
     Args:
@@ -79,8 +79,8 @@ def build_schedules(
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
     if name != "plateau":
-        return [LRSchedulerConfig(scheduler=LambdaLR(optimizer, factor), interval="step")]
-    plateau = LRSchedulerConfig(
+        return [LRSchedulerConfigType(scheduler=LambdaLR(optimizer, factor), interval="step")]
+    plateau = LRSchedulerConfigType(
         scheduler=ReduceLROnPlateau(
             optimizer,
             mode="max" if higher_is_better else "min",
@@ -94,4 +94,4 @@ def build_schedules(
         return [plateau]
     # LinearLR multiplies the rate it finds, so that the two leave one another's work alone.
     rise = LinearLR(optimizer, start_factor=1 / warmup_steps, total_iters=warmup_steps)
-    return [LRSchedulerConfig(scheduler=rise, interval="step"), plateau]
+    return [LRSchedulerConfigType(scheduler=rise, interval="step"), plateau]

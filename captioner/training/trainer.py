@@ -145,7 +145,7 @@ def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerL
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
     )
-    return [optimizer], schedules
+    return [optimizer], schedules  # type: ignore[return-value]  # a dictionary does as well
 
 
 def monitored(settings: OptimizationConfig) -> tuple[str, str]:

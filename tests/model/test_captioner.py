@@ -1,4 +1,4 @@
-"""The joined network: padding has no influence, an image is encoded once, a batch can be learned."""
+"""The joined network: padding has no influence, images are encoded once, a batch is learned."""
 
 import pytest
 import torch

@@ -1,0 +1,45 @@
+"""Which room may import which, and what the command line may not import before it must."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["caption", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    statement = (
+        f"from captioner.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"
+    )
+    loaded = modules_after(statement)
+    assert "captioner.cli" in loaded
+    for heavy in ("torch", "numpy", "lightning", "wandb", "nltk", "PIL", "jsonargparse", "yaml"):
+        assert heavy not in loaded
+
+
+def test_training_help_leaves_torch_out() -> None:
+    statement = (
+        "from captioner.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"
+    )
+    assert not {"torch", "lightning", "wandb"} & modules_after(statement)
+
+
+def test_captioning_needs_torch_and_pillow_alone() -> None:
+    loaded = modules_after("import captioner.predictor")
+    assert "torch" in loaded
+    for heavy in ("torchvision", "lightning", "wandb", "nltk", "pycocotools", "jsonargparse"):
+        assert heavy not in loaded
+
+
+def test_import_contracts() -> None:
+    from importlinter.cli import lint_imports
+
+    assert lint_imports(cache_dir=None) == 0

@@ -1,0 +1,64 @@
+"""Photos to captions: order, batches, bad photos, and the model's own probabilities."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photo
+
+from captioner.data.vocabulary import END, START
+from captioner.decoding.options import SearchOptions
+from captioner.errors import UsageError
+from captioner.predictor import Predictor
+
+
+def test_order_and_batches_change_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path / f"{i}.png", i) for i in range(11)]
+    predictor = Predictor.load(tiny_checkpoint, device="cpu")
+    one = list(predictor.caption(photos, batch_size=1))
+    assert [found.path for found in one] == photos
+    for size in (3, 32):
+        batched = list(predictor.caption(photos, batch_size=size))
+        assert [found.caption for found in batched] == [found.caption for found in one]
+    backwards = list(predictor.caption(reversed(photos), batch_size=4))
+    assert [found.caption for found in reversed(backwards)] == [found.caption for found in one]
+
+
+def test_bad_photos_take_their_place(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    good = make_photo(tmp_path / "good.png", 0)
+    text = tmp_path / "text.jpg"
+    text.write_text("not a photo")
+    predictor = Predictor.load(tiny_checkpoint)
+    found = list(predictor.caption([text, good, tmp_path / "none.jpg"], batch_size=2))
+    assert [f.path.name for f in found] == ["text.jpg", "good.png", "none.jpg"]
+    assert found[0].caption is None
+    assert found[0].error is not None
+    assert "not a picture" in found[0].error
+    assert found[1].caption
+    assert found[1].error is None
+    assert found[2].error == "no such file"
+
+
+def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A teacher-forced pass over a caption gives the log-probability that the search reports."""
+    photo = make_photo(tmp_path / "photo.png", 3)
+    search = SearchOptions(beam_size=3, n_best=3, max_length=5)
+    predictor = Predictor.load(tiny_checkpoint, search=search)
+    (found,) = predictor.caption([photo])
+    assert len(found.candidates) == 3
+    captioner, vocabulary = predictor.trained.captioner, predictor.trained.vocabulary
+    image = predictor.trained.transform.load(photo)[None]
+    for candidate in found.candidates:
+        words = vocabulary.encode(candidate.caption)
+        words += [END] if len(words) < 5 else []
+        with torch.inference_mode():
+            state = captioner.initial_state(image)
+            outputs = captioner.decoder.unroll(torch.tensor([[START, *words[:-1]]]), state)
+            log_probs = captioner.decoder.projection(outputs[0]).log_softmax(1)
+        total = sum(log_probs[t, word].item() for t, word in enumerate(words))
+        assert candidate.log_prob == pytest.approx(total, abs=1e-4)
+
+
+def test_unknown_device(tiny_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="no device 'gppu'; did you mean gpu"):
+        Predictor.load(tiny_checkpoint, device="gppu")

@@ -1,9 +1,12 @@
 """Captioned images as batches: each image once, with all its captions.
 
-Letters: B images, M captions, T time steps, F feature size, S pixels of a side.
+Letters: B images, M captions, W words of all captions, T time steps, F feature size, S pixels of a
+side. The captions of a batch are packed (see `captioner.model.cells`): sorted from long to short,
+all first words before all second ones, no padding.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from captioner.data.records import ImageId, Record
-from captioner.data.vocabulary import END, PAD, START, Vocabulary
+from captioner.data.vocabulary import END, START, Vocabulary
 
 
 class Batch(NamedTuple):
@@ -22,11 +25,13 @@ class Batch(NamedTuple):
     images: Tensor
     """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8."""
     inputs: Tensor
-    """Words fed to the decoder (M, T): start word, then the caption, padded."""
+    """Words fed to the decoder (W,): of each caption the start word, then its words; packed."""
     targets: Tensor
-    """Words to be predicted (M, T): the caption, then the end word, padded."""
+    """Words to be predicted (W,): of each caption its words, then the end word; packed."""
+    batch_sizes: list[int]
+    """Captions that still run at each of the T steps. A list, so that it stays on the CPU."""
     rows: Tensor
-    """Which of the B images each caption belongs to (M,)."""
+    """Which of the B images each caption belongs to (M,), in packed order."""
 
 
 class ImageSource(Protocol):
@@ -77,21 +82,20 @@ class CaptionedImages(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Items to a batch; captions padded to the longest of them."""
-    captions = [caption for item in items for caption in item.captions]
-    rows = [row for row, item in enumerate(items) for _ in item.captions]
-    steps = max((len(caption) for caption in captions), default=0) + 1
-    inputs = torch.full((len(captions), steps), PAD)
-    targets = torch.full((len(captions), steps), PAD)
-    for m, caption in enumerate(captions):
-        inputs[m, : len(caption) + 1] = torch.tensor([START, *caption])
-        targets[m, : len(caption) + 1] = torch.tensor([*caption, END])
+    """Items to a batch, their captions packed."""
+    captions = [(caption, row) for row, item in enumerate(items) for caption in item.captions]
+    captions.sort(key=lambda pair: len(pair[0]), reverse=True)
+    # zip_longest goes step by step through all captions; what has ended gives None.
+    inputs = zip_longest(*([START, *caption] for caption, _ in captions))
+    targets = zip_longest(*([*caption, END] for caption, _ in captions))
+    steps = [[word for word in step if word is not None] for step in inputs]
     return Batch(
         image_ids=[item.image_id for item in items],
         images=torch.stack([item.image for item in items]),
-        inputs=inputs,
-        targets=targets,
-        rows=torch.tensor(rows, dtype=torch.long),
+        inputs=torch.tensor([word for step in steps for word in step]),
+        targets=torch.tensor([word for step in targets for word in step if word is not None]),
+        batch_sizes=[len(step) for step in steps],
+        rows=torch.tensor([row for _, row in captions], dtype=torch.long),
     )
 
 

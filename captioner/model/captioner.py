@@ -8,7 +8,7 @@ from captioner.model.encoder import Encoder
 
 
 class Captioner(nn.Module):
-    """CNN + RNN captioner. Letters: B images, M captions, T time steps, F feature size.
+    """CNN + RNN captioner. Letters: B images, M captions, W words of all, T time steps.
 
     Args:
         encoder: photos to features.
@@ -39,25 +39,24 @@ class Captioner(nn.Module):
         images: Tensor,
         inputs: Tensor,
         targets: Tensor,
+        batch_sizes: Tensor,
         rows: Tensor,
         *,
-        pad: int,
         label_smoothing: float = 0.0,
     ) -> Tensor:
         """Mean cross-entropy of the captions' words, in nats.
 
-        Each image is encoded once however many captions it has, and padded places are dropped
-        before the projection to the vocabulary, the largest product of the network.
+        Each image is encoded once however many captions it has, and the captions are packed: the
+        projection to the vocabulary, the largest product of the network, sees words alone.
 
         Args:
             images: photos (B, 3, S, S) or features (B, F).
-            inputs: words fed at each step (M, T), the start word first.
-            targets: words to be predicted (M, T), the end word last, then padding.
-            rows: which image each caption belongs to (M,).
-            pad: id of the padding word.
+            inputs: words fed at each step (W,), each caption's start word first; packed.
+            targets: words to be predicted (W,), each caption's end word last; packed.
+            batch_sizes: captions that still run at each step (T,), on the CPU.
+            rows: which image each caption belongs to (M,), in packed order.
             label_smoothing: share of a target's probability spread over the vocabulary.
         """
         state = select_rows(self.initial_state(images), rows)
-        words = targets != pad
-        outputs = self.decoder.unroll(inputs, state)[words]
-        return self.decoder.loss(outputs, targets[words], label_smoothing)
+        outputs = self.decoder.unroll(inputs, batch_sizes, state)
+        return self.decoder.loss(outputs, targets, label_smoothing)

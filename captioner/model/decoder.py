@@ -100,15 +100,17 @@ class Decoder(nn.Module):
             x = self.dropout(x)
         return self.projection(x), tuple(new_state)
 
-    def unroll(self, words: Tensor, state: DecoderState) -> Tensor:
-        """Whole captions, teacher forcing: words (M, T) and first state to outputs (M, T, H).
+    def unroll(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Tensor:
+        """Whole captions, teacher forcing: packed words (W,) to outputs (W, H) for `projection`.
 
-        The outputs are what `projection` takes: training drops the padded ones before it does, so
-        that the largest product of the network is never computed for padding.
+        Args:
+            words: words of M captions, packed as `captioner.model.cells` says.
+            batch_sizes: captions that still run at each step (T,), on the CPU.
+            state: before the first word, one row a caption, in their packed order.
         """
         xs = self.dropout(self.embedding(words))
         for cell, cell_state in zip(self.cells, state, strict=True):
-            xs = self.dropout(cell.unroll(xs, cell_state))
+            xs = self.dropout(cell.unroll(xs, batch_sizes, cell_state))
         return xs
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

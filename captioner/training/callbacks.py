@@ -8,7 +8,6 @@ from lightning.pytorch.loggers import WandbLogger
 
 from captioner.data.batches import Batch
 from captioner.data.records import Record
-from captioner.data.vocabulary import PAD
 from captioner.training.module import CaptioningModule
 
 
@@ -32,7 +31,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count; say how fast the epoch has been so far."""
-        self._words += int((batch.targets != PAD).sum())
+        self._words += len(batch.targets)
         seconds = time.perf_counter() - self._since
         rate = self._words * trainer.world_size / max(seconds, 1e-9)
         module.log("words_per_second", rate, prog_bar=True)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from captioner.data.batches import Batch
 from captioner.data.records import ImageId
-from captioner.data.vocabulary import PAD, Vocabulary
+from captioner.data.vocabulary import Vocabulary
 from captioner.decoding.options import SearchOptions
 from captioner.evaluation.scores import score
 from captioner.generation import generate, write_captions
@@ -71,10 +71,11 @@ class CaptioningModule(L.LightningModule):
         the process it happened to be on: each mean is scaled by its share of the words first.
         """
         loss = self._loss(batch, self.label_smoothing)
-        words = (batch.targets != PAD).sum()
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=int(words))
+        words = len(batch.targets)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=words)
         if self.trainer.world_size > 1:
-            mean_words = self.trainer.strategy.reduce(words.float(), reduce_op="mean")
+            count = torch.tensor(float(words), device=self.device)
+            mean_words = self.trainer.strategy.reduce(count, reduce_op="mean")
             loss = loss * words / mean_words
         return loss
 
@@ -96,7 +97,7 @@ class CaptioningModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Sum the loss and write a caption for each image."""
-        words = int((batch.targets != PAD).sum())
+        words = len(batch.targets)
         self._loss_sum += float(self._loss(batch)) * words
         self._words += words
         found = generate(self.captioner, batch.images, self.search)
@@ -121,7 +122,7 @@ class CaptioningModule(L.LightningModule):
             batch.images,
             batch.inputs,
             batch.targets,
+            torch.tensor(batch.batch_sizes),
             batch.rows,
-            pad=PAD,
             label_smoothing=label_smoothing,
         )

@@ -220,6 +220,8 @@ def quiet_lightning() -> None:
         ".*smaller than the logging interval.*",
         ".*exists and is not empty.*",
         ".*Checkpoint directory.*",
+        ".*in eval mode at the start of training.*",  # the frozen encoder
+        ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message)
     torch.set_float32_matmul_precision("high")

@@ -1,11 +1,11 @@
-"""The joined network: padding has no influence, images are encoded once, a batch is learned."""
+"""The joined network: packing has no influence, images are encoded once, a batch is learned."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from captioner.data.batches import Item, collate
-from captioner.data.vocabulary import END, PAD, START
+from captioner.data.vocabulary import END, START
 from captioner.decoding.options import SearchOptions
 from captioner.generation import generate
 from captioner.model.captioner import Captioner
@@ -53,19 +53,29 @@ def items(n: int = 4) -> list[Item]:
 
 def loss_of(captioner: Captioner, batch_items: list[Item]) -> Tensor:
     batch = collate(batch_items)
-    return captioner.loss(batch.images, batch.inputs, batch.targets, batch.rows, pad=PAD)
+    return captioner.loss(
+        batch.images, batch.inputs, batch.targets, torch.tensor(batch.batch_sizes), batch.rows
+    )
 
 
 def test_batch_holds_each_image_once_and_all_captions() -> None:
     batch = collate(items(2))
     assert batch.image_ids == [0, 1]
     assert batch.images.shape == (2, 3, 4, 4)
-    assert batch.rows.tolist() == [0, 0, 1, 1]
-    for row, caption in enumerate(c for item in items(2) for c in item.captions):
-        n = len(caption)
-        assert batch.inputs[row, : n + 1].tolist() == [START, *caption]
-        assert batch.targets[row, : n + 1].tolist() == [*caption, END]
-        assert batch.targets[row, n + 1 :].eq(PAD).all()
+    steps = zip(
+        batch.inputs.split(batch.batch_sizes), batch.targets.split(batch.batch_sizes), strict=True
+    )
+    fed: list[list[int]] = [[] for _ in batch.rows]
+    wanted: list[list[int]] = [[] for _ in batch.rows]
+    for inputs, targets in steps:
+        for m, (before, after) in enumerate(zip(inputs.tolist(), targets.tolist(), strict=True)):
+            fed[m].append(before)
+            wanted[m].append(after)
+    assert all(sequence[0] == START and sequence[-1] != END for sequence in fed)
+    assert all(f[1:] == w[:-1] and w[-1] == END for f, w in zip(fed, wanted, strict=True))
+    for row, item in enumerate(items(2)):
+        of_image = [w[:-1] for w, r in zip(wanted, batch.rows.tolist(), strict=True) if r == row]
+        assert sorted(of_image) == sorted(item.captions)
 
 
 def test_image_is_encoded_once_for_all_its_captions() -> None:
@@ -74,11 +84,10 @@ def test_image_is_encoded_once_for_all_its_captions() -> None:
     assert captioner.encoder.photos == 4
 
 
-def test_padding_changes_neither_loss_nor_gradient() -> None:
-    """Loss and gradients of a padded batch are those of its captions one by one."""
+def test_packing_changes_neither_loss_nor_gradient() -> None:
+    """Loss and gradients of a batch are those of its captions one by one."""
     captioner = make()
-    padded = loss_of(captioner, items(3))
-    padded.backward()
+    loss_of(captioner, items(3)).backward()
     together = {n: p.grad.clone() for n, p in captioner.named_parameters() if p.grad is not None}
     captioner.zero_grad()
     words = sum(len(c) + 1 for item in items(3) for c in item.captions)

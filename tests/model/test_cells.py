@@ -18,24 +18,25 @@ def first_state(cell: Cell, batch: int, hidden: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("kind", CELLS)
 @settings(deadline=None, max_examples=20)
 @given(
-    batch=st.integers(1, 4),
-    steps=st.integers(1, 6),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     size=st.integers(1, 5),
     hidden=st.integers(1, 5),
     seed=st.integers(0, 1000),
 )
 def test_step_by_step_equals_unroll(
-    kind: type, batch: int, steps: int, size: int, hidden: int, seed: int
+    kind: type, lengths: list[int], size: int, hidden: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
     cell = kind(size, hidden).double()
-    xs = torch.randn(batch, steps, size, dtype=torch.float64)
-    state = first_state(cell, batch, hidden)
-    unrolled = cell.unroll(xs, state)
-    assert unrolled.shape == (batch, steps, hidden)
-    for t in range(steps):
-        h, state = cell.step(xs[:, t], state)
-        torch.testing.assert_close(h, unrolled[:, t])
+    batch_sizes = [sum(length > t for length in lengths) for t in range(max(lengths))]
+    xs = torch.randn(sum(lengths), size, dtype=torch.float64)
+    state = first_state(cell, len(lengths), hidden)
+    unrolled = cell.unroll(xs, torch.tensor(batch_sizes), state)
+    assert unrolled.shape == (sum(lengths), hidden)
+    steps = zip(xs.split(batch_sizes), unrolled.split(batch_sizes), strict=True)
+    for x, expected in steps:
+        h, state = cell.step(x, tuple(s[: len(x)] for s in state))
+        torch.testing.assert_close(h, expected)
         assert torch.equal(state[0], h)
 
 
@@ -43,11 +44,11 @@ def test_step_by_step_equals_unroll(
 def test_gradients_equal_finite_differences(kind: type) -> None:
     torch.manual_seed(0)
     cell = kind(3, 2).double()
-    xs = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    xs = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     state = tuple(s.requires_grad_() for s in first_state(cell, 2, 2))
 
     def hidden_states(xs: Tensor, *state: Tensor) -> Tensor:
-        return cell.unroll(xs, state)
+        return cell.unroll(xs, torch.tensor([2, 2, 1]), state)
 
     assert torch.autograd.gradcheck(hidden_states, (xs, *state))
 

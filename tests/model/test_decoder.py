@@ -26,12 +26,14 @@ def make(kind: type, layers: int = 1, dropout: float = 0.0) -> Decoder:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_step_by_step_equals_unroll(kind: type, layers: int) -> None:
     decoder = make(kind, layers).eval()
-    words = torch.randint(0, 11, (3, 5))
+    batch_sizes = [3, 3, 2, 1]
+    words = torch.randint(0, 11, (9,))
     state = decoder.initial_state(torch.randn(3, 6))
-    logits = decoder.projection(decoder.unroll(words, state))
-    for t in range(5):
-        step_logits, state = decoder.step(words[:, t], state)
-        torch.testing.assert_close(step_logits, logits[:, t])
+    logits = decoder.projection(decoder.unroll(words, torch.tensor(batch_sizes), state))
+    for now, expected in zip(words.split(batch_sizes), logits.split(batch_sizes), strict=True):
+        state = select_rows(state, torch.arange(len(now)))
+        step_logits, state = decoder.step(now, state)
+        torch.testing.assert_close(step_logits, expected)
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
@@ -76,10 +78,10 @@ def test_select_rows_repeats_an_image_for_its_captions() -> None:
 
 def test_dropout_is_active_in_training_alone() -> None:
     decoder = make(GRU, dropout=0.5)
-    words, features = torch.randint(0, 11, (2, 4)), torch.randn(2, 6)
+    words, features = torch.randint(0, 11, (5,)), torch.randn(2, 6)
 
     def outputs() -> Tensor:
-        return decoder.unroll(words, decoder.initial_state(features))
+        return decoder.unroll(words, torch.tensor([2, 2, 1]), decoder.initial_state(features))
 
     assert not torch.equal(outputs(), outputs())
     decoder.eval()

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 Recipe = dict[str, str | int | float]
 
-TOKENIZER = "PTB 3.4.1 lower-case, punctuation dropped"
+TOKENIZER = "PTB 3.4.1, no punctuation"
 
 # The short names of the signature; the rest keep theirs.
 _SHORT = {
@@ -64,6 +64,6 @@ def signature(recipe: Mapping[str, str | int | float]) -> str:
         'split:test|images:1000|refs:5|case:lower'
     """
     return "|".join(
-        f"{_SHORT.get(name, name)}:{value}".replace(", ", "+").replace(" ", "-")
+        f"{_SHORT.get(name, name)}:{value}".replace(", ", "+").replace(" ", "-").replace("|", "/")
         for name, value in recipe.items()
     )

@@ -16,15 +16,17 @@ from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
 from captioner.evaluation.ngrams import Tokens
 from captioner.evaluation.recipe import Recipe, recipe_of
 from captioner.evaluation.rouge import rouge_l
+from captioner.evaluation.statistics import ImageStatistics, mean_statistics
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
 """What is computed unless asked otherwise; "CIDEr" (without clipping and penalty) can be added."""
 
+# What a reader must know to compare; the modules of the metrics say the rest.
 _VARIANTS = {
-    "BLEU": "corpus, closest reference length, tiny constants of the COCO tool",
-    "ROUGE-L": "beta 1.2, largest P and R over references",
-    "CIDEr-D": "sigma 6, clipped, n 1-4, x10",
-    "CIDEr": "plain cosine, n 1-4, x10, no stemming",
+    "BLEU": "corpus, closest reference length",
+    "ROUGE-L": "beta 1.2",
+    "CIDEr-D": "sigma 6",
+    "CIDEr": "no clipping, no length penalty, no stemming",
 }
 
 
@@ -38,7 +40,7 @@ class Scores:
         image_ids: The images.
         recipe: What produced the numbers.
         warnings: What a reader of the numbers should know, one line each.
-        bleu_statistics: What BLEU is made of (`bleu.bleu_statistics`), (images, 10).
+        statistics: What each metric is made of, for intervals and comparisons.
     """
 
     corpus: dict[str, float]
@@ -46,7 +48,7 @@ class Scores:
     image_ids: tuple[ImageId, ...]
     recipe: Recipe
     warnings: tuple[str, ...]
-    bleu_statistics: np.ndarray
+    statistics: tuple[ImageStatistics, ...]
 
 
 def score(
@@ -106,8 +108,7 @@ def score_tokens(
     image_ids = tuple(references)
     candidates = [captions[image] for image in image_ids]
     groups = list(references.values())
-    corpus: dict[str, float] = {}
-    per_image: dict[str, np.ndarray] = {}
+    statistics: list[ImageStatistics] = []
     warnings = _empty_warnings(candidates, groups)
 
     # The official tool parts BLEU's and CIDEr's words at any white space, ROUGE-L's at the blank
@@ -115,25 +116,20 @@ def score_tokens(
     [words], reference_words = _split_at_blanks([candidates]), _split_at_blanks(groups)
     scorer = CiderScorer(dict(zip(image_ids, reference_words, strict=True)), frequencies)
     counts = scorer.index.count(words)
-    statistics = bleu_statistics(words, reference_words, counts, scorer.image_counts)
     if "BLEU" in metrics:
-        corpus.update(
-            zip(BLEU_NAMES, bleu_from_statistics(statistics.sum(axis=0)).tolist(), strict=True)
-        )
-        per_image.update(zip(BLEU_NAMES, bleu_from_statistics(statistics).T, strict=True))
+        values = bleu_statistics(words, reference_words, counts, scorer.image_counts)
+        statistics.append(ImageStatistics(BLEU_NAMES, values, bleu_from_statistics))
     if "ROUGE-L" in metrics:
-        per_image["ROUGE-L"] = rouge_l(candidates, groups)
+        statistics.append(mean_statistics("ROUGE-L", rouge_l(candidates, groups)))
     for variant in ("CIDEr-D", "CIDEr"):
         if variant in metrics:
-            per_image[variant] = scorer.score(image_ids, words, counts=counts, variant=variant)
+            values = scorer.score(image_ids, words, counts=counts, variant=variant)
+            statistics.append(mean_statistics(variant, values))
             if scorer.n_images == 1:
                 warnings.append(
                     f"{variant} is 0 by definition: the document frequencies come from one image, "
                     "where every n-gram weighs ln 1 = 0; give frequencies from a larger set"
                 )
-    for name in per_image:
-        if name not in corpus:
-            corpus[name] = float(np.mean(per_image[name]))
 
     sizes = [len(group) for group in groups]
     variants = {name: _VARIANTS[name] for name in metrics}
@@ -141,12 +137,12 @@ def score_tokens(
         source = "references" if frequencies is None else frequencies.source
         variants["document_frequencies"] = f"{source}, {scorer.n_images} images"
     return Scores(
-        corpus=corpus,
-        per_image=per_image,
+        corpus={name: value for one in statistics for name, value in one.corpus().items()},
+        per_image={name: values for one in statistics for name, values in one.per_image().items()},
         image_ids=image_ids,
         recipe=recipe_of(len(image_ids), (min(sizes), max(sizes)), variants, **recipe),
         warnings=tuple(warnings),
-        bleu_statistics=statistics,
+        statistics=tuple(statistics),
     )
 
 

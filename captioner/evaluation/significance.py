@@ -1,0 +1,303 @@
+r"""How much of a score is noise: intervals over images, and comparisons of two systems.
+
+The images of a test set are a sample; another thousand photos would give other scores.
+
+- **Interval** (`intervals`): draw as many images with replacement, score, repeat; the middle 95 %
+  of the scores is the interval (percentile bootstrap, Efron 1979; for BLEU: Koehn 2004,
+  "Statistical significance tests for machine translation evaluation").
+- **Paired bootstrap** (`compare`): the same draws for two systems; how the difference varies
+  around the observed one d tells how often a difference as large as d arises where there is none.
+- **Approximate randomisation** (`compare`): if the systems were alike, it would not matter which
+  of the two captions of an image came from which; swap them at random and see how often the
+  difference is as large as d (Noreen 1989; Riezler and Maxwell 2005, who find it the more careful
+  of the two).
+- **Holm's correction** (`holm`): of many comparisons some come out small by chance (Holm 1979).
+- **Runs** (`over_runs`): mean, spread and interval over runs that differ in their seed.
+
+A p-value is (1 + draws as extreme) / (1 + draws), so it is never 0. CIDEr's document frequencies
+stay those of the whole set in every draw. All draws of a score are a few matrix products: sums of
+per-image statistics, from which the score follows (`statistics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import gamma, pi, sqrt
+
+import numpy as np
+
+from captioner.errors import CaptionerError, UsageError
+from captioner.evaluation.scores import Scores
+from captioner.evaluation.statistics import ImageStatistics
+
+_CHUNK = 100  # draws at a time: 4 MB of weights for 5,000 images
+_ROUNDING = 1e-12  # differences of sums in another order are not differences
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a score, from ``low`` to ``high``, at ``level``."""
+
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems under one score, on the same images.
+
+    Attributes:
+        name: The score.
+        first: Score of the first system.
+        second: Score of the second system.
+        difference: ``second - first``.
+        interval: Of the difference, by paired bootstrap.
+        p_bootstrap: By paired bootstrap, two-sided.
+        p_randomisation: By approximate randomisation, two-sided.
+        p_holm: ``p_randomisation`` corrected for the number of scores compared.
+        distinguishable: Whether ``p_holm`` is below 1 - level.
+    """
+
+    name: str
+    first: float
+    second: float
+    difference: float
+    interval: Interval
+    p_bootstrap: float
+    p_randomisation: float
+    p_holm: float
+    distinguishable: bool
+
+    @property
+    def verdict(self) -> str:
+        """What is to be said of the second system: better, worse or not distinguishable."""
+        if not self.distinguishable:
+            return "not distinguishable"
+        return "better" if self.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One score over several runs of a system.
+
+    Attributes:
+        name: The score.
+        mean: Over runs.
+        deviation: Standard deviation over runs (divisor: runs - 1).
+        n_runs: How many.
+        interval: Of the mean, from Student's t distribution: what another set of runs might give
+            on the same images.
+    """
+
+    name: str
+    mean: float
+    deviation: float
+    n_runs: int
+    interval: Interval
+
+
+def intervals(
+    scores: Scores, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Bootstrap confidence intervals over images of every corpus score.
+
+    Args:
+        scores: As `captioner.evaluation.scores.score` returns them.
+        resamples: Draws.
+        level: Share of draws inside.
+        seed: Of the draws.
+    """
+    _check(resamples, level)
+    draws = _bootstrap(scores.statistics, resamples, seed)
+    return {name: _middle(values, level) for name, values in draws.items()}
+
+
+def compare(
+    first: Scores,
+    second: Scores,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Whether two systems differ, under each score that both have.
+
+    Args:
+        first: One system.
+        second: Another one, on the same images.
+        resamples: Draws, of each test.
+        level: Of the intervals, and 1 - level the bar for p-values.
+        seed: Of the draws.
+
+    Raises:
+        CaptionerError: If the images differ.
+    """
+    _check(resamples, level)
+    ours, theirs = _on_the_same_images(first, second)
+    names = [name for one in ours for name in one.names]
+    observed = {name: second.corpus[name] - first.corpus[name] for name in names}
+    # The same seed twice: the same images are drawn for both systems.
+    before, after = _bootstrap(ours, resamples, seed), _bootstrap(theirs, resamples, seed)
+    resampled = {name: after[name] - before[name] for name in names}
+    swapped = _swap(ours, theirs, resamples, seed)
+    p_bootstrap = {
+        name: _p_value(resampled[name] - observed[name], observed[name]) for name in names
+    }
+    p_randomisation = {name: _p_value(swapped[name], observed[name]) for name in names}
+    corrected = dict(zip(names, holm([p_randomisation[name] for name in names]), strict=True))
+    return [
+        Comparison(
+            name=name,
+            first=first.corpus[name],
+            second=second.corpus[name],
+            difference=observed[name],
+            interval=_middle(resampled[name], level),
+            p_bootstrap=p_bootstrap[name],
+            p_randomisation=p_randomisation[name],
+            p_holm=corrected[name],
+            distinguishable=corrected[name] < 1 - level,
+        )
+        for name in names
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's step-down method.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        corrected[at] = largest
+    return corrected
+
+
+def over_runs(runs: Sequence[Scores], *, level: float = 0.95) -> list[RunSummary]:
+    """Mean and spread of every score over runs that differ in their seed.
+
+    Raises:
+        UsageError: If there are fewer than two runs.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"a spread over runs needs at least two of them, not {len(runs)}")
+    _check(1, level)
+    summaries = []
+    for name in runs[0].corpus:
+        values = np.array([run.corpus[name] for run in runs])
+        mean, deviation = float(values.mean()), float(values.std(ddof=1))
+        half = student_quantile((1 + level) / 2, len(runs) - 1) * deviation / sqrt(len(runs))
+        interval = Interval(mean - half, mean + half, level)
+        summaries.append(RunSummary(name, mean, deviation, len(runs), interval))
+    return summaries
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The quantile of Student's t distribution above its middle, to four digits.
+
+    Example:
+        >>> round(student_quantile(0.975, 2), 3)
+        4.303
+    """
+    # With t = sqrt(n) tan(a) the density is a power of the cosine, over a finite range.
+    angle = np.linspace(0, pi / 2, 200_001)
+    constant = gamma((freedom + 1) / 2) / (sqrt(pi) * gamma(freedom / 2))
+    density = constant * np.cos(angle) ** (freedom - 1)
+    steps = (density[1:] + density[:-1]) / 2 * (angle[1] - angle[0])
+    above = np.concatenate([[0.0], np.cumsum(steps)])
+    return float(sqrt(freedom) * np.tan(np.interp(probability - 0.5, above, angle)))
+
+
+def _check(resamples: int, level: float) -> None:
+    if resamples < 1:
+        raise UsageError(f"resamples must be at least 1, not {resamples}")
+    if not 0 < level < 1:
+        raise UsageError(f"level must lie between 0 and 1 (0.95, say), not {level}")
+
+
+def _bootstrap_weights(n_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn, in pieces of (draws, images)."""
+    generator = np.random.default_rng(seed)
+    for begin in range(0, resamples, _CHUNK):
+        n_draws = min(_CHUNK, resamples - begin)
+        drawn = generator.integers(0, n_images, (n_draws, n_images))
+        drawn += n_images * np.arange(n_draws)[:, np.newaxis]
+        counts = np.bincount(drawn.ravel(), minlength=n_draws * n_images)
+        yield counts.reshape(n_draws, n_images).astype(np.float64)
+
+
+def _bootstrap(
+    statistics: Sequence[ImageStatistics], resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Every score in every draw of images, (draws,) each."""
+    sums: list[list[np.ndarray]] = [[] for _ in statistics]
+    for weights in _bootstrap_weights(len(statistics[0].values), resamples, seed):
+        for one, pieces in zip(statistics, sums, strict=True):
+            pieces.append(weights @ one.values)
+    return _scores_of_sums(statistics, [np.concatenate(pieces) for pieces in sums])
+
+
+def _swap(
+    ours: Sequence[ImageStatistics], theirs: Sequence[ImageStatistics], resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Differences when the systems' captions change places at random, (draws,) each."""
+    generator = np.random.default_rng(seed)
+    changes: list[list[np.ndarray]] = [[] for _ in ours]
+    for begin in range(0, resamples, _CHUNK):
+        shape = (min(_CHUNK, resamples - begin), len(ours[0].values))
+        swapped = generator.integers(0, 2, shape).astype(np.float64)
+        for our, their, pieces in zip(ours, theirs, changes, strict=True):
+            pieces.append(swapped @ (their.values - our.values))
+    change = [np.concatenate(pieces) for pieces in changes]
+    totals = zip(ours, theirs, change, strict=True)
+    first, second = zip(
+        *((our.values.sum(axis=0) + c, their.values.sum(axis=0) - c) for our, their, c in totals),
+        strict=True,
+    )
+    before, after = _scores_of_sums(ours, first), _scores_of_sums(theirs, second)
+    return {name: after[name] - before[name] for name in before}
+
+
+def _scores_of_sums(
+    statistics: Sequence[ImageStatistics], sums: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    return {
+        name: column
+        for one, values in zip(statistics, sums, strict=True)
+        for name, column in zip(one.names, one.scores_of(values).T, strict=True)
+    }
+
+
+def _on_the_same_images(
+    first: Scores, second: Scores
+) -> tuple[list[ImageStatistics], list[ImageStatistics]]:
+    """The statistics of both under the metrics that both have, the images in the same order."""
+    row = {image: at for at, image in enumerate(second.image_ids)}
+    missing = [image for image in first.image_ids if image not in row]
+    if missing or len(row) != len(first.image_ids):
+        raise CaptionerError(
+            f"the systems were scored on different images ({len(first.image_ids)} and {len(row)}, "
+            f"{len(first.image_ids) - len(missing)} in common); score both on the same"
+        )
+    order = np.array([row[image] for image in first.image_ids])
+    by_names = {one.names: one for one in second.statistics}
+    ours = [one for one in first.statistics if one.names in by_names]
+    theirs = [
+        replace(by_names[one.names], values=by_names[one.names].values[order]) for one in ours
+    ]
+    return ours, theirs
+
+
+def _middle(draws: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level)
+
+
+def _p_value(draws: np.ndarray, observed: float) -> float:
+    extreme = int((np.abs(draws) >= abs(observed) - _ROUNDING).sum())
+    return (1 + extreme) / (1 + len(draws))

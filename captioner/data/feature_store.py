@@ -1,0 +1,376 @@
+"""Features of a frozen encoder, computed once and read from a memory-mapped file by any process.
+
+A store is a folder: a header, the rows, a journal (`feature_journal` says what is in them) and
+``lock``, which the one process that writes holds. A run killed at any byte leaves a valid store; a
+photo that has changed since, or features of another encoder, are never used.
+
+No torch here and no encoder: rows come in and go out as numpy arrays. Readers know a row only by
+way of the journal, so that a later format may spread rows over several pairs of files (one for each
+writing process) without a change to `FeatureStore`'s methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from captioner.data.feature_journal import (
+    DTYPES,
+    FORMAT,
+    Entry,
+    Header,
+    Journal,
+    Line,
+    StoreError,
+    file_stamp,
+    plain,
+    size_in_bytes,
+)
+from captioner.data.records import ImageId
+from captioner.errors import UsageError
+
+__all__ = ["Entry", "FeatureStore", "FeatureWriter", "StoreError", "folder_name", "size_in_bytes"]
+
+Photos = Iterable[tuple[ImageId, Path]]
+"""Image ids and where their photos are."""
+
+
+def folder_name(key: Mapping[str, Any]) -> str:
+    """Name for the folder of a store with this key: another key, another folder.
+
+    Example:
+        >>> folder_name({"encoder": "mobilenet_v2", "pooled": True})
+        'mobilenet_v2-2ef71494d72a3f62'
+    """
+    text = json.dumps([FORMAT, plain(key)], sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(key.get("encoder", "features")))[:60]
+    return f"{name}-{digest}"
+
+
+class FeatureStore:
+    """A store opened for reading, as it was at that moment; writers do not disturb it.
+
+    Goes to data-loading workers by pickling or forking; each maps the file for itself, and the
+    operating system keeps one copy of it in memory for all.
+
+    Attributes:
+        folder: Where it lies.
+        key: What its features depend on, as given when it was made.
+        shape: Of one photo's features: (F,) pooled or (R, F) grid.
+        dtype: ``float16`` or ``float32``.
+        errors: Reason by image id, for the photos that could not be read.
+    """
+
+    def __init__(self, folder: Path, header: Header, journal: Journal) -> None:
+        self.folder = folder
+        self.key = header.key
+        self.shape = header.shape
+        self.dtype = np.dtype(header.dtype)
+        self.errors: dict[ImageId, str] = {
+            image_id: line.reason
+            for image_id, line in journal.lines.items()
+            if line.reason is not None
+        }
+        self._journal = journal
+        self._rows: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, folder: Path, key: Mapping[str, Any]) -> FeatureStore:
+        """Open the store in a folder.
+
+        Args:
+            folder: Usually a cache folder / `folder_name(key)`.
+            key: What the caller's features depend on; must equal the store's.
+
+        Raises:
+            StoreError: if there is no store, if it is of another format version or another key, or
+                if its files cannot be read.
+        """
+        try:
+            header = Header.read(folder)
+            if header is None:
+                raise StoreError(f"{folder}: no feature store here; run captioner prepare")
+            header.check(folder, key)
+            return cls(folder, header, Journal.read(folder, header.row_bytes))
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return len(self._journal.rows)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._journal.rows
+
+    def read(self, image_ids: Sequence[ImageId]) -> np.ndarray:
+        """Features of some photos, in the order asked for; an id may occur more than once.
+
+        Returns:
+            (B, *shape) in the store's dtype, in memory of its own.
+
+        Raises:
+            StoreError: for an id without features.
+        """
+        try:
+            numbers = [self._journal.rows[image_id] for image_id in image_ids]
+        except KeyError as error:
+            image_id = error.args[0]
+            reason = self.errors.get(image_id, "not prepared yet; run captioner prepare")
+            raise StoreError(
+                f"{self.folder}: no features of image {image_id!r}: {reason}"
+            ) from None
+        return self._map()[np.array(numbers, dtype=np.intp)]
+
+    def stale(self, photos: Photos) -> list[ImageId]:
+        """Ids of the photos that are not in the store or have changed since.
+
+        A photo that could not be read then and has not changed since is not stale: it is in
+        `errors`. Costs a look at each file's size and time; its bytes are read only if the time
+        alone has changed.
+        """
+        return [
+            image_id for image_id, path in photos if self._journal.fresh(image_id, path) is None
+        ]
+
+    def verify(self) -> list[ImageId]:
+        """Ids whose row does not have the checksum it was written with. Reads the whole store."""
+        lines = self._journal.lines
+        return [
+            image_id
+            for image_id, row in self._journal.rows.items()
+            if zlib.crc32(self._map()[row].tobytes()) != lines[image_id].crc32
+        ]
+
+    def _map(self) -> np.ndarray:
+        if self._journal.n_rows == 0:  # an empty file cannot be mapped
+            return np.empty((0, *self.shape), self.dtype)
+        if self._rows is None:
+            try:
+                self._rows = np.memmap(
+                    self.folder / "features.bin",
+                    dtype=self.dtype,
+                    mode="r",
+                    shape=(self._journal.n_rows, *self.shape),
+                ).view(np.ndarray)
+            except (OSError, ValueError) as error:  # ValueError: shorter than it was on opening
+                raise StoreError(f"{self.folder}: features.bin cannot be read: {error}") from error
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}
+
+
+class FeatureWriter:
+    """A store opened for writing, by one process at a time; a context manager.
+
+    Makes the store if there is none and goes on with it if there is, after cutting off what a
+    killed run has left half-written. Every call that returns has its rows and lines on the disk.
+
+    Args:
+        folder: The store's folder; made if missing.
+        key: What the features depend on: plain values (what JSON can hold).
+        shape: Of one photo's features, (F,) or (R, F).
+        dtype: ``float16`` or ``float32``.
+
+    Raises:
+        UsageError: for another dtype or an empty shape.
+        StoreError: if another process is writing this store, if it is of another format version,
+            key, shape or dtype, or if the disk is full or may not be written. After a full disk the
+            store holds all rows of earlier calls and can be gone on with.
+
+    Example:
+        >>> import tempfile
+        >>> key = {"encoder": "toy"}
+        >>> with tempfile.TemporaryDirectory() as cache:
+        ...     folder, photo = Path(cache, folder_name(key)), Path(cache, "1.jpg")
+        ...     _ = photo.write_bytes(b"a photo")
+        ...     with FeatureWriter(folder, key, shape=(2,), dtype="float16") as writer:
+        ...         if writer.stale([(1, photo)]):
+        ...             writer.append([Entry.of(1, photo)], np.array([[0.5, 1.0]]))
+        ...     store = FeatureStore.open(folder, key)
+        ...     store.read([1, 1])
+        array([[0.5, 1. ],
+               [0.5, 1. ]], dtype=float16)
+    """
+
+    def __init__(
+        self, folder: Path, key: Mapping[str, Any], shape: Sequence[int], dtype: str
+    ) -> None:
+        if dtype not in DTYPES:
+            raise UsageError(f"feature store: dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        if not shape or min(shape) < 1:
+            raise UsageError(
+                f"feature store: {tuple(shape)} is not the shape of a photo's features"
+            )
+        self.folder = folder
+        self._header = Header(FORMAT, plain(key), tuple(shape), dtype)
+        self._files: list[BinaryIO] = []
+        try:
+            self._open()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self._keep(self.folder / "lock")
+        if not _lock(lock):
+            raise StoreError(f"{self.folder}: another prepare is writing this store")
+        existing = Header.read(self.folder)
+        if existing is not None:
+            existing.check(self.folder, self._header.key, self._header)
+        self._features = self._keep(self.folder / "features.bin")
+        self._index = self._keep(self.folder / "index.jsonl")
+        if existing is None:  # whatever files are here, nobody says what they hold
+            self._features.truncate(0)
+            self._index.truncate(0)
+            self._header.write(self.folder)
+        self._journal = Journal.read(self.folder, self._header.row_bytes)
+        self._cut()
+
+    def append(self, entries: Sequence[Entry], rows: np.ndarray) -> None:
+        """Store the features of some photos.
+
+        Args:
+            entries: B photos.
+            rows: (B, *shape) of any float type; converted to the store's.
+
+        Raises:
+            StoreError: if the disk is full, or a value does not fit into half precision. Then none
+                of these rows is in the store.
+        """
+        if rows.shape != (len(entries), *self._header.shape):
+            raise ValueError(
+                f"rows have shape {rows.shape}, not {(len(entries), *self._header.shape)}"
+            )
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows, dtype=self._header.dtype)
+        for entry, row in zip(entries, rows, strict=True):
+            if not np.isfinite(row).all():
+                raise StoreError(
+                    f"{self.folder}: features of image {entry.image_id!r} are not finite in"
+                    f" {self._header.dtype}" + "; use float32" * (self._header.dtype == "float16")
+                )
+        first = self._journal.n_rows
+        lines = [
+            Line(entry, first + i, zlib.crc32(row.tobytes()))
+            for i, (entry, row) in enumerate(zip(entries, rows, strict=True))
+        ]
+        self._write(rows.tobytes(), lines)
+
+    def error(self, entry: Entry, reason: str) -> None:
+        """Record that a photo could not be read, so that a later run need not try it again."""
+        self._write(b"", [Line(entry, reason=reason)])
+
+    def stale(self, photos: Photos) -> list[ImageId]:
+        """As `FeatureStore.stale`; notes new times of photos whose bytes are the same."""
+        stale: list[ImageId] = []
+        touched: list[Line] = []
+        for image_id, path in photos:
+            line = self._journal.fresh(image_id, path)
+            if line is None:
+                stale.append(image_id)
+                continue
+            _, mtime_ns = file_stamp(path)
+            if mtime_ns != line.entry.mtime_ns:
+                entry = dataclasses.replace(line.entry, mtime_ns=mtime_ns)
+                touched.append(dataclasses.replace(line, entry=entry))
+        if touched:
+            self._write(b"", touched)
+        return stale
+
+    def close(self) -> None:
+        """Close the files and let the next writer in."""
+        while self._files:
+            self._files.pop().close()
+
+    def __enter__(self) -> FeatureWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, rows: bytes, lines: Sequence[Line]) -> None:
+        """Put rows, then their lines on the disk: all of them, or none that counts."""
+        texts = [line.encode() for line in lines]
+        try:
+            if rows:
+                _write_all(self._features, rows)
+                os.fsync(self._features.fileno())
+            _write_all(self._index, b"".join(texts))
+            os.fsync(self._index.fileno())
+        except BaseException as error:  # an interrupt from the keyboard too
+            # Nothing may be appended behind half a row; should the cut fail, the next writer cuts.
+            with contextlib.suppress(OSError):
+                self._cut()
+            self.close()
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
+        for line, text in zip(lines, texts, strict=True):
+            self._journal.add(line, len(text))
+
+    def _cut(self) -> None:
+        """Cut both files back to what the journal vouches for; lines first, then their rows."""
+        self._index.truncate(self._journal.n_bytes)
+        self._features.truncate(self._journal.n_rows * self._header.row_bytes)
+
+    def _keep(self, path: Path) -> BinaryIO:
+        """Open for appending, unbuffered: what is written is written where the file ends now."""
+        file = path.open("ab", buffering=0)
+        self._files.append(file)
+        return file
+
+    def _failed(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.folder}: cannot be written: {error.strerror or error};"
+            " what is there stays valid, and the same command will go on from it"
+        )
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    """An unbuffered write may take only a part, when the disk is nearly full for instance."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: BinaryIO) -> bool:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> bool:
+        """Take the lock until the file is closed, by the process's death at the latest."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

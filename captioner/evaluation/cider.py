@@ -83,7 +83,7 @@ class DocumentFrequencies:
             CaptionerError: If the file is absent or something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 words = file["words"].tobytes().decode().split("\n")
                 keys = [file[f"keys{order}"] for order in range(2, MAX_ORDER + 1)]
                 counts = [file[f"counts{order}"] for order in range(1, MAX_ORDER + 1)]

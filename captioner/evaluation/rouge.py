@@ -39,21 +39,23 @@ def _rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
     places: dict[str, int] = {}
     for at, word in enumerate(candidate):
         places[word] = places.get(word, 0) | 1 << at
-    full = (1 << len(candidate)) - 1
-    precision = recall = 0.0
+    length = len(candidate)
+    full = (1 << length) - 1
+    most, recall = 0, 0.0
     for reference in references:
         reference = reference or _NO_WORDS
         # The bit-parallel form of the table (Hyyrö 2004): neighbouring cells differ by 0 or 1, so
         # a row is one integer, whose bit i is 0 where the row rises at i. An addition carries a
-        # rise on to the next match; each word costs a few operations on integers.
+        # rise on to the next match; what it carries beyond the last place is cut off at the end.
         row = full
         for word in reference:
             if word in places:
                 matches = row & places[word]
-                row = ((row + matches) | (row - matches)) & full
-        common = len(candidate) - row.bit_count()
-        precision = max(precision, common / len(candidate))
+                row = (row + matches) | (row - matches)
+        common = length - (row & full).bit_count()
+        most = max(most, common)
         recall = max(recall, common / len(reference))
+    precision = most / length
     if precision == 0 or recall == 0:
         return 0.0
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)

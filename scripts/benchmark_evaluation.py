@@ -1,0 +1,246 @@
+"""Times the scores against the official tool, side by side, on the same captions.
+
+    python scripts/benchmark_evaluation.py --peer-python /path/to/other/environment/bin/python
+
+``--peer-python`` names a Python that has pycocoevalcap (and Java on the path); without it only this
+package is timed. Each tool runs in a process of its own, so that its memory can be told; start-up
+and imports are not counted, the start of the Java tokenizer (a part of each call) is. Captions come
+from ``--annotations`` and ``--results`` in COCO's format, or are made up from a small grammar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from captioner.data.records import ImageId
+from captioner.data.tokenizer import tokenize_all
+from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
+from captioner.evaluation.files import read_references, read_results
+from captioner.evaluation.scores import score_tokens
+from captioner.evaluation.significance import intervals
+
+_T = TypeVar("_T")
+
+NOUNS = [
+    "man",
+    "woman",
+    "dog",
+    "cat",
+    "boy",
+    "girl",
+    "child",
+    "horse",
+    "bus",
+    "kite",
+    "ball",
+    "train",
+    "cow",
+    "pizza",
+    "bench",
+    "boat",
+]
+ADJECTIVES = [
+    "red",
+    "small",
+    "young",
+    "old",
+    "large",
+    "brown",
+    "white",
+    "happy",
+    "wet",
+    "black-and-white",
+]
+VERBS = [
+    "running",
+    "sitting",
+    "standing",
+    "jumping",
+    "playing",
+    "riding",
+    "looking",
+    "flying",
+    "eating",
+    "waiting",
+]
+PLACES = ["on the grass", "in the snow", "near a man's car", "at the beach", "by a building"]
+
+
+def make_captions(
+    n_images: int, n_references: int
+) -> tuple[dict[ImageId, str], dict[ImageId, list[str]]]:
+    """Captions of a small grammar: 12 words or so, a long tail of invented nouns."""
+    generator = random.Random(0)
+    rare = [f"thing{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(4000)]
+
+    def caption(noun: str) -> str:
+        other = generator.choice(NOUNS if generator.random() < 0.8 else rare)
+        return (
+            f"A {generator.choice(ADJECTIVES)} {noun} is {generator.choice(VERBS)} with a "
+            f"{generator.choice(ADJECTIVES)} {other} {generator.choice(PLACES)}."
+        )
+
+    nouns = [generator.choice(NOUNS) for _ in range(n_images)]
+    captions: dict[ImageId, str] = {image: caption(noun) for image, noun in enumerate(nouns)}
+    references: dict[ImageId, list[str]] = {
+        image: [caption(noun) for _ in range(n_references)] for image, noun in enumerate(nouns)
+    }
+    return captions, references
+
+
+# Run by the other Python: times each step of the official tool on the file named last.
+PEER = """
+import contextlib, io, json, resource, sys, time
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+captions, references = json.load(open(sys.argv[1]))
+out = {}
+
+def timed(name, call):
+    begin = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = call()
+    out[name] = time.perf_counter() - begin
+    return result
+
+tokenizer = PTBTokenizer()
+def tokens():
+    theirs = {i: [{"caption": r} for r in group] for i, group in references.items()}
+    ours = {i: [{"caption": c}] for i, c in captions.items()}
+    return tokenizer.tokenize(theirs), tokenizer.tokenize(ours)
+theirs, ours = timed("tokens", tokens)
+scores = {}
+bleu = timed("BLEU", lambda: Bleu(4).compute_score(theirs, ours, verbose=0))
+scores["BLEU-4"] = float(bleu[0][3])
+scores["ROUGE-L"] = float(timed("ROUGE-L", lambda: Rouge().compute_score(theirs, ours))[0])
+scores["CIDEr-D"] = float(timed("CIDEr-D", lambda: Cider().compute_score(theirs, ours))[0])
+out["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([out, scores]))
+"""
+
+
+def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of each step in this process, and the scores."""
+    captions, references = json.loads(path.read_text(encoding="utf-8"))
+    times: dict[str, float] = {}
+
+    def timed(name: str, call: Callable[[], _T]) -> _T:
+        begin = time.perf_counter()
+        result = call()
+        times[name] = time.perf_counter() - begin
+        return result
+
+    def tokens() -> tuple[dict[ImageId, list[str]], dict[ImageId, list[list[str]]]]:
+        flat = [reference for group in references.values() for reference in group]
+        found = iter(tokenize_all(flat, in_sequence=True))
+        theirs = {image: [next(found) for _ in group] for image, group in references.items()}
+        ours = tokenize_all([captions[image] for image in references], in_sequence=True)
+        return dict(zip(references, ours, strict=True)), theirs
+
+    ours, theirs = timed("tokens", tokens)
+    scores = timed("BLEU + ROUGE-L + CIDEr-D", lambda: score_tokens(ours, theirs))
+    # Memory so far: what follows is not part of a plain evaluation.
+    times["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    timed("intervals, 1,000 resamples", lambda: intervals(scores))
+    frequencies = DocumentFrequencies.of(list(theirs.values()))
+    scorer = timed("CIDEr-D scorer, built once", lambda: CiderScorer(theirs, frequencies))
+    images = [image for image in list(theirs)[:50] for _ in range(5)]
+    batch = [ours[image] for image in images]
+    scorer.score(images, batch)
+    begin = time.perf_counter()
+    for _ in range(20):
+        scorer.score(images, batch)
+    times["CIDEr-D of a batch of 250"] = (time.perf_counter() - begin) / 20
+    return times, {name: scores.corpus[name] for name in ("BLEU-4", "ROUGE-L", "CIDEr-D")}
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--references", type=int, default=5, help="of each image")
+    parser.add_argument("--annotations", type=Path, help="COCO annotation file to use instead")
+    parser.add_argument("--results", type=Path, help="COCO result file to use instead")
+    parser.add_argument("--peer-python", help="a Python that has pycocoevalcap")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each tool; the best counts")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(time_this_package(arguments.measure)))
+        return
+
+    captions: Mapping[ImageId, str]
+    references: Mapping[ImageId, list[str]]
+    if arguments.annotations and arguments.results:
+        captions = read_results(arguments.results)
+        references = read_references(arguments.annotations)
+    else:
+        captions, references = make_captions(arguments.images, arguments.references)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "captions.json"
+        path.write_text(json.dumps([captions, references]), encoding="utf-8")
+        this = [sys.executable, __file__, "--measure", str(path)]
+        peer = [arguments.peer_python, "-c", PEER, str(path)] if arguments.peer_python else None
+        runs = [
+            [_run(command) for command in (this, peer) if command] for _ in range(arguments.repeats)
+        ]
+    ours, our_scores = _best([run[0] for run in runs])
+    n_references = sum(map(len, references.values()))
+    print(
+        f"{len(references)} images, {n_references} references; "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}; seconds, "
+        f"best of {arguments.repeats}"
+    )
+    scoring = "BLEU + ROUGE-L + CIDEr-D"
+    rows = [("tokens", ours["tokens"]), (scoring, ours[scoring])]
+    rows.append(("end to end", ours["tokens"] + ours[scoring]))
+    theirs: dict[str, float] = {}
+    if peer:
+        peer_times, peer_scores = _best([run[1] for run in runs])
+        theirs["tokens"] = peer_times["tokens"]
+        theirs[scoring] = sum(peer_times[name] for name in ("BLEU", "ROUGE-L", "CIDEr-D"))
+        theirs["end to end"] = theirs["tokens"] + theirs[scoring]
+    print(f"{'':28} {'captioner':>10} {'official':>10} {'ratio':>7}")
+    for name, seconds in rows:
+        official = f"{theirs[name]:10.3f} {theirs[name] / seconds:6.1f}x" if peer else ""
+        print(f"{name:28} {seconds:10.3f} {official}")
+    for name, value in ours.items():
+        if name not in ("tokens", scoring):
+            official = f"{peer_times[name]:10.0f}" if peer and name in peer_times else ""
+            print(f"{name:28} {value:10.{0 if 'MB' in name else 4}f} {official}")
+    if peer:
+        difference = max(abs(our_scores[name] - peer_scores[name]) for name in our_scores)
+        print(f"largest difference of a score: {difference:.1e}")
+
+
+def _run(command: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1]}")
+    times, scores = json.loads(done.stdout.splitlines()[-1])
+    return times, scores
+
+
+def _best(
+    runs: list[tuple[dict[str, float], dict[str, float]]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    return {name: min(times[name] for times, _ in runs) for name in runs[0][0]}, runs[0][1]
+
+
+if __name__ == "__main__":
+    main()

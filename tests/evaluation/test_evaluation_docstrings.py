@@ -1,0 +1,22 @@
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "captioner.data.longest_match",
+        "captioner.data.tokenizer",
+        "captioner.evaluation.cider",
+        "captioner.evaluation.diversity",
+        "captioner.evaluation.recipe",
+        "captioner.evaluation.scores",
+        "captioner.evaluation.significance",
+    ],
+)
+def test_examples_run(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,274 @@
+"""How fast the beam search is, beside the machine's own limit and what others use.
+
+All rows are measured in one run, in turns, around the same LSTM step with random weights; each
+number is the best of the rounds. One table a batch size:
+
+- limit: only the matrix products of the search (gates and vocabulary), nothing else.
+- captioner: :func:`captioner.decoding.beam_search.beam_search`.
+- early ends: the same with captions that end after 6 to 14 words, as real ones do.
+- per image: a straightforward beam search, one image at a time (no images batched).
+- generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed.
+
+Run it with ``python scripts/benchmark_decoding.py --threads 2``.
+"""
+
+import argparse
+import math
+import platform
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captioner.decoding.beam_search import SearchOptions, beam_search
+
+START, END = 1, 0
+State = tuple[Tensor, ...]
+
+
+class LstmStep:
+    """An LSTM decoder without frills: embedding, one fused product for the gates, one for words.
+
+    Weights are random, and scaled so that a few words carry most of the probability, as in a
+    trained model. The end word is never chosen, or, with ``early_ends``, after 6 to 14 words.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def weight(rows: int, columns: int, spread: float) -> Tensor:
+            values = torch.randn(rows, columns, generator=generator)
+            return (values * spread / math.sqrt(columns)).to(device)
+
+        self.hidden_size = hidden_size
+        self.embedding = weight(vocab_size, hidden_size, math.sqrt(hidden_size))
+        self.gates = weight(4 * hidden_size, 2 * hidden_size, 2.0)
+        self.words = weight(vocab_size, hidden_size, 12.0)
+        self.bias = torch.zeros(vocab_size, device=device)
+        self.bias[END] = -1e9
+
+    def start(self, images: int) -> tuple[Tensor, State]:
+        """Start ids (B,) and state (h, c), each (B, H), different for each image."""
+        device = self.bias.device
+        generator = torch.Generator().manual_seed(1)
+        h = torch.randn(images, self.hidden_size, generator=generator).tanh().to(device)
+        return torch.full((images,), START, device=device), (h, torch.zeros_like(h))
+
+    def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits (M, V) of the next word and the new state."""
+        h, c = state
+        gates = F.linear(torch.cat([self.embedding[ids], h], dim=1), self.gates)
+        i, f, o, g = gates.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return F.linear(h, self.words, self.bias), (h, c)
+
+    def with_early_ends(self, images: int) -> tuple[Callable[..., tuple[Tensor, State]], State]:
+        """A step and a start state whose captions end: the end word wins after 6 to 14 words."""
+        _, (h, c) = self.start(images)
+        generator = torch.Generator().manual_seed(2)
+        length = torch.randint(6, 15, (images,), generator=generator).to(h)
+
+        def step(ids: Tensor, state: State) -> tuple[Tensor, State]:
+            *inner, left = state
+            logits, inner_state = self(ids, tuple(inner))
+            logits[:, END] = 40 - 12 * left  # the best words have logits of about 40
+            return logits, (*inner_state, left - 1)
+
+        return step, (h, c, length)
+
+
+def beams_of_one_image(step: LstmStep, state: State, width: int, max_length: int) -> list[int]:
+    """Beam search as it is usually written: one image, lists and ``.item()``."""
+    ids = torch.tensor([START])
+    beams: list[tuple[list[int], float]] = [([], 0.0)]
+    ended: list[tuple[list[int], float]] = []
+    for _ in range(max_length):
+        logits, state = step(ids, state)
+        values, words = logits.log_softmax(dim=1).topk(width, dim=1)
+        continuations = [
+            (beams[row][1] + values[row, j].item(), row, int(words[row, j].item()))
+            for row in range(len(beams))
+            for j in range(width)
+        ]
+        continuations.sort(reverse=True)
+        chosen = []
+        for log_prob, row, word in continuations[:width]:
+            if word == END:
+                ended.append((beams[row][0], log_prob))
+            else:
+                chosen.append((log_prob, row, word))
+        if not chosen:
+            break
+        beams = [([*beams[row][0], word], log_prob) for log_prob, row, word in chosen]
+        ids = torch.tensor([word for _, _, word in chosen])
+        rows = torch.tensor([row for _, row, _ in chosen])
+        state = tuple(tensor[rows] for tensor in state)
+    return max(ended or beams, key=lambda beam: beam[1])[0]
+
+
+def generate_around(
+    step: LstmStep, width: int, max_length: int
+) -> Callable[[Tensor, State], Tensor] | None:
+    """Hugging Face ``generate`` around the step, or None where transformers is not installed."""
+    try:
+        import transformers
+        from transformers.modeling_outputs import CausalLMOutputWithPast
+    except ImportError:
+        return None
+    transformers.logging.set_verbosity_error()
+
+    class Config(transformers.PretrainedConfig):
+        model_type = "benchmark_lstm"
+
+    class Model(transformers.PreTrainedModel, transformers.GenerationMixin):
+        config_class = Config
+
+        def __init__(self, config: Config) -> None:
+            super().__init__(config)
+            self.nothing = torch.nn.Parameter(torch.zeros(1, device=step.bias.device))
+
+        @classmethod
+        def _supports_default_dynamic_cache(cls) -> bool:
+            return False
+
+        def prepare_inputs_for_generation(  # type: ignore[no-untyped-def]
+            self, input_ids, h, c, past_key_values=None, **_
+        ) -> dict[str, object]:
+            return {"ids": input_ids[:, -1], "state": past_key_values or (h, c)}
+
+        def forward(  # type: ignore[no-untyped-def]
+            self, ids, state, return_dict=True, **_
+        ) -> CausalLMOutputWithPast:
+            logits, state = step(ids, state)
+            return CausalLMOutputWithPast(logits=logits.unsqueeze(1), past_key_values=state)
+
+        def _reorder_cache(self, past_key_values: State, beam_idx: Tensor) -> State:
+            return tuple(tensor.index_select(0, beam_idx) for tensor in past_key_values)
+
+        def _validate_model_kwargs(self, model_kwargs: dict[str, object]) -> None:
+            pass
+
+    model = Model(Config(vocab_size=len(step.bias))).eval()
+
+    def generate(ids: Tensor, state: State) -> Tensor:
+        found: Tensor = model.generate(
+            ids.unsqueeze(1),
+            attention_mask=torch.ones_like(ids).unsqueeze(1),
+            h=state[0],
+            c=state[1],
+            num_beams=width,
+            do_sample=False,
+            max_new_tokens=max_length,
+            eos_token_id=END,
+            pad_token_id=END,
+            bos_token_id=START,
+            length_penalty=0.0,
+        )
+        return found[:, 1:]
+
+    return generate
+
+
+def products(step: LstmStep, images: int, width: int, max_length: int) -> None:
+    """The matrix products of one search and nothing else."""
+    hidden = step.hidden_size
+    for t in range(max_length):
+        rows = images if t == 0 else images * width
+        x = torch.empty(rows, 2 * hidden, device=step.bias.device)
+        F.linear(x, step.gates)
+        F.linear(x[:, :hidden].contiguous(), step.words)
+
+
+def best_seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The shortest time of each run, all runs taking turns so that noise meets them alike."""
+    cuda = torch.cuda.is_available()
+    best = dict.fromkeys(runs, math.inf)
+    for _ in range(rounds + 1):  # the first round warms up, and counts where it is the best
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if cuda:
+                torch.cuda.synchronize()
+            best[name] = min(best[name], time.perf_counter() - began)
+    return best
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--beam-size", type=int, default=5)
+    parser.add_argument("--max-length", type=int, default=20)
+    parser.add_argument("--vocab-size", type=int, default=9488)
+    parser.add_argument("--hidden-size", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    width, max_length = arguments.beam_size, arguments.max_length
+
+    device = torch.device(arguments.device)
+    step = LstmStep(arguments.vocab_size, arguments.hidden_size, device)
+    options = SearchOptions(beam_size=width, max_length=max_length)
+    generate = generate_around(step, width, max_length)
+
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    print(
+        f"beam {width}, {max_length} words, V {arguments.vocab_size}, H {arguments.hidden_size}, "
+        f"float32, {device.type} {name}, {arguments.threads} threads, torch {torch.__version__}"
+    )
+    if generate is None:
+        print("transformers is not installed: the column of generate is left out")
+    print(
+        "batch | limit | captioner | of limit | early ends | x per image | x generate | same words"
+    )
+    print("      |            images per second           |")
+    for images in arguments.batch_sizes:
+        ids, state = step.start(images)
+        early_step, early_state = step.with_early_ends(images)
+        found: dict[str, list[list[int]]] = {}
+
+        def ours(ids: Tensor = ids, state: State = state, found: dict = found) -> None:
+            best = beam_search(ids, state, step, END, options).captions()
+            found["captioner"] = [captions[0] for captions in best]
+
+        def slow(state: State = state, found: dict = found) -> None:
+            found["per image"] = [
+                beams_of_one_image(step, tuple(x[i : i + 1] for x in state), width, max_length)
+                for i in range(len(state[0]))
+            ]
+
+        def theirs(ids: Tensor = ids, state: State = state, found: dict = found) -> None:
+            assert generate is not None
+            found["generate"] = generate(ids, state).tolist()
+
+        runs: dict[str, Callable[[], object]] = {
+            "limit": lambda n=images: products(step, n, width, max_length),  # type: ignore[misc]
+            "captioner": ours,
+            "early": lambda i=ids, f=early_step, s=early_state: beam_search(i, s, f, END, options),  # type: ignore[misc]
+            "per image": slow,
+        }
+        if generate is not None:
+            runs["generate"] = theirs
+        with torch.no_grad():
+            seconds = best_seconds(runs, arguments.rounds)
+        rate = {key: images / value for key, value in seconds.items()}
+        times = f"{rate['captioner'] / rate['generate']:10.2f}" if generate else "         -"
+        same = all(
+            sum(a == b for a, b in zip(found["captioner"], other, strict=True)) >= 0.95 * images
+            for other in found.values()
+        )
+        print(
+            f"{images:5} | {rate['limit']:5.0f} | {rate['captioner']:9.1f} | "
+            f"{rate['captioner'] / rate['limit']:8.0%} | {rate['early']:10.1f} | "
+            f"{rate['captioner'] / rate['per image']:11.1f} | {times} | {'yes' if same else 'NO'}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -67,11 +67,12 @@ def read_photo(
 
     Whatever Pillow raises on a damaged or crafted file becomes a :class:`PhotoError`, and the size
     is checked in the header before any pixel is decoded. May be called from many threads at once.
+    (Tags that all point at one block of a TIFF or EXIF are bounded by Pillow itself, from 13 on.)
 
     Args:
         path: the file; it may be a link to one.
-        max_pixels: the most pixels (width x height) to decode. Peak memory is about 12 bytes a
-            pixel for colour, 20 for transparency.
+        max_pixels: the most pixels (width x height) to decode. Peak memory is 8 bytes a
+            pixel, up to 16 for transparency or a turned photo.
         max_bytes: the largest file to open, in bytes.
 
     Returns:

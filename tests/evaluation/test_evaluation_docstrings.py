@@ -14,6 +14,7 @@ import pytest
         "captioner.evaluation.recipe",
         "captioner.evaluation.scores",
         "captioner.evaluation.significance",
+        "captioner.evaluation.torchmetric",
     ],
 )
 def test_examples_run(name):

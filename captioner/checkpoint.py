@@ -114,8 +114,7 @@ def load(path: Path) -> Checkpoint:
         vocabulary = Vocabulary(ours["vocabulary"])
         transform = Transform.from_dict(ours["transform"])
         encoder = _encoder(ours["encoder"], config)
-        with torch.device("meta"):  # sizes only: the weights are loaded in the next lines
-            captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
+        captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
         weights = {
             name.removeprefix(WEIGHTS_PREFIX): tensor
             for name, tensor in raw["state_dict"].items()

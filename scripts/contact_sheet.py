@@ -1,6 +1,6 @@
 """Draw one picture of held-out photos, each with the caption written for it and its references.
 
-    python scripts/contact_sheet.py --checkpoint runs/shapes/checkpoints/best.ckpt --output sheet.png
+python scripts/contact_sheet.py --checkpoint runs/shapes/checkpoints/best.ckpt --output sheet.png
 """
 
 import argparse

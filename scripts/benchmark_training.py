@@ -1,0 +1,193 @@
+"""Words per second of a training step of the decoder, beside two things measured in the same run.
+
+    python scripts/benchmark_training.py --threads 2
+
+- a per-step decoder, written the way most public captioning code is: the image repeated for each of
+  its captions, one recurrent step at a time, every step projected to the vocabulary for finished
+  captions too and written into one (M, T, V) tensor, a masked loss, an optimiser that is not fused;
+- the limit: the matrix products that a step cannot do without, at the speed of this machine's best
+  product of the projection's shape.
+
+One step is forward, backward and update at 10 images with 5 captions each, V 9,488, E = H = 512.
+The candidates take turns; the table gives medians.
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.data.batches import Batch, Item, collate
+from captioner.data.vocabulary import PAD, START
+from captioner.model.captioner import Captioner
+from captioner.model.cells import GRU, LSTM, Cell
+from captioner.model.decoder import Decoder
+
+IMAGES, CAPTIONS, VOCABULARY, SIZE, FEATURES = 10, 5, 9488, 512, 2048
+SPECIAL = 4
+
+
+class PerStepDecoder(nn.Module):
+    """The common way: a cell, a loop, a tensor of all log-probabilities."""
+
+    def __init__(self, cell: type[nn.LSTMCell] | type[nn.GRUCell]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, SIZE)
+        self.image = nn.Linear(FEATURES, SIZE)
+        self.cell = cell(SIZE, SIZE)
+        self.projection = nn.Linear(SIZE, VOCABULARY)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Features (M, F), one row a caption, and words (M, T) to log-probabilities (M, T, V)."""
+        captions, steps = inputs.shape
+        first = torch.tanh(self.image(features))
+        state: Tensor | tuple[Tensor, Tensor] = first
+        if isinstance(self.cell, nn.LSTMCell):
+            state = (first, torch.zeros_like(first))
+        result = features.new_zeros(captions, steps, VOCABULARY)
+        for t in range(steps):
+            state = self.cell(self.dropout(self.embedding(inputs[:, t])), state)
+            hidden = state[0] if isinstance(state, tuple) else state
+            result[:, t] = F.log_softmax(self.projection(self.dropout(hidden)), dim=1)
+        return result
+
+
+def make_batch(seed: int = 0) -> Batch:
+    """Captions of 8 to 16 words, as COCO's mostly are."""
+    rng = random.Random(seed)
+    return collate(
+        [
+            Item(
+                image,
+                torch.randn(FEATURES),
+                [
+                    [rng.randrange(SPECIAL, VOCABULARY) for _ in range(rng.randint(8, 16))]
+                    for _ in range(CAPTIONS)
+                ],
+            )
+            for image in range(IMAGES)
+        ]
+    )
+
+
+def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The same batch as padded tensors: features (M, F), inputs (M, T), targets (M, T)."""
+    captions, steps = len(batch.rows), len(batch.batch_sizes)
+    inputs = torch.full((captions, steps), PAD)
+    targets = torch.full((captions, steps), PAD)
+    pairs = zip(
+        batch.inputs.split(batch.batch_sizes), batch.targets.split(batch.batch_sizes), strict=True
+    )
+    for t, (before, after) in enumerate(pairs):
+        inputs[: len(before), t] = before
+        targets[: len(after), t] = after
+    return batch.images[batch.rows], inputs, targets
+
+
+def our_step(cell: Callable[[int, int], Cell], batch: Batch) -> Callable[[], None]:
+    """A step of this project's decoder."""
+    decoder = Decoder(
+        vocab_size=VOCABULARY,
+        feature_size=FEATURES,
+        cell=cell,
+        embedding_size=SIZE,
+        hidden_size=SIZE,
+        dropout=0.5,
+    )
+    captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
+    batch_sizes = torch.tensor(batch.batch_sizes)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = captioner.loss(batch.images, batch.inputs, batch.targets, batch_sizes, batch.rows)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def per_step(cell: type[nn.LSTMCell] | type[nn.GRUCell], batch: Batch) -> Callable[[], None]:
+    """A step of the common way."""
+    decoder = PerStepDecoder(cell)
+    optimizer = torch.optim.Adam(decoder.parameters(), foreach=False, fused=False)
+    features, inputs, targets = padded(batch)
+    mask = (targets != PAD).float()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        log_probs = decoder(features, inputs)
+        chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
+        loss = -(chosen * mask).sum() / mask.sum()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def product(words: int) -> Callable[[], None]:
+    """The projection's matrix product."""
+    left, right = torch.randn(words, SIZE), torch.randn(SIZE, VOCABULARY)
+
+    def step() -> None:
+        torch.mm(left, right)
+
+    return step
+
+
+def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
+    """Seconds of each, one after the other, round by round, after two rounds of warming up."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for turn in range(rounds + 2):
+        for i, step in enumerate(steps):
+            began = time.perf_counter()
+            step()
+            if turn >= 2:
+                seconds[i].append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    batch = make_batch()
+    assert batch.inputs[0] == START
+    words = len(batch.targets)
+    print(
+        f"decoder training, CPU, {options.threads} threads, float32, torch {torch.__version__}; "
+        f"{IMAGES} x {CAPTIONS} captions, {words} words, V {VOCABULARY}, E = H = {SIZE}; "
+        f"medians of {options.rounds}"
+    )
+    print(f"{'cell':6} {'ours':>9} {'per-step':>9} {'limit':>9}   ours/per-step   ours/limit")
+    gates = {"LSTM": 4, "GRU": 3}
+    kinds = (("LSTM", LSTM, nn.LSTMCell), ("GRU", GRU, nn.GRUCell))
+    for name, cell, torch_cell in kinds:
+        steps = (our_step(cell, batch), per_step(torch_cell, batch), product(words))
+        ours, theirs, bare = take_turns(steps, options.rounds)
+        # A product's best time, not its median: the limit is what the machine can do.
+        speed = 2 * words * SIZE * VOCABULARY / min(bare)
+        # Forward, and backward to weights and to inputs: three products each.
+        work = 3 * 2 * words * (SIZE * VOCABULARY + 2 * SIZE * gates[name] * SIZE)
+        limit = words / (work / speed)
+        rate, peer = words / statistics.median(ours), words / statistics.median(theirs)
+        paired = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+        print(
+            f"{name:6} {rate:9,.0f} {peer:9,.0f} {limit:9,.0f}   {paired:13.2f}   "
+            f"{rate / limit:10.0%}"
+        )
+    print("ours, per-step, limit: words per second")
+
+
+if __name__ == "__main__":
+    main()

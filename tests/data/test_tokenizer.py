@@ -39,6 +39,7 @@ def oracle(name: str) -> list[dict[str, str]]:
         ("soft\xadhyphen and café", "softhyphen and café"),
         ("a dog 🐶 plays", "a dog plays"),
         ("日本語の文", "日本語の文"),
+        ("see foo.org/xy\u2009", "see foo.org/xy"),
         ("", ""),
         (" . ", ""),
     ],

@@ -43,6 +43,42 @@ class Hypotheses:
             for row in rows
         ]
 
+    @staticmethod
+    def empty(n_best: int, max_length: int, device: torch.device) -> "Hypotheses":
+        """The captions of no images."""
+        none = torch.zeros(0, n_best, device=device)
+        words = torch.zeros(0, n_best, max_length, dtype=torch.int64, device=device)
+        word_log_probs = torch.zeros(0, n_best, max_length + 1, device=device)
+        return Hypotheses(words, none.to(torch.int64), none, none.clone(), word_log_probs)
+
+    def best(self, n_best: int, by: Tensor | None = None) -> "Hypotheses":
+        """The ``n_best`` captions of each image, best first.
+
+        Args:
+            n_best: How many, at most K.
+            by: (B, K), what to rank by instead of ``scores``, which then become this.
+        """
+        ranking = self.scores if by is None else by
+        scores, places = ranking.topk(n_best, dim=1)
+        row = torch.arange(len(places), device=places.device).unsqueeze(1)
+        words, lengths, _, log_probs, word_log_probs = self._tensors()
+        return Hypotheses(
+            words[row, places],
+            lengths[row, places],
+            scores,
+            log_probs[row, places],
+            word_log_probs[row, places],
+        )
+
+    def grouped(self, groups: int) -> "Hypotheses":
+        """Rows (B * G, K) as (B, G * K): one image's captions, found by G groups."""
+        return Hypotheses(
+            *(
+                tensor.unflatten(0, (-1, groups)).flatten(1, 2).contiguous()
+                for tensor in self._tensors()
+            )
+        )
+
     def of_images(self, images: Tensor) -> "Hypotheses":
         """The rows of the given images, (B',) int64, in that order."""
         return Hypotheses(*(tensor.index_select(0, images) for tensor in self._tensors()))

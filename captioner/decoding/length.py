@@ -31,7 +31,7 @@ class LengthNormalisation:
         }[options.length_norm]
         self._reward = options.word_reward * n
 
-    def score(self, log_prob: Tensor, n: int) -> Tensor:
+    def score(self, log_prob: Tensor, n: int | Tensor) -> Tensor:
         """Scores of hypotheses with total ``log_prob`` (any shape) after n predicted words."""
         return log_prob / self._penalty[n] + self._reward[n]
 

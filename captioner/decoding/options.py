@@ -22,6 +22,11 @@ class SearchOptions:
         length_alpha: Exponent of the GNMT length penalty; 0 is none, 1 is nearly an average.
         word_reward: Added to the score for each predicted word, in nats; positive favours length.
         n_best: Captions returned for each image, best first; at most ``beam_size``.
+        groups: Groups of a diverse beam search (Vijayakumar et al. 2018); 1 is plain beam search.
+            Each group is a beam of ``beam_size / groups``, and each contributes its share of the
+            ``n_best`` captions. Two groups may find the same caption.
+        diversity: What a word loses, in nats, for each time an earlier group has chosen it at the
+            same step. It guides the search only; scores are the model's.
 
     Raises:
         UsageError: A value is out of its range.
@@ -34,6 +39,8 @@ class SearchOptions:
     length_alpha: float = 0.6
     word_reward: float = 0.0
     n_best: int = 1
+    groups: int = 1
+    diversity: float = 0.5
 
     def __post_init__(self) -> None:
         check_at_least("beam_size", self.beam_size, 1)
@@ -55,6 +62,13 @@ class SearchOptions:
                 f"n_best: {self.n_best} is more than beam_size {self.beam_size}; "
                 f"choose at most {self.beam_size} or widen the beam"
             )
+        check_at_least("groups", self.groups, 1)
+        if self.beam_size % self.groups:
+            raise UsageError(
+                f"groups: {self.groups} do not divide beam_size {self.beam_size}; "
+                f"choose a divisor of {self.beam_size}"
+            )
+        check_number("diversity", self.diversity, minimum=0.0)
 
 
 def check_at_least(name: str, value: Any, minimum: int) -> None:

@@ -1,0 +1,87 @@
+"""Several models that write one caption together.
+
+Each has its own step and state, so cells, encoders and sizes may differ; the vocabulary may not.
+
+    >>> import torch
+    >>> from captioner.decoding.beam_search import SearchOptions, beam_search
+    >>> def says(*probabilities):
+    ...     return lambda ids, state: (torch.tensor([probabilities]).log(), state)
+    >>> step = ensemble([says(0.0, 0.9, 0.1), says(0.0, 0.3, 0.7)])
+    >>> one_word = SearchOptions(beam_size=1, max_length=1)
+    >>> found = beam_search(torch.tensor([0]), (None, None), step, 0, one_word)
+    >>> round(found.log_probs.exp().item(), 2)
+    0.6
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.beam_search import Step
+from captioner.decoding.tree import State
+from captioner.errors import UsageError
+
+AVERAGES = ("probability", "log_probability")
+
+
+def ensemble(
+    steps: Sequence[Step], average: str = "probability", weights: Sequence[float] | None = None
+) -> Step:
+    """One step that averages several.
+
+    With weights w that sum to one, the ensemble predicts ::
+
+        P(word) = sum_i w_i P_i(word)               "probability": what any of them may say
+        P(word) ~ product_i P_i(word) ** w_i        "log_probability": what none of them objects to
+
+    Args:
+        steps: The steps of the models, as beam search takes them.
+        average: ``"probability"`` or ``"log_probability"``.
+        weights: One for each step, positive, scaled here to sum to one; all the same if not given.
+
+    Returns:
+        A step whose state is the tuple of the models' states, and whose ``shared``, where it is
+        given, the tuple of theirs; a model that shares nothing has None there.
+
+    Raises:
+        UsageError: There is no step, the average is unknown, a weight is not positive, or (when
+            the step is taken) the vocabularies differ in size.
+    """
+    if not steps:
+        raise UsageError("ensemble: no step is given; it should be one or more")
+    if average not in AVERAGES:
+        raise UsageError(f"average: unknown {average!r}; choose one of {', '.join(AVERAGES)}")
+    weights = [1.0] * len(steps) if weights is None else list(weights)
+    if len(weights) != len(steps) or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError(
+            f"weights: {weights} for {len(steps)} steps; each step should have one above 0"
+        )
+    shares = [weight / sum(weights) for weight in weights]
+
+    def step(ids: Tensor, state: State, shared: Any = None) -> tuple[Tensor, State]:
+        per_model = (None,) * len(steps) if shared is None else shared
+        total: Tensor | None = None
+        states = []
+        for one, own, fixed, share in zip(steps, state, per_model, shares, strict=True):
+            logits, own = one(ids, own) if fixed is None else one(ids, own, fixed)
+            states.append(own)
+            dtype = torch.promote_types(logits.dtype, torch.float32)
+            log_probs = logits.log_softmax(dim=1, dtype=dtype)
+            if total is not None and total.shape != log_probs.shape:
+                raise UsageError(
+                    f"ensemble: vocabularies of {total.shape[1]} and {log_probs.shape[1]} words; "
+                    f"all models should share one vocabulary"
+                )
+            if average == "probability":
+                part = log_probs + math.log(share)
+                total = part if total is None else torch.logaddexp(total, part)
+            else:
+                part = log_probs * share
+                total = part if total is None else total + part
+        assert total is not None
+        return total, tuple(states)
+
+    return step

@@ -1,0 +1,187 @@
+"""The live hypotheses of a batch of images and the captions they have finished.
+
+Letters: A images, G groups, J live hypotheses of a group (1 before the first step, then the group's
+width), V vocabulary. A "beam" here is one group of one image, A * G of them; without diversity G is
+1 and a beam is an image.
+"""
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.backpointers import BackPointers
+from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.length import LengthNormalisation
+from captioner.decoding.options import SearchOptions
+from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.selection import NEVER, Requirement, Selection, select
+
+
+class LiveBeam:
+    """What a beam search knows between two steps."""
+
+    def __init__(
+        self,
+        images: int,
+        end_id: int,
+        options: SearchOptions,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._end_id = end_id
+        self._options = options
+        self._groups = options.groups
+        self._width = options.beam_size // options.groups
+        self._length = LengthNormalisation(options, device, dtype)
+        self.images = torch.arange(images, device=device)
+        beams = images * self._groups
+        self._past = BackPointers(beams, self._width, options.max_length, device, dtype)
+        # (A * G, J), best first. All start from the same word: one hypothesis says it all.
+        self._log_probs = torch.zeros(beams, 1, dtype=dtype, device=device)
+        # The finished captions, best first: their score, and where to read them, as the number of
+        # words times the width plus the place in the beam.
+        n_best = -(-options.n_best // self._groups)
+        self._scores = torch.full((beams, n_best), NEVER, dtype=dtype, device=device)
+        self._places = torch.zeros_like(self._scores, dtype=torch.int64)
+
+    def extend(
+        self,
+        t: int,
+        log_probs: Tensor,
+        required: RequiredPhrases | None = None,
+        progress: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Step t = 1 .. T: finishes hypotheses and extends the others.
+
+        Args:
+            t: Number of words with this one.
+            log_probs: (M, V), of the next word, forbidden words -inf; changed in place. M is A at
+                the first step and A * K after it.
+            required: What captions must say, or None.
+            progress: (M, P), the state of ``required``.
+
+        Returns:
+            The words that continue the A * K hypotheses and the row out of M that each continues.
+        """
+        options, groups, width = self._options, self._groups, self._width
+        ends = log_probs[:, self._end_id].clone()
+        log_probs[:, self._end_id] = NEVER
+
+        images = len(self.images)
+        rows = torch.arange(len(log_probs), device=log_probs.device).view(images, -1)
+        totals = self._log_probs.view(images, groups, -1)
+        spoken = torch.zeros_like(log_probs[:images]) if groups > 1 else None
+        selections, group_rows = [], []
+        for group in range(groups):
+            # All groups share the one hypothesis of the first step.
+            mine = rows if t == 1 else rows.view(images, groups, width)[:, group]
+            own = log_probs if mine.numel() == len(log_probs) else log_probs[mine.flatten()]
+            wanted: Requirement | None = None
+            if required is not None and progress is not None:
+                wanted = required.requirement(progress[mine.flatten()])
+            penalty = spoken * options.diversity if spoken is not None and group else None
+            chosen = select(totals[:, group], own, width, penalty, wanted)
+            if spoken is not None:
+                alive = (chosen.log_probs > NEVER).to(spoken.dtype)
+                spoken.scatter_add_(1, chosen.words, alive)
+            selections.append(chosen)
+            group_rows.append(mine)
+        live = _joined(selections)
+        beam_rows = torch.stack(group_rows, dim=1).view(images * groups, -1)  # (A * G, J)
+
+        self._finish(t, ends[beam_rows], live)
+        self._past.record(t, live.parents, live.words, live.word_log_probs, live.log_probs)
+        self._log_probs = live.log_probs
+        if t == options.max_length:  # cut: what still lives is a caption as it stands
+            self._add(self._length.score(live.log_probs, t), t)
+        return live.words.flatten(), beam_rows.gather(1, live.parents).flatten()
+
+    def _finish(self, t: int, ends: Tensor, live: Selection) -> None:
+        """Takes the ends (A * G, J) that are among the best K continuations.
+
+        Where something is required, an end competes with the continuations that lack nothing, for
+        as many places as those have in the beam and as are empty.
+        """
+        self._past.end_log_probs[t - 1, :, : ends.shape[1]] = ends
+        if t <= self._options.min_length:
+            return
+        totals = self._log_probs + ends
+        totals = totals.masked_fill(self._log_probs == NEVER, NEVER)
+        rivals = live.log_probs.masked_fill(~live.complete, NEVER)
+        ranked = torch.cat([rivals, totals], dim=1).sort(dim=1, descending=True).values
+        open_to_ends = live.complete | (live.log_probs == NEVER)
+        places = open_to_ends.sum(dim=1, keepdim=True).clamp(min=1)
+        worst = ranked.gather(1, places - 1)
+        self._add(self._length.score(totals, t).masked_fill(totals < worst, NEVER), t - 1)
+
+    def _add(self, scores: Tensor, words: int) -> None:
+        """Merges captions of so many words, scores (A * G, N), into the best finished ones."""
+        if self._width == 1:  # greedy: the first end is the end
+            scores = scores.masked_fill(self._scores > NEVER, NEVER)
+        n_best = self._scores.shape[1]
+        places = words * self._width + torch.arange(scores.shape[1], device=scores.device)
+        places = torch.cat([self._places, places.expand(len(scores), -1)], dim=1)
+        self._scores, best = torch.cat([self._scores, scores], dim=1).topk(n_best, dim=1)
+        self._places = places.gather(1, best)
+
+    def is_broken(self) -> Tensor:
+        """Whether a NaN has come in: one bool."""
+        return (self._log_probs[:, 0].isnan() | self._scores[:, 0].isnan()).any()
+
+    def done(self, t: int) -> Tensor:
+        """Which images (A,) can find nothing better after step t; they are no longer extended."""
+        if t == self._options.max_length:
+            return torch.ones_like(self.images, dtype=torch.bool)
+        worst = self._scores[:, -1]
+        done = worst >= self._length.bound(self._log_probs[:, 0], t)
+        if self._width == 1:
+            done |= worst > NEVER
+        # A group that is done still guides the groups after it, until the whole image is done.
+        done = done.view(-1, self._groups).all(dim=1)
+        stopped = done.repeat_interleave(self._groups).unsqueeze(1)
+        self._log_probs = self._log_probs.masked_fill(stopped, NEVER)
+        return done
+
+    def without_caption(self, which: Tensor) -> Tensor:
+        """Which of the images (A,) have not a single caption."""
+        return which & (self._scores.view(len(which), -1) == NEVER).all(dim=1)
+
+    def read(self, which: Tensor) -> Hypotheses:
+        """The captions of the images of the mask (A,)."""
+        beams = which.repeat_interleave(self._groups).nonzero().squeeze(1)
+        scores = self._scores[beams]
+        missing = scores == NEVER
+        lengths = self._places[beams].div(self._width, rounding_mode="floor")
+        lengths = lengths.masked_fill(missing, 0)
+        places = (self._places[beams] % self._width).masked_fill(missing, 0)
+        words, log_probs, word_log_probs = self._past.read(beams, lengths, places, self._end_id)
+        found = Hypotheses(
+            words,
+            lengths,
+            scores,
+            log_probs.masked_fill(missing, NEVER),
+            word_log_probs.masked_fill(missing.unsqueeze(2), 0.0),
+        )
+        if self._groups == 1:
+            return found
+        return found.grouped(self._groups).best(self._options.n_best)
+
+    def keep(self, which: Tensor) -> None:
+        """Goes on with the images of the mask (A,) only."""
+        beams = which.repeat_interleave(self._groups).nonzero().squeeze(1)
+        self.images = self.images[which]
+        self._log_probs = self._log_probs[beams]
+        self._scores = self._scores[beams]
+        self._places = self._places[beams]
+        self._past.keep_images(beams)
+
+
+def _joined(selections: list[Selection]) -> Selection:
+    """The selections of G groups, each (A, K / G), as one of (A * G, K / G)."""
+    if len(selections) == 1:
+        return selections[0]
+    return Selection(
+        *(
+            torch.stack([getattr(one, name) for one in selections], dim=1).flatten(0, 1)
+            for name in ("log_probs", "parents", "words", "word_log_probs", "complete")
+        )
+    )

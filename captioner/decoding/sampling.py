@@ -1,0 +1,289 @@
+"""Captions drawn at random from the model, the same for an image in whatever batch it comes.
+
+The random numbers are not taken from a generator, whose next number depends on all the numbers
+drawn before, but computed from (seed, image key, sample, step) by a hash. So an image gets the same
+captions alone or in a batch of any size and order, on CPU and GPU, up to the rounding of the model.
+
+Sampling and re-ranking::
+
+    found = sample(start, state, step, end, SampleOptions(samples=20), image_keys=keys)
+    best = rerank(found, n_best=1)                    # by the model's own score, or
+    best = rerank(found, n_best=1, by=scores)         # by any (B, K): CIDEr among the samples, ...
+
+Letters: B images, K samples of each, A images still drawn, M = A * K rows, T steps, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.beam_search import Step, broken_step, normalised
+from captioner.decoding.constraints import Constraint
+from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.length import LengthNormalisation
+from captioner.decoding.options import SearchOptions, check_at_least, check_number
+from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.tree import State, select_rows
+from captioner.errors import CaptionerError, UsageError
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Options of :func:`sample`.
+
+    Attributes:
+        samples: Captions drawn for each image (K).
+        temperature: Divides the log-probabilities: below 1 bolder, above 1 wilder.
+        top_k: Draw from so many most probable words only (Fan et al. 2018); 0 is from all.
+        top_p: Draw from the fewest words that together have this probability (Holtzman et al.
+            2020); 1 is all.
+        seed: Another seed, other captions.
+        max_length: Most words in a caption (T), the end word not counted.
+        min_length: Fewest words in a caption, the end word not counted.
+        length_norm: As in :class:`captioner.decoding.options.SearchOptions`, for the scores.
+        length_alpha: As there.
+        word_reward: As there.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    samples: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    max_length: int = 20
+    min_length: int = 0
+    length_norm: str = "none"
+    length_alpha: float = 0.6
+    word_reward: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least("samples", self.samples, 1)
+        check_number("temperature", self.temperature)
+        if self.temperature <= 0:
+            raise UsageError(
+                f"temperature: {self.temperature:g} is not above 0; for the most probable words "
+                f"use beam search"
+            )
+        check_at_least("top_k", self.top_k, 0)
+        check_number("top_p", self.top_p)
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p: {self.top_p:g} is not above 0 and at most 1")
+        if not isinstance(self.seed, int):
+            raise UsageError(f"seed: {self.seed!r} is not a whole number")
+        self.lengths()
+
+    def lengths(self) -> SearchOptions:
+        """The part that sampling has in common with search, checked there."""
+        return SearchOptions(
+            max_length=self.max_length,
+            min_length=self.min_length,
+            length_norm=self.length_norm,
+            length_alpha=self.length_alpha,
+            word_reward=self.word_reward,
+        )
+
+
+@torch.no_grad()
+def sample(
+    start_ids: Tensor,
+    state: State,
+    step: Step,
+    end_id: int,
+    options: SampleOptions | None = None,
+    *,
+    image_keys: Tensor,
+    shared: Any = None,
+    constraints: Sequence[Constraint] = (),
+) -> Hypotheses:
+    """Draws captions word by word.
+
+    Args:
+        start_ids: (B,) int64, the id from which each caption starts.
+        state: As for :func:`captioner.decoding.beam_search.beam_search`.
+        step: As there.
+        end_id: The word that ends a caption.
+        options: How to draw; the defaults if not given.
+        image_keys: (B,) int64, a number that belongs to the image wherever it stands, such as its
+            id. The samples of an image are a function of the seed and this key.
+        shared: As for beam search.
+        constraints: Forbidden words are never drawn, the others in proportion.
+
+    Returns:
+        K captions of each image in the order drawn, with the probabilities and scores of the model
+        itself: temperature, top-k and top-p do not enter them.
+
+    Raises:
+        UsageError: A shape or id is wrong, or ``constraints`` require words.
+        CaptionerError: ``step`` returned NaN or infinity, or no word is left to draw.
+    """
+    options = options or SampleOptions()
+    if start_ids.dim() != 1 or image_keys.shape != start_ids.shape:
+        raise UsageError(
+            f"start_ids, image_keys: shapes {tuple(start_ids.shape)} and "
+            f"{tuple(image_keys.shape)}; both should be (images,)"
+        )
+    if any(isinstance(constraint, RequiredPhrases) for constraint in constraints):
+        raise UsageError("constraints: sampling cannot require words; use beam search")
+    images, k, max_length = len(start_ids), options.samples, options.max_length
+    device = start_ids.device
+    if images == 0:
+        return Hypotheses.empty(k, max_length, device)
+
+    order = torch.arange(images, device=device).repeat_interleave(k)
+    ids, state = start_ids[order], select_rows(state, order)
+    numbers = torch.arange(k, device=device).repeat(images)
+    streams = random_streams(options.seed, image_keys[order], numbers)
+    held = [constraint.start(ids) for constraint in constraints]
+    words = torch.full((images * k, max_length), end_id, device=device)
+    word_log_probs: Tensor | None = None
+    lengths = torch.full((images * k,), max_length, device=device)
+    rows = torch.arange(images * k, device=device)  # those still drawn, all K of an image together
+    for t in range(1, max_length + 1):
+        logits, state = step(ids, state) if shared is None else step(ids, state, shared)
+        log_probs = normalised(logits, len(ids), end_id)
+        if word_log_probs is None:
+            word_log_probs = log_probs.new_zeros(images * k, max_length + 1)
+        allowed = log_probs.clone() if constraints or t <= options.min_length else log_probs
+        for constraint, memory in zip(constraints, held, strict=True):
+            constraint.forbid(allowed, memory, end_id, t == max_length)
+        if t <= options.min_length:
+            allowed[:, end_id] = NEVER
+        drawing = lengths[rows] == max_length
+        _check(logits, allowed, drawing, t)
+        uniform = uniform_numbers(streams[rows], t)
+        ids = draw(allowed / options.temperature, uniform, options.top_k, options.top_p)
+        ids = torch.where(drawing, ids, end_id)  # ended samples may hold anything
+
+        chosen = log_probs.gather(1, ids.unsqueeze(1)).squeeze(1)
+        word_log_probs[rows, t - 1] = torch.where(drawing, chosen, 0.0)
+        words[rows, t - 1] = ids
+        lengths[rows] = torch.where(drawing & (ids == end_id), t - 1, lengths[rows])
+        held = [
+            constraint.advance(memory, ids)
+            for constraint, memory in zip(constraints, held, strict=True)
+        ]
+        drawing = (lengths[rows] == max_length).view(-1, k).any(dim=1)
+        remaining = int(drawing.sum())
+        if remaining == 0:
+            break
+        if 8 * remaining <= 7 * len(drawing):
+            kept = drawing.repeat_interleave(k).nonzero().squeeze(1)
+            rows, ids = rows[kept], ids[kept]
+            state, held = select_rows(state, kept), select_rows(held, kept)
+            if shared is not None:
+                shared = select_rows(shared, drawing.nonzero().squeeze(1))
+
+    assert word_log_probs is not None
+    log_prob = word_log_probs.sum(dim=1)
+    predicted = (lengths + 1).clamp(max=max_length)  # the end word too, where there is one
+    length = LengthNormalisation(options.lengths(), device, log_prob.dtype)
+    score = length.score(log_prob, predicted)
+    return Hypotheses(
+        words.view(images, k, -1),
+        lengths.view(images, k),
+        score.view(images, k),
+        log_prob.view(images, k),
+        word_log_probs.view(images, k, -1),
+    )
+
+
+def rerank(found: Hypotheses, n_best: int = 1, by: Tensor | None = None) -> Hypotheses:
+    """The best different captions of each image.
+
+    Args:
+        found: K captions of each image, in any order, some perhaps the same.
+        n_best: How many to keep, at most K. Where fewer differ, the rest do not exist.
+        by: (B, K), what to rank by, larger is better; ``found.scores`` if not given.
+
+    Returns:
+        (B, n_best) captions, best first; their ``scores`` are what they were ranked by.
+
+    Raises:
+        UsageError: ``n_best`` is not between 1 and K, or ``by`` has another shape than the scores.
+    """
+    check_at_least("n_best", n_best, 1)
+    k = found.scores.shape[1]
+    if n_best > k:
+        raise UsageError(f"n_best: {n_best} is more than the {k} captions of an image")
+    by = found.scores if by is None else by
+    if by.shape != found.scores.shape:
+        raise UsageError(
+            f"by: shape {tuple(by.shape)}; it should be {tuple(found.scores.shape)}, as the scores"
+        )
+    # Words are filled up with the end id, so equal rows are equal captions.
+    same = (found.words.unsqueeze(2) == found.words.unsqueeze(1)).all(dim=3)
+    repeated = same.tril(diagonal=-1).any(dim=2)
+    return found.best(n_best, by.masked_fill(repeated | (found.scores == NEVER), NEVER))
+
+
+def draw(log_probs: Tensor, uniform: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """One word a row, by inverting the distribution function at a uniform number.
+
+    Args:
+        log_probs: (M, V), need not be normalised; -inf is never drawn.
+        uniform: (M,) float64 in [0, 1).
+        top_k: As in :class:`SampleOptions`.
+        top_p: As there; taken after top-k.
+
+    Returns:
+        (M,) int64.
+    """
+    if 0 < top_k < log_probs.shape[1]:
+        least = log_probs.topk(top_k, dim=1).values[:, -1:]
+        log_probs = log_probs.masked_fill(log_probs < least, NEVER)
+    # Double precision: a sum over thousands of words decides on single ones.
+    probabilities = log_probs.double().softmax(dim=1)
+    if top_p < 1:
+        ordered = probabilities.sort(dim=1, descending=True).values
+        needed = (ordered.cumsum(dim=1) - ordered < top_p).sum(dim=1, keepdim=True)
+        least = ordered.gather(1, needed - 1)
+        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
+    # The words stay in the order of the vocabulary: sorted, two that differ by a rounding error
+    # only could change places from one batch to the next.
+    cumulative = probabilities.cumsum(dim=1)
+    target = uniform.unsqueeze(1) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+
+
+def random_streams(seed: int, keys: Tensor, samples: Tensor) -> Tensor:
+    """A number (M,) int64 for each image key and sample number, (M,) int64, to draw from."""
+    seeded = torch.full_like(keys, seed % 2**62)
+    return _mixed(_mixed(_mixed(seeded) ^ keys) ^ samples)
+
+
+def uniform_numbers(streams: Tensor, t: int) -> Tensor:
+    """The t-th random number of each stream (M,), float64 in [0, 1)."""
+    return _shifted(_mixed(streams + t), 11).double() / 2**53
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """The SplitMix64 hash (Steele, Lea & Flood 2014) of int64 numbers, modulo 2 ** 64."""
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shifted(x, 31)
+
+
+def _signed(x: int) -> int:
+    return x - 2**64 if x >= 2**63 else x
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Shifts right and fills with zeros; torch fills with the sign."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _check(logits: Tensor, allowed: Tensor, drawing: Tensor, t: int) -> None:
+    best = allowed.amax(dim=1)[drawing]
+    if bool(best.isnan().any()):
+        raise broken_step(logits, t)
+    if bool((best == NEVER).any()):
+        raise CaptionerError(f"no word is left to draw at word {t}: all are forbidden")

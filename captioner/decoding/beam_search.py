@@ -110,6 +110,7 @@ def beam_search(
             constraint.forbid(log_probs, memory, end_id, last)
         progress = None if required is None else held[constraints.index(required)]
         ids, rows = beam.extend(t, log_probs, required, progress)
+        del log_probs  # the largest thing here, with the logits: not kept while the next is made
 
         if last or t % ask_every == 0:
             if bool(beam.is_broken()):

@@ -1,0 +1,47 @@
+"""A wide, long search over a large vocabulary stays small, measured in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+SEARCH = """
+import resource, sys
+import torch
+from captioner.decoding.beam_search import SearchOptions, beam_search
+
+images, length, vocab_size = 64, int(sys.argv[1]), int(sys.argv[2])
+words = torch.randn(16, vocab_size)
+words[:, 0] = -5  # the end stays out of reach
+def step(ids, h):
+    h = torch.tanh(h + 0.1 * words.T[ids])
+    return h.abs() @ words, h
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+start = torch.ones(images, dtype=torch.int64)
+beam_search(start[:1], torch.randn(1, 16), step, 0, SearchOptions(2, 2))
+before = peak()
+found = beam_search(start, torch.randn(images, 16), step, 0, SearchOptions(20, length, n_best=20))
+assert (found.lengths == length).all()
+print(peak() - before)
+"""
+
+
+def megabytes(length, vocab_size):
+    call = [sys.executable, "-c", SEARCH, str(length), str(vocab_size)]
+    return float(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+def test_64_images_20_beams_40_words_30000_vocabulary_stay_under_1_gb():
+    assert megabytes(40, 30_000) < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+def test_memory_does_not_grow_with_the_square_of_the_length():
+    # A history copied at every step would take 64 * 20 * 8 bytes * T ** 2 more: 92 MB at T = 95.
+    assert megabytes(95, 3_000) - megabytes(5, 3_000) < 50

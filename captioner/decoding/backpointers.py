@@ -5,43 +5,49 @@ history is copied when beams are reordered, and memory grows with T, not with it
 is read by following the pointers from its last word to its first.
 """
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from captioner.decoding.tree import select_rows
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one step decided, for A images and K beams; each tensor is (A, K).
+
+    Attributes:
+        parents: int64, place in the beam of the hypothesis continued.
+        words: int64, the word that continues it.
+        word_log_probs: The log-probability of that word.
+        log_probs: Total log-probability with that word.
+        end_log_probs: Log-probability of the end word in its place, after the hypotheses at the
+            places 0 .. K - 1 before this step.
+    """
+
+    parents: Tensor
+    words: Tensor
+    word_log_probs: Tensor
+    log_probs: Tensor
+    end_log_probs: Tensor
 
 
 class BackPointers:
-    """What each step decided, for A images, K beams and up to T steps.
+    """The decisions of a search so far."""
 
-    Attributes:
-        log_probs: (T + 1, A, K). Total log-probability after each step; step 0 is the start.
-        end_log_probs: (T, A, K). Log-probability of the end word after each hypothesis.
-    """
+    def __init__(self, max_length: int) -> None:
+        self._max_length = max_length
+        self._decisions: list[Decision] = []
 
-    def __init__(
-        self, images: int, beams: int, steps: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self._parents = torch.zeros(steps, images, beams, dtype=torch.int64, device=device)
-        self._words = torch.zeros_like(self._parents)
-        self._word_log_probs = torch.zeros(steps, images, beams, dtype=dtype, device=device)
-        self.end_log_probs = torch.zeros_like(self._word_log_probs)
-        self.log_probs = torch.zeros(steps + 1, images, beams, dtype=dtype, device=device)
+    def record(self, decision: Decision) -> None:
+        """Adds the next step."""
+        self._decisions.append(decision)
 
-    def record(
-        self, step: int, parents: Tensor, words: Tensor, word_log_probs: Tensor, log_probs: Tensor
-    ) -> None:
-        """Stores the choice of step 1 .. T; each argument is (A, K)."""
-        self._parents[step - 1] = parents
-        self._words[step - 1] = words
-        self._word_log_probs[step - 1] = word_log_probs
-        self.log_probs[step] = log_probs
-
-    def keep_images(self, images: Tensor) -> None:
+    def keep(self, images: Tensor) -> None:
         """Forgets all images but these, (A',) int64."""
-        self._parents = self._parents.index_select(1, images)
-        self._words = self._words.index_select(1, images)
-        self._word_log_probs = self._word_log_probs.index_select(1, images)
-        self.end_log_probs = self.end_log_probs.index_select(1, images)
-        self.log_probs = self.log_probs.index_select(1, images)
+        self._decisions = select_rows(self._decisions, images)
 
     def read(
         self, images: Tensor, lengths: Tensor, beams: Tensor, end_id: int
@@ -58,22 +64,28 @@ class BackPointers:
             Words (A', N, T), log-probabilities (A', N) and per-word log-probabilities
             (A', N, T + 1), as in :class:`captioner.decoding.hypotheses.Hypotheses`.
         """
-        steps = self._parents.shape[0]
+        # Back from the last word: where each caption was in the beam after t + 1 words, or, once it
+        # has ended, after its last.
         row = images.unsqueeze(1)
-        words = torch.full((*lengths.shape, steps), end_id, device=lengths.device)
-        word_log_probs = self._word_log_probs.new_zeros((*lengths.shape, steps + 1))
-        log_probs = self.log_probs[lengths, row, beams]
+        places = []
+        for t in range(len(self._decisions) - 1, -1, -1):
+            places.append(beams)
+            beams = torch.where(t < lengths, self._decisions[t].parents[row, beams], beams)
+        place = torch.stack(places[::-1])  # (T', A', N), T' steps were taken
 
-        ended = lengths < steps
-        end = self.end_log_probs[lengths.clamp(max=steps - 1), row, beams]
-        end = torch.where(ended, end, 0.0)
-        log_probs = log_probs + end
-        word_log_probs.scatter_(2, lengths.unsqueeze(2), end.unsqueeze(2))
+        def at_place(name: str) -> Tensor:
+            values = torch.stack([getattr(one, name) for one in self._decisions])
+            return values[step, row, place]
 
-        for step in range(steps - 1, -1, -1):
-            reached = step < lengths
-            words[:, :, step] = torch.where(reached, self._words[step][row, beams], end_id)
-            chosen = torch.where(reached, self._word_log_probs[step][row, beams], 0.0)
-            word_log_probs[:, :, step] += chosen
-            beams = torch.where(reached, self._parents[step][row, beams], beams)
-        return words, log_probs, word_log_probs
+        step = torch.arange(len(place), device=lengths.device).view(-1, 1, 1)
+        said, ended = step < lengths, step == lengths
+        words = torch.where(said, at_place("words"), end_id)
+        end = torch.where(ended, at_place("end_log_probs"), 0.0)
+        word_log_probs = torch.where(said, at_place("word_log_probs"), end)
+        log_probs = torch.where(step == lengths - 1, at_place("log_probs"), 0.0)
+        untaken = self._max_length - len(place)
+        return (
+            F.pad(words.permute(1, 2, 0), (0, untaken), value=end_id),
+            log_probs.sum(dim=0) + end.sum(dim=0),  # one summand each is not zero
+            F.pad(word_log_probs.permute(1, 2, 0), (0, untaken + 1)),
+        )

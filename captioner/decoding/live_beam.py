@@ -8,12 +8,12 @@ width), V vocabulary. A "beam" here is one group of one image, A * G of them; wi
 import torch
 from torch import Tensor
 
-from captioner.decoding.backpointers import BackPointers
+from captioner.decoding.backpointers import BackPointers, Decision
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.required import RequiredPhrases
-from captioner.decoding.selection import NEVER, Requirement, Selection, select
+from captioner.decoding.selection import NEVER, Selection, select
 
 
 class LiveBeam:
@@ -34,7 +34,7 @@ class LiveBeam:
         self._length = LengthNormalisation(options, device, dtype)
         self.images = torch.arange(images, device=device)
         beams = images * self._groups
-        self._past = BackPointers(beams, self._width, options.max_length, device, dtype)
+        self._past = BackPointers(options.max_length)
         # (A * G, J), best first. All start from the same word: one hypothesis says it all.
         self._log_probs = torch.zeros(beams, 1, dtype=dtype, device=device)
         # The finished captions, best first: their score, and where to read them, as the number of
@@ -65,35 +65,69 @@ class LiveBeam:
         options, groups, width = self._options, self._groups, self._width
         ends = log_probs[:, self._end_id].clone()
         log_probs[:, self._end_id] = NEVER
+        beams = len(self._log_probs)
+        rows = torch.arange(len(log_probs), device=log_probs.device)
+        # All groups share the one hypothesis of the first step.
+        rows = rows.repeat_interleave(groups) if t == 1 else rows
+        rows = rows.view(beams, -1)  # (A * G, J)
 
-        images = len(self.images)
-        rows = torch.arange(len(log_probs), device=log_probs.device).view(images, -1)
-        totals = self._log_probs.view(images, groups, -1)
-        spoken = torch.zeros_like(log_probs[:images]) if groups > 1 else None
-        selections, group_rows = [], []
-        for group in range(groups):
-            # All groups share the one hypothesis of the first step.
-            mine = rows if t == 1 else rows.view(images, groups, width)[:, group]
-            own = log_probs if mine.numel() == len(log_probs) else log_probs[mine.flatten()]
-            wanted: Requirement | None = None
+        if groups == 1:
+            wanted = None
             if required is not None and progress is not None:
-                wanted = required.requirement(progress[mine.flatten()])
-            penalty = spoken * options.diversity if spoken is not None and group else None
-            chosen = select(totals[:, group], own, width, penalty, wanted)
-            if spoken is not None:
-                alive = (chosen.log_probs > NEVER).to(spoken.dtype)
-                spoken.scatter_add_(1, chosen.words, alive)
-            selections.append(chosen)
-            group_rows.append(mine)
-        live = _joined(selections)
-        beam_rows = torch.stack(group_rows, dim=1).view(images * groups, -1)  # (A * G, J)
-
-        self._finish(t, ends[beam_rows], live)
-        self._past.record(t, live.parents, live.words, live.word_log_probs, live.log_probs)
+                wanted = required.requirement(progress)
+            live = select(self._log_probs, log_probs, width, requirement=wanted)
+        else:
+            live = self._select_diverse(log_probs, rows, required, progress)
+        ends = ends[rows]
+        if t > options.min_length:
+            self._finish(t, ends, live)
+        self._past.record(
+            Decision(
+                live.parents,
+                live.words,
+                live.word_log_probs,
+                live.log_probs,
+                ends.expand(-1, width),  # at the first step, one is all
+            )
+        )
         self._log_probs = live.log_probs
         if t == options.max_length:  # cut: what still lives is a caption as it stands
             self._add(self._length.score(live.log_probs, t), t)
-        return live.words.flatten(), beam_rows.gather(1, live.parents).flatten()
+        return live.words.flatten(), rows.gather(1, live.parents).flatten()
+
+    def _select_diverse(
+        self,
+        log_probs: Tensor,
+        rows: Tensor,
+        required: RequiredPhrases | None,
+        progress: Tensor | None,
+    ) -> Selection:
+        """One group after the other, each shunning the words of those before it (A * G, K / G)."""
+        images, groups = len(self.images), self._groups
+        totals = self._log_probs.view(images, groups, -1)
+        rows = rows.view(images, groups, -1)
+        said = torch.zeros_like(log_probs[:images])  # (A, V), how often at this step
+        selections = []
+        for group in range(groups):
+            own = rows[:, group].flatten()
+            wanted = None
+            if required is not None and progress is not None:
+                wanted = required.requirement(progress[own])
+            penalty = self._options.diversity * said
+            chosen = select(totals[:, group], log_probs[own], self._width, penalty, wanted)
+            said.scatter_add_(1, chosen.words, (chosen.log_probs > NEVER).to(said.dtype))
+            selections.append(chosen)
+
+        def joined(name: str) -> Tensor:
+            return torch.stack([getattr(one, name) for one in selections], dim=1).flatten(0, 1)
+
+        return Selection(
+            joined("log_probs"),
+            joined("parents"),
+            joined("words"),
+            joined("word_log_probs"),
+            None if required is None else joined("complete"),
+        )
 
     def _finish(self, t: int, ends: Tensor, live: Selection) -> None:
         """Takes the ends (A * G, J) that are among the best K continuations.
@@ -101,16 +135,17 @@ class LiveBeam:
         Where something is required, an end competes with the continuations that lack nothing, for
         as many places as those have in the beam and as are empty.
         """
-        self._past.end_log_probs[t - 1, :, : ends.shape[1]] = ends
-        if t <= self._options.min_length:
-            return
         totals = self._log_probs + ends
         totals = totals.masked_fill(self._log_probs == NEVER, NEVER)
-        rivals = live.log_probs.masked_fill(~live.complete, NEVER)
-        ranked = torch.cat([rivals, totals], dim=1).sort(dim=1, descending=True).values
-        open_to_ends = live.complete | (live.log_probs == NEVER)
-        places = open_to_ends.sum(dim=1, keepdim=True).clamp(min=1)
-        worst = ranked.gather(1, places - 1)
+        if live.complete is None:
+            ranked = torch.cat([live.log_probs, totals], dim=1).topk(self._width, dim=1).values
+            worst = ranked[:, -1:]
+        else:
+            rivals = live.log_probs.masked_fill(~live.complete, NEVER)
+            ranked = torch.cat([rivals, totals], dim=1).sort(dim=1, descending=True).values
+            open_to_ends = live.complete | (live.log_probs == NEVER)
+            places = open_to_ends.sum(dim=1, keepdim=True).clamp(min=1)
+            worst = ranked.gather(1, places - 1)
         self._add(self._length.score(totals, t).masked_fill(totals < worst, NEVER), t - 1)
 
     def _add(self, scores: Tensor, words: int) -> None:
@@ -172,16 +207,4 @@ class LiveBeam:
         self._log_probs = self._log_probs[beams]
         self._scores = self._scores[beams]
         self._places = self._places[beams]
-        self._past.keep_images(beams)
-
-
-def _joined(selections: list[Selection]) -> Selection:
-    """The selections of G groups, each (A, K / G), as one of (A * G, K / G)."""
-    if len(selections) == 1:
-        return selections[0]
-    return Selection(
-        *(
-            torch.stack([getattr(one, name) for one in selections], dim=1).flatten(0, 1)
-            for name in ("log_probs", "parents", "words", "word_log_probs", "complete")
-        )
-    )
+        self._past.keep(beams)

@@ -24,14 +24,14 @@ class Selection:
         parents: (A, K) int64, place 0 .. J - 1 of the hypothesis continued.
         words: (A, K) int64, the word that continues it.
         word_log_probs: (A, K), the log-probability of that word.
-        complete: (A, K) bool, whether all that is required has been said.
+        complete: (A, K) bool, whether all that is required has been said; None: nothing is.
     """
 
     log_probs: Tensor
     parents: Tensor
     words: Tensor
     word_log_probs: Tensor
-    complete: Tensor
+    complete: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,21 @@ def select(
         ranking = log_probs - penalty.repeat_interleave(beams, dim=0)
     # No image has more than K continuations of one hypothesis among its best K.
     ranks, words = top_words(ranking, min(width, log_probs.shape[1]))
+    values = ranks if penalty is None else log_probs.gather(1, words)
     if requirement is not None:
-        offered = ranking.gather(1, requirement.next_words)
         words = torch.cat([words, requirement.next_words], dim=1)
-        ranks = torch.cat([ranks, offered], dim=1).masked_fill(_said_before(words), NEVER)
+        values = log_probs.gather(1, words)
+        ranks = ranking.gather(1, words).masked_fill(_said_before(words), NEVER)
 
     k = words.shape[1]
     ranks = totals.unsqueeze(2) + ranks.view(images, beams, k)
     # A dead beam may hold anything, NaN too: it stays dead.
     ranks = ranks.masked_fill((totals == NEVER).unsqueeze(2), NEVER).flatten(1)
-    ranks = F.pad(ranks, (0, max(0, width - ranks.shape[1])), value=NEVER)
+    if beams * k < width:
+        ranks = F.pad(ranks, (0, width - beams * k), value=NEVER)
+    complete = None
     if requirement is None:
         best, places = ranks.topk(width, dim=1)
-        complete = torch.ones_like(places, dtype=torch.bool)
     else:
         progress = requirement.progress_after(words).view(images, beams * k)
         progress = F.pad(progress, (0, ranks.shape[1] - beams * k))
@@ -97,16 +99,15 @@ def select(
         places = places.gather(1, order)
         complete = progress.gather(1, places) == requirement.target
 
-    places = places.clamp(max=beams * k - 1)
+    if beams * k < width:
+        places = places.clamp(max=beams * k - 1)
     parents = places.div(k, rounding_mode="floor")
+    word_log_probs = values.view(images, beams * k).gather(1, places)
+    if penalty is not None:
+        after = totals.gather(1, parents) + word_log_probs
+        best = after.masked_fill(best == NEVER, NEVER)
     chosen = words.view(images, beams * k).gather(1, places)
-    rows = torch.arange(0, images * beams, beams, device=totals.device).unsqueeze(1) + parents
-    if penalty is None:
-        log_probs_after = best
-    else:
-        log_probs_after = totals.gather(1, parents) + log_probs[rows, chosen]
-        log_probs_after = log_probs_after.masked_fill(best == NEVER, NEVER)
-    return Selection(log_probs_after, parents, chosen, log_probs[rows, chosen], complete)
+    return Selection(best, parents, chosen, word_log_probs, complete)
 
 
 def _said_before(words: Tensor) -> Tensor:

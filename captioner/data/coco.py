@@ -8,7 +8,6 @@ annotations write the same id the same way.
 
 import contextlib
 import io
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,13 +102,13 @@ def _annotation_place(annotations: list[dict[str, Any]], index: int) -> str:
 
 def _check_images(collector: Collector, file: Path, content: object) -> list[dict[str, Any]]:
     entries = []
-    for number, entry in enumerate(as_list(content, file, "images"), start=1):
+    for index, entry in enumerate(as_list(content, file, "images")):
         try:
             if not isinstance(entry, dict):
                 raise ValueError(f"must be an object, not {shown(entry)}")
             check_id(entry.get("id"))
         except ValueError as fault:
-            collector.report(file, f"entry {number} of images", str(fault))
+            collector.report(file, f"images[{index}]", str(fault))
         else:
             entries.append(entry)
     return entries
@@ -128,38 +127,39 @@ def _index_annotations(
     given = as_list(content, file, "annotations")
     if given and not any(isinstance(entry, dict) and "caption" in entry for entry in given):
         raise CaptionerError(f'{file}: no annotation has a "caption": not a COCO caption file')
-    known: dict[object, object] = {entry["id"]: entry["id"] for entry in images}
-    # To tell "the image is not listed" from "the id is written in another way".
-    spelt = {str(image_id): image_id for image_id in known}
+    known = {entry["id"] for entry in images}
+    used: set[object] = set()
     usable = []
-    used: Counter[object] = Counter()
     for number, entry in enumerate(given, start=1):
-        place = f"entry {number} of annotations"
-        try:
-            if not isinstance(entry, dict):
-                raise ValueError(f"must be an object, not {shown(entry)}")
-            annotation_id, image_id = entry.get("id"), entry.get("image_id")
-            if type(annotation_id) not in (int, str):
-                raise ValueError(f'"id" must be a whole number, not {shown(annotation_id)}')
-            place = f"annotation {shown(annotation_id)}"
-            used[annotation_id] += 1
-            if used[annotation_id] > 1:
-                raise ValueError("this annotation id occurs twice: give each its own")
-            if type(image_id) not in (int, str) or image_id not in known:
-                other = spelt.get(str(image_id))
-                hint = (
-                    f" (there is {shown(other)}: write it the same way)"
-                    if other is not None
-                    else ""
-                )
-                raise ValueError(f"caption of image {shown(image_id)}, which is not listed{hint}")
-        except ValueError as fault:
-            collector.report(file, place, str(fault))
-        else:
+        fault = _annotation_fault(entry, known, used)
+        if fault is None:
+            used.add(entry["id"])
             usable.append(entry)
+        else:
+            named = isinstance(entry, dict) and type(entry.get("id")) in (int, str)
+            place = f"annotation {shown(entry['id'])}" if named else f"annotations[{number - 1}]"
+            collector.report(file, place, fault)
     index = COCO()
     index.dataset = {"images": images, "annotations": usable}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         index.createIndex()
     by_image: dict[object, list[dict[str, Any]]] = index.imgToAnns
     return by_image
+
+
+def _annotation_fault(entry: Any, known: set[object], used: set[object]) -> str | None:
+    """What is wrong with an annotation, but for its caption."""
+    if not isinstance(entry, dict):
+        return f"must be an object, not {shown(entry)}"
+    annotation_id, image_id = entry.get("id"), entry.get("image_id")
+    if type(annotation_id) not in (int, str):
+        return f'"id" must be a whole number, not {shown(annotation_id)}'
+    if annotation_id in used:
+        return "this annotation id occurs twice: give each caption its own"
+    if type(image_id) not in (int, str) or image_id not in known:
+        other: object = str(image_id)
+        if isinstance(image_id, str) and image_id.isdecimal() and len(image_id) < 20:
+            other = int(image_id)
+        hint = f" (there is {shown(other)}: write it the same way)" if other in known else ""
+        return f"caption of image {shown(image_id)}, which is not listed{hint}"
+    return None

@@ -37,8 +37,8 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
     filepaths = sorted({_filepath(entry) for entry in entries} - {""})
     folder = first_folder([images], "photos") if images else _find_photos(root, filepaths)
     collector = Collector()
-    for number, entry in enumerate(entries, start=1):
-        _add(collector, file, folder, f"entry {number} of images", entry)
+    for index, entry in enumerate(entries):
+        _add(collector, file, folder, f"images[{index}]", entry)
     return collector.loaded
 
 
@@ -101,4 +101,4 @@ def _raw(sentence: object) -> object:
 def _sentence_place(sentence: Any, index: int) -> str:
     if isinstance(sentence, dict) and "sentid" in sentence:
         return f"sentence {shown(sentence['sentid'])}"
-    return f"entry {index + 1} of sentences"
+    return f"sentences[{index}]"

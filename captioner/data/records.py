@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from captioner.errors import CaptionerError, UsageError
 
@@ -145,8 +146,8 @@ class Collector:
                 file, place, f"photo {shown(name)} has no caption{left}: give it one or more"
             )
             return
-        record = Record(checked_id, Path(photo), tuple(usable), checked_split)
-        self._by_id[str(checked_id)] = self._by_path[photo] = record
+        record = Record(checked_id, photo, tuple(usable), checked_split)
+        self._by_id[str(checked_id)] = self._by_path[str(photo)] = record
         self.loaded.records.append(record)
 
     def lines(self, file: Path) -> Iterator[tuple[str, str]]:
@@ -165,7 +166,7 @@ class Collector:
             if line.strip():
                 yield place, line
 
-    def _find_photo(self, folder: Path, name: object) -> str:
+    def _find_photo(self, folder: Path, name: object) -> Path:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"a photo's name must be text, not {shown(name)}")
         if not _is_text(name) or "\0" in name:
@@ -173,7 +174,7 @@ class Collector:
         relative = Path(name)
         if relative.anchor or ".." in relative.parts:
             raise ValueError(f"photo {shown(name)} leads outside its folder {folder}")
-        photo = os.fspath(folder / relative)
+        photo = folder / relative
         parent, base = os.path.split(photo)
         if base not in self._list(parent):
             raise ValueError(f"photo {shown(name)} is missing from {folder}")
@@ -191,16 +192,16 @@ class Collector:
             self._listings[folder] = names
         return self._listings[folder]
 
-    def _refuse_doubles(self, image_id: ImageId, photo: str, split: str) -> None:
-        for what, other in (
-            (f"image id {shown(image_id)}", self._by_id.get(str(image_id))),
-            (f"photo {shown(photo)}", self._by_path.get(photo)),
-        ):
-            if other is None:
-                continue
-            if other.split != split:
-                raise ValueError(f"{what} is in {other.split} too: a photo belongs to one split")
-            raise ValueError(f"{what} occurs twice: list a photo once, with all its captions")
+    def _refuse_doubles(self, image_id: ImageId, photo: Path, split: str) -> None:
+        what = f"image id {shown(image_id)}"
+        other = self._by_id.get(str(image_id))
+        if other is None:
+            what, other = f"photo {shown(str(photo))}", self._by_path.get(str(photo))
+        if other is None:
+            return
+        if other.split != split:
+            raise ValueError(f"{what} is in {other.split} too: a photo belongs to one split")
+        raise ValueError(f"{what} occurs twice: list a photo once, with all its captions")
 
 
 # -- what single values must be; each check returns the value, or a ValueError says what is wrong
@@ -313,7 +314,7 @@ def first_folder(candidates: Sequence[Path], what: str) -> Path:
     raise UsageError(f"no folder with {what}: looked for {tried}; name it with data.images")
 
 
-def as_list(value: object, file: Path, key: str) -> list[object]:
+def as_list(value: object, file: Path, key: str) -> list[Any]:
     """The list a JSON file must hold under a key.
 
     Raises:

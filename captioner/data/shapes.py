@@ -140,8 +140,8 @@ def render(
     """Write the whole data set under ``root``, all of it or nothing.
 
     It is written into a sibling folder that is renamed at the end, so a killed run leaves nothing
-    that looks finished. The same arguments give the same pixels and captions. About 0.7 ms and
-    8 kB a picture.
+    that looks finished. The same arguments give the same pixels and captions. About 1.2 ms
+    and 9 kB a picture.
 
     Args:
         root: The folder to make; it may exist if it is empty.
@@ -362,9 +362,9 @@ def _write(
 
 def _put_in_place(draft: Path, root: Path) -> None:
     """Give a finished draft its name, unless another process was faster."""
-    if root.exists():
-        root.rmdir()  # known to be empty; not every platform renames onto an empty folder
     try:
+        if root.exists():
+            root.rmdir()  # was empty; not every platform renames onto an empty folder
         draft.rename(root)
     except OSError:
         if not is_finished(root):

@@ -1,19 +1,17 @@
 """Images to captions: where the model meets the search."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from captioner.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from captioner.decoding.beam_search import Step, beam_search
+from captioner.decoding.beam_search import beam_search
+from captioner.decoding.constraints import BannedWords
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.model.captioner import Captioner
-from captioner.model.decoder import Decoder, DecoderState
 
-NEVER_WRITTEN = [PAD, START, UNKNOWN]
-"""Words that no caption for a reader may hold."""
+NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
+"""Words that no caption for a reader may hold; the others keep the model's probabilities."""
 
 
 def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
@@ -27,20 +25,11 @@ def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hy
     with torch.inference_mode():
         state = captioner.initial_state(images)
         start = torch.full((len(images),), START, device=images.device)
-        return beam_search(start, state, writable_step(captioner.decoder), END, options)
+        return beam_search(
+            start, state, captioner.decoder.step, END, options, constraints=[NEVER_WRITTEN]
+        )
 
 
 def write_captions(hypotheses: Hypotheses, vocabulary: Vocabulary) -> list[str]:
     """The best caption of each image as text."""
     return [vocabulary.decode(best[0]) for best in hypotheses.captions()]
-
-
-def writable_step(decoder: Decoder) -> Step:
-    """The decoder's step with the special words made impossible, all but the end."""
-
-    def step(words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        logits, state = decoder.step(words, state)
-        logits[:, NEVER_WRITTEN] = -math.inf
-        return logits, state
-
-    return step

@@ -27,14 +27,12 @@ from captioner.data.feature_store import (
     size_in_bytes,
 )
 from captioner.data.photo import PhotoError
-from captioner.data.records import Record, by_split
+from captioner.data.records import SPLITS, Record, by_split
 from captioner.data.transform import Transform
 from captioner.data.vocabulary import Vocabulary
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
 from captioner.model.encoder import Encoder
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ The grammar, in which ``|`` separates alternatives::
     look     -> [small|large] [colour] [shape]          bare -> [colour] [shape]
     synonym  -> [little|big] [colour] [shape]
     colour   -> red | green | blue | yellow | purple | orange
-    shape    -> circle | square | triangle | star
+    shape    -> square | ring | cross | triangle
     ground   -> light | dark
     where    -> in the top left corner | at the top | in the top right corner
               | on the left | in the middle | on the right
@@ -58,12 +58,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from captioner.data.records import SPLITS
 from captioner.errors import CaptionerError, UsageError
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
 
-SPLITS = ("train", "val", "test")
 COLOURS: dict[str, Rgb] = {
     "red": (214, 48, 49),
     "green": (46, 160, 67),
@@ -72,10 +72,10 @@ COLOURS: dict[str, Rgb] = {
     "purple": (136, 62, 180),
     "orange": (243, 134, 32),
 }
-SHAPES = ("circle", "square", "triangle", "star")
+SHAPES = ("square", "ring", "cross", "triangle")
 # As fractions of the picture's side; shapes of a group are a little smaller, to find room.
-RADII = {"small": 0.11, "large": 0.2}
-GROUP_RADII = {"small": 0.085, "large": 0.14}
+RADII = {"small": 0.13, "large": 0.23}
+GROUP_RADII = {"small": 0.1, "large": 0.145}
 SYNONYMS = {"small": "little", "large": "big"}
 GROUNDS: dict[str, Rgb] = {"light": (196, 200, 204), "dark": (52, 52, 58)}
 NUMBERS = ("", "one", "two", "three")
@@ -100,8 +100,6 @@ PLACES: dict[str, tuple[Point, ...]] = {
 
 # Drawn this many times larger and averaged down: smooth edges.
 _SUPERSAMPLE = 4
-# Width of the white rim around a shape, as a fraction of the picture's side.
-_RIM = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +249,11 @@ def paint(scene: Scene, size: int, rng: random.Random) -> Image.Image:
         tilt = rng.uniform(-8, 8)
         shade = rng.uniform(-14, 14)
         colour = tuple(_clip(channel + shade) for channel in COLOURS[scene.colour])
-        rim = _mask(scene.shape, x, y, radius + _RIM, tilt, size)
+        mask = _mask(scene.shape, x, y, radius, tilt, size)
         shadow = Image.new("L", (size, size))
-        shadow.paste(rim.point(lambda level: level * 2 // 5), (max(1, size // 64), size // 48))
+        shadow.paste(mask.point(lambda level: level * 2 // 5), (max(1, size // 64), size // 48))
         picture.paste((0, 0, 0), mask=shadow)
-        picture.paste((250, 250, 250), mask=rim)
-        picture.paste(colour, mask=_mask(scene.shape, x, y, radius, tilt, size))
+        picture.paste(colour, mask=mask)
     return _add_noise(picture, rng)
 
 
@@ -304,10 +301,25 @@ def _polar(*corners: tuple[float, float]) -> list[Point]:
 
 # Outlines around the origin, y downwards, of about equal weight to the eye.
 _OUTLINES: dict[str, list[Point]] = {
-    "circle": _polar(*((0.97, 6 * step) for step in range(60))),
-    "square": _polar(*((1.18, angle) for angle in (45, 135, 225, 315))),
-    "triangle": [(u, v + 0.2) for u, v in _polar((1.22, 0), (1.22, 120), (1.22, 240))],
-    "star": _polar(*((1.2 if step % 2 == 0 else 0.5, 36 * step) for step in range(10))),
+    "square": _polar(*((1.2, angle) for angle in (45, 135, 225, 315))),
+    # Once around, and back inside: the seam between the two has no width.
+    "ring": _polar(*((1.05, 6 * step) for step in range(61)))
+    + _polar(*((0.55, -6 * step) for step in range(61))),
+    "cross": [
+        (0.3, -1.1),
+        (0.3, -0.3),
+        (1.1, -0.3),
+        (1.1, 0.3),
+        (0.3, 0.3),
+        (0.3, 1.1),
+        (-0.3, 1.1),
+        (-0.3, 0.3),
+        (-1.1, 0.3),
+        (-1.1, -0.3),
+        (-0.3, -0.3),
+        (-0.3, -1.1),
+    ],
+    "triangle": [(u, v + 0.2) for u, v in _polar((1.3, 0), (1.3, 120), (1.3, 240))],
 }
 
 

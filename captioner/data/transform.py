@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 
 from captioner.data.photo import read_photo
-from captioner.errors import UsageError
+from captioner.errors import UsageError, suggestion
 
 FITS = ("crop", "squash")
 INTERPOLATIONS = {
@@ -113,9 +112,7 @@ class Transform:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                near = difflib.get_close_matches(str(name), names, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-                raise UsageError(f"transform.{name}: no such setting; {hint}")
+                raise UsageError(f"transform.{name}: no such setting; {suggestion(name, names)}")
         return cls(**values)
 
     def _squash(self, photo: Image.Image) -> Image.Image:

@@ -206,6 +206,8 @@ def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder
     # Two old networks warn unless told that random weights are wanted.
     random = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network = models.get_model(name, weights=None, **random).eval()
+    if weights == "none":
+        initialise_convolutions(network)
     preset = chosen.transforms()
     trunk, feature_size = cut(network, size=preset.crop_size[0])
     if state is not None:
@@ -218,6 +220,19 @@ def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder
         std=tuple(preset.std),
     )
     return Encoder(trunk, feature_size, preset.mean, preset.std, grid=grid), preprocessing
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """Random weights that keep the size of activations through ReLUs (He et al. 2015).
+
+    Some old networks (AlexNet) leave torch's default, under which activations shrink by half at
+    every layer and training from scratch does not start.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def cut(network: nn.Module, size: int) -> tuple[fx.GraphModule, int]:

@@ -86,6 +86,12 @@ def test_lstm_equations_by_hand() -> None:
     assert h.item() == pytest.approx(0.645656 * 0.472397, abs=1e-5)
 
 
+def test_the_gate_that_keeps_the_state_starts_open() -> None:
+    h = torch.ones(1, 4)
+    kept, _ = GRU(3, 4).step(torch.zeros(1, 3), (h,))
+    assert kept.min() > 0.75  # s(2) = 0.88 of it, and something of a candidate
+
+
 def test_starting_weights() -> None:
     cell = LSTM(6, 4)
     w_hh = dict(cell.recurrence.named_parameters())["weight_hh_l0"]

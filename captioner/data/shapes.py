@@ -225,7 +225,7 @@ def _forms_of_one(scene: Scene) -> list[str]:
 
 
 def _forms_of_more(scene: Scene) -> list[str]:
-    bare = f"{scene.colour} {scene.shape}s"
+    bare = f"{scene.colour} {scene.shape}{'es' if scene.shape.endswith('s') else 's'}"
     number, looks, order = NUMBERS[scene.count], f"{scene.size} {bare}", scene.place
     return [
         f"{number} {looks} {order}",

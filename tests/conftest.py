@@ -36,14 +36,23 @@ def tiny_config(**changes: object) -> Config:
 def save_checkpoint(path: Path, config: Config, seed: int = 0) -> Path:
     """A checkpoint as training writes it, of a random network."""
     from captioner.assembly import build_captioner, build_encoder
-    from captioner.data.vocabulary import Vocabulary
+    from captioner.data.vocabulary import END, Vocabulary
 
     torch.manual_seed(seed)
     encoder, transform = build_encoder(config.encoder)
     encoder.fold_batch_norm()
     vocabulary = Vocabulary(WORDS)
     captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
-    torch.nn.init.normal_(captioner.decoder.image_to_state.weight)  # captions that differ
+    decoder = captioner.decoder
+    with torch.no_grad():
+        # Captions that differ: what all photos have in common is taken out of their features.
+        colours = torch.randint(0, 256, (16, 3, 1, 1), dtype=torch.uint8)
+        side = transform.size
+        common = decoder.feature_norm(encoder(colours.expand(-1, -1, side, side))).mean(0)
+        torch.nn.init.normal_(decoder.image_to_state.weight)
+        decoder.image_to_state.bias.copy_(-decoder.image_to_state.weight @ common)
+        decoder.projection.weight.mul_(3.0)
+        decoder.projection.bias[END] = -3.0  # … and that are not empty
     state = {f"captioner.{name}": tensor for name, tensor in captioner.state_dict().items()}
     torch.save(
         {

@@ -85,11 +85,13 @@ def train(config: Config, resume: Path | None = None) -> Path:
         filename="best",
         monitor=monitor,
         mode=mode,
-        save_last=True,
         enable_version_counter=False,
     )
+    # Not `save_last=True`: that writes last.ckpt only when the best score has risen.
+    last = ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False)
     callbacks = [
         best,
+        last,  # after the best, whose score it holds
         LearningRateMonitor(logging_interval="step"),
         Throughput(),
         SampleCaptions(prepared.records["val"][:SAMPLES]),
@@ -115,7 +117,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
         num_sanity_val_steps=0,
     )
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    return Path(best.best_model_path or best.last_model_path)
+    return Path(best.best_model_path or last.best_model_path)
 
 
 def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerLRScheduler:

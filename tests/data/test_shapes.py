@@ -25,7 +25,6 @@ from captioner.data.shapes import (
 from captioner.data.sources import load_records
 from captioner.errors import UsageError
 
-
 NOUNS = {shape: shape for shape in SHAPES} | {
     "squares": "square",
     "rings": "ring",

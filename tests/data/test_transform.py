@@ -136,7 +136,7 @@ def test_plain_values_and_back(transform):
         ({"fit": ["crop"]}, "transform.fit: ['crop'] is not one of crop, squash"),
         ({"interpolation": "nearest"}, "'nearest' is not one of bilinear, bicubic"),
         ({"interpolate": "bicubic"}, "no such setting; did you mean interpolation?"),
-        ({"mean": 0}, "transform.mean: no such setting; there are size, resize, fit"),
+        ({"mean": 0}, "transform.mean: no such setting; choose one of size, resize, fit"),
     ],
 )
 def test_wrong_values(values, text):

@@ -126,6 +126,18 @@ def test_resume_goes_on_where_the_run_ended(data: Path, weights: str) -> None:
     assert logs[0] == logs[1]
 
 
+def test_last_checkpoint_is_of_the_last_epoch_whatever_the_score(data: Path, weights: str) -> None:
+    """With a learning rate of next to nothing no epoch is better than the first."""
+    flags = arguments(data, "--encoder.weights", weights, "--trainer.max_epochs", "3")
+    assert main(["prepare", *flags]) == 0
+    assert main(["train", *flags, "--optimization.learning_rate", "1e-12"]) == 0
+    epochs = {
+        name: torch.load(data / "run" / "checkpoints" / name, weights_only=True)["epoch"]
+        for name in ("best.ckpt", "last.ckpt")
+    }
+    assert epochs == {"best.ckpt": 0, "last.ckpt": 2}
+
+
 def test_a_run_is_not_overwritten(
     data: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from captioner import __version__
 from captioner.config import DataConfig
+from captioner.decoding.options import LENGTH_NORMS
 from captioner.errors import CaptionerError, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from captioner.predictor import Captioned, Predictor
 
 FORMATS = ("text", "jsonl", "csv", "coco")
-LENGTH_NORMS = ("none", "average", "gnmt")
 
 HELP = """\
 usage: captioner COMMAND ...

@@ -20,6 +20,8 @@ from captioner import __version__
 from captioner.config import DataConfig
 from captioner.decoding.options import LENGTH_NORMS
 from captioner.errors import CaptionerError, UsageError, suggestion
+from captioner.photo_paths import image_of_photo
+from captioner.report_flags import add_report_flags, check_report_flags, write_report
 
 if TYPE_CHECKING:
     from captioner.decoding.options import SearchOptions
@@ -138,9 +140,7 @@ def evaluate_command(arguments: list[str]) -> int:
     )
     parser.add_argument("--results", metavar="R.json", help="captions in COCO's result format")
     parser.add_argument("--references", metavar="A.json", help="references in COCO's format")
-    parser.add_argument("--output", metavar="F", help="write scores and recipe as JSON")
-    parser.add_argument("--captions", metavar="F", help="write the captions as COCO results")
-    parser.add_argument("--per-image", metavar="F", help="write each image's scores, JSON Lines")
+    add_report_flags(parser)
     add_search_flags(parser)
     for field in fields(DataConfig):
         if field.type in ("str", "str | None", str, str | None) or field.name == "on_problem":
@@ -155,29 +155,38 @@ def evaluate_command(arguments: list[str]) -> int:
     if options.results is not None and options.references is None:
         raise UsageError("evaluate: --results needs --references A.json")
 
-    from captioner.evaluation_run import evaluate_checkpoint, evaluate_files
+    check_report_flags(options)
 
+    from captioner.evaluation.report import read_captioned, report_on
+
+    unreadable: list[tuple[Path, str]] = []
     if options.results is not None:
-        evaluation = evaluate_files(Path(options.results), Path(options.references))
+        captioned = read_captioned(
+            Path(options.results), Path(options.references), subset=options.subset
+        )
     else:
+        from captioner.evaluation_run import caption_split
+
         predictor = load_predictor(options)
         overrides = {
             field.name: value
             for field in fields(DataConfig)
             if (value := getattr(options, f"data.{field.name}", None)) is not None
         }
-        evaluation = evaluate_checkpoint(
+        captioned, unreadable = caption_split(
             predictor,
             Path(options.checkpoint),
             replace(predictor.trained.config.data, **overrides),
             options.split,
             options.batch_size,
         )
-    evaluation.write(scores=options.output, captions=options.captions, per_image=options.per_image)
-    print(evaluation.table())
-    for path, reason in evaluation.unreadable:
+    report = report_on(
+        captioned, resamples=options.resamples if options.intervals else None, seed=options.seed
+    )
+    write_report(report, captioned, options)
+    for path, reason in unreadable:
         print(f"captioner: {path}: {reason}", file=sys.stderr)
-    return 1 if evaluation.unreadable else 0
+    return 1 if unreadable else 0
 
 
 def caption_command(arguments: list[str]) -> int:
@@ -251,7 +260,7 @@ class RecordWriter:
         elif self.form == "jsonl":
             self.file.write(self._json(captioned) + "\n")
         elif error is None:  # a COCO result file has no place for errors
-            record = {"image_id": coco_image_id(captioned.path), "caption": caption}
+            record = {"image_id": image_of_photo(captioned.path), "caption": caption}
             self.file.write(",\n" if self.started else "[\n")
             self.file.write(json.dumps(record, ensure_ascii=False))
             self.started = True
@@ -285,12 +294,6 @@ class RecordWriter:
         except UnicodeEncodeError:
             text = json.dumps(record)
         return text
-
-
-def coco_image_id(path: Path) -> int | str:
-    """COCO's number in a file name (COCO_val2014_000000391895.jpg), else the name itself."""
-    digits = path.stem.rpartition("_")[2]
-    return int(digits) if digits.isascii() and digits.isdigit() else path.name
 
 
 @contextmanager

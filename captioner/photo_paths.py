@@ -1,7 +1,8 @@
-"""What a user names on the command line, as a list of photo files in a settled order."""
+"""What a user names on the command line, as photo files in a settled order; the id in a name."""
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ SUFFIXES = frozenset(
     | {".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"}
 )
 """Endings, in lower case, of the files of a folder that are taken for photos."""
+
+
+def image_of_photo(path: Path) -> int | str:
+    """COCO's number in a file name (COCO_val2014_000000391895.jpg, 391895.jpg), else the name."""
+    number = re.fullmatch(r"(?:COCO_\w+_)?([0-9]+)", path.stem)
+    return int(number[1]) if number else path.name
 
 
 def expand(names: Iterable[str], standard_input: Iterable[str]) -> Iterator[Path]:

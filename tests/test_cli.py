@@ -115,10 +115,11 @@ def test_coco_results(
 ) -> None:
     one = make_photo(tmp_path / "COCO_val2014_000000391895.png", 1)
     two = make_photo(tmp_path / "my dog.png", 2)
+    flickr = make_photo(tmp_path / "1000268201_6930814054.png", 3)  # no number, for all its digits
     flags = ("--format", "coco")
-    assert run("caption", one, two, "--checkpoint", tiny_checkpoint, *flags) == 0
+    assert run("caption", one, two, flickr, "--checkpoint", tiny_checkpoint, *flags) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [record["image_id"] for record in records] == [391895, "my dog.png"]
+    assert [record["image_id"] for record in records] == [391895, "my dog.png", flickr.name]
 
 
 def test_list_on_standard_input_and_globs(

@@ -1,0 +1,135 @@
+r"""Tables for a person: at the terminal, in Markdown, in LaTeX; and the same content as JSON.
+
+A number is of use only with what produced it, so a table is never written without its notes: the
+scale, the recipe, the warnings. In LaTeX they are the table's caption, which travels with it into a
+paper; elsewhere they stand once, below all tables.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FORMATS = ("table", "json", "latex", "markdown")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header.
+
+    Attributes:
+        header: The names of the columns.
+        rows: As many texts each.
+        title: What the table shows; may be empty where it is the only one.
+        left: Columns of words, set flush left; the others hold numbers and are set flush right.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    left: frozenset[int] = frozenset({0})
+
+
+def render(
+    form: str, tables: Sequence[Table], notes: Sequence[str], content: Mapping[str, Any]
+) -> str:
+    """Tables and their notes in one of `FORMATS`.
+
+    Args:
+        form: Which.
+        tables: For a person.
+        notes: What a reader must know of all of them, a line each.
+        content: The same for a program; what JSON is made of.
+    """
+    match form:
+        case "json":
+            return json_text(content)
+        case "latex":
+            drawn = [_latex(table, notes) for table in tables]
+            return "\n\n".join(["% \\usepackage{booktabs}", *drawn])
+        case "markdown":
+            return "\n\n".join([*map(_markdown, tables), "  \n".join(map(_in_markdown, notes))])
+        case _:
+            return "\n\n".join([*map(_plain, tables), "\n".join(notes)])
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Content as JSON, which every program reads; nothing in it is infinite or not a number."""
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not valid UTF-8 holds lone surrogates
+        text = json.dumps(content, indent=2, allow_nan=False)
+    return text
+
+
+def _plain(table: Table) -> str:
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    drawn = [
+        "  ".join(
+            f"{cell:<{width}}" if at in table.left else f"{cell:>{width}}"
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([table.title, *drawn] if table.title else drawn)
+
+
+def _markdown(table: Table) -> str:
+    rule = [":--" if at in table.left else "--:" for at in range(len(table.header))]
+    lines = [map(_in_markdown, table.header), rule]
+    lines += [map(_in_markdown, row) for row in table.rows]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{_in_markdown(table.title)}**\n\n{drawn}" if table.title else drawn
+
+
+def _in_markdown(text: str) -> str:
+    for special in "\\`*_<>[]|":
+        text = text.replace(special, "\\" + special)
+    return text
+
+
+def _latex(table: Table, notes: Sequence[str]) -> str:
+    columns = "".join("l" if at in table.left else "r" for at in range(len(table.header)))
+    title = [table.title + "."] if table.title else []
+    caption = " ".join(_in_latex(note if note.endswith(".") else note + ".") for note in notes)
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\begin{{tabular}}{{{columns}}}",
+            "    \\toprule",
+            f"    {_latex_row(table.header)}",
+            "    \\midrule",
+            *(f"    {_latex_row(row)}" for row in table.rows),
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            f"  \\caption{{{' '.join([*map(_in_latex, title), caption])}}}",
+            "\\end{table}",
+        ]
+    )
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_in_latex, cells)) + " \\\\"
+
+
+# A recipe is one long word: a line may end behind its separators.
+_LATEX = str.maketrans(
+    {
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "<": "\\textless{}",
+        ">": "\\textgreater{}",
+        "|": "\\textbar{}\\allowbreak{}",
+        "±": "$\\pm$",
+        "…": "\\ldots{}",
+        **{special: "\\" + special for special in "&%$#_{}"},
+    }
+)
+
+
+def _in_latex(text: str) -> str:
+    return text.translate(_LATEX)

@@ -3,6 +3,7 @@
 The rooms below take plain arguments; only this file knows which setting feeds which argument.
 """
 
+from functools import partial
 from pathlib import Path
 
 from captioner.config import Config, DataConfig, DecoderConfig, EncoderConfig, SearchConfig
@@ -11,11 +12,18 @@ from captioner.data.sources import load_records
 from captioner.data.transform import Transform
 from captioner.decoding.options import SearchOptions
 from captioner.model.captioner import Captioner
-from captioner.model.cells import GRU, LSTM
+from captioner.model.cells import (
+    GRU,
+    LSTM,
+    Cell,
+    DeepTransition,
+    Elman,
+    Jordan,
+    PeepholeLSTM,
+    ResetBeforeGRU,
+)
 from captioner.model.decoder import Decoder
 from captioner.model.encoder import Encoder, torchvision_encoder
-
-CELLS = {"lstm": LSTM, "gru": GRU}
 
 
 def read_records(config: DataConfig) -> Loaded:
@@ -51,16 +59,40 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
     return encoder, transform
 
 
+def build_cell(
+    config: DecoderConfig, input_size: int, hidden_size: int, *, vocab_size: int
+) -> Cell:
+    """One recurrent layer, its weights at their starting values."""
+    cell: Cell
+    if config.cell == "elman":
+        cell = Elman(input_size, hidden_size, config.activation)
+    elif config.cell == "jordan":
+        cell = Jordan(input_size, hidden_size, vocab_size, config.activation)
+    elif config.cell == "lstm":
+        cell = (PeepholeLSTM if config.peepholes else LSTM)(input_size, hidden_size)
+    else:
+        cell = (GRU if config.reset_after else ResetBeforeGRU)(input_size, hidden_size)
+    if config.transition_depth > 1:
+        return DeepTransition(cell, hidden_size, config.transition_depth - 1)
+    return cell
+
+
 def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
     """The decoder, its weights at their starting values."""
     return Decoder(
         vocab_size=vocab_size,
         feature_size=feature_size,
-        cell=CELLS[config.cell],
+        cell=partial(build_cell, config, vocab_size=vocab_size),
+        place=config.place,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
         layers=config.layers,
+        residual=config.residual,
+        output_depth=config.output_depth,
+        tie_embeddings=config.tie_embeddings,
+        teacher=config.teacher,
         dropout=config.dropout,
+        image_dropout=config.image_dropout,
     )
 
 

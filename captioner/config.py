@@ -88,18 +88,39 @@ class EncoderConfig:
 class DecoderConfig:
     """The recurrent network that writes the caption."""
 
-    cell: Literal["lstm", "gru"] = "lstm"
+    cell: Literal["elman", "jordan", "lstm", "gru"] = "lstm"
     """Recurrent cell."""
-    place: Literal["init"] = "init"
-    """Where the image goes in (Tanti et al. 2018): `init`, the features make the first state."""
+    place: Literal["init", "pre", "par", "merge"] = "init"
+    """Where the image goes in (Tanti et al. 2018): `init`, it makes the first state; `pre`, it is
+    the first input; `par`, beside every input; `merge`, joined after the recurrence."""
     embedding_size: int = 512
     """Numbers in a word embedding (E)."""
     hidden_size: int = 512
     """Numbers in a hidden state (H)."""
     layers: int = 1
     """Recurrent layers, stacked."""
+    residual: bool = False
+    """Add a layer's input to its output, from the second layer on."""
+    transition_depth: int = 1
+    """Layers from one hidden state to the next, the cell included (Pascanu et al. 2014)."""
+    output_depth: int = 0
+    """Layers of embedding_size between hidden state and vocabulary (Pascanu et al. 2014)."""
+    activation: Literal["tanh", "relu", "logistic"] = "tanh"
+    """Nonlinearity of the elman and jordan cells."""
+    peepholes: bool = False
+    """Let the gates of an lstm see its cell (Gers & Schmidhuber 2000)."""
+    reset_after: bool = True
+    """Apply a gru's reset gate after the product with the state, as torch does; false is the form
+    of Cho et al. 2014."""
+    teacher: Literal["softmax", "word"] = "softmax"
+    """What a jordan cell is fed while training: its own last output, as when it writes captions,
+    or the true word."""
+    tie_embeddings: bool = False
+    """Use a word's embedding as its row of the projection to the vocabulary too."""
     dropout: float = 0.5
     """Share of units dropped from embeddings, between layers and before the output."""
+    image_dropout: float = 0.0
+    """Share of the image's features dropped."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +266,7 @@ def check(config: Config) -> None:
         ("decoder.embedding_size", config.decoder.embedding_size),
         ("decoder.hidden_size", config.decoder.hidden_size),
         ("decoder.layers", config.decoder.layers),
+        ("decoder.transition_depth", config.decoder.transition_depth),
         ("search.beam_size", config.search.beam_size),
         ("search.max_length", config.search.max_length),
         ("trainer.max_epochs", config.trainer.max_epochs),
@@ -256,6 +278,7 @@ def check(config: Config) -> None:
         _require(name, value, value >= 1, "at least 1")
     at_least_zero = (
         ("data.workers", config.data.workers),
+        ("decoder.output_depth", config.decoder.output_depth),
         ("encoder.workers", config.encoder.workers),
         ("optimization.weight_decay", config.optimization.weight_decay),
         ("optimization.momentum", config.optimization.momentum),
@@ -268,6 +291,7 @@ def check(config: Config) -> None:
         _require(name, count, count >= 0, "0 or more")
     shares = (
         ("decoder.dropout", config.decoder.dropout),
+        ("decoder.image_dropout", config.decoder.image_dropout),
         ("optimization.label_smoothing", config.optimization.label_smoothing),
     )
     for name, share in shares:
@@ -291,9 +315,43 @@ def check(config: Config) -> None:
         _require(name, pixels, pixels is None or pixels >= 1, "at least 1, or null")
     for name, text in (("output", config.output), ("data.root", config.data.root)):
         _require(name, text, bool(text.strip()), "the path of a folder")
+    check_decoder(config.decoder)
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")
+
+
+def check_decoder(decoder: DecoderConfig) -> None:
+    """Refuse settings of the decoder that do not go together.
+
+    Raises:
+        UsageError: the first that do not.
+    """
+    own_settings = (
+        ("activation", decoder.activation == "tanh", ("elman", "jordan")),
+        ("peepholes", not decoder.peepholes, ("lstm",)),
+        ("reset_after", decoder.reset_after, ("gru",)),
+        ("teacher", decoder.teacher == "softmax", ("jordan",)),
+    )
+    for name, untouched, cells in own_settings:
+        if not untouched and decoder.cell not in cells:
+            value = getattr(decoder, name)
+            raise UsageError(
+                f"decoder.{name}: {value!r} means nothing to the cell {decoder.cell}; it belongs "
+                f"to {' and '.join(cells)}"
+            )
+    if decoder.residual and decoder.layers == 1:
+        raise UsageError("decoder.residual: needs decoder.layers of 2 or more")
+    if decoder.tie_embeddings and not decoder.output_depth:
+        output = decoder.hidden_size + decoder.embedding_size * (decoder.place == "merge")
+        if output != decoder.embedding_size:
+            right = "decoder.output_depth 1, whose layer has the embedding's size"
+            if decoder.place != "merge":
+                right = f"decoder.embedding_size {decoder.hidden_size}, or {right}"
+            raise UsageError(
+                f"decoder.tie_embeddings: embeddings of {decoder.embedding_size} numbers cannot be "
+                f"tied to outputs of {output}; set {right}"
+            )
 
 
 def _require(name: str, value: object, holds: bool, right: str) -> None:

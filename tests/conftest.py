@@ -49,8 +49,8 @@ def save_checkpoint(path: Path, config: Config, seed: int = 0) -> Path:
         colours = torch.randint(0, 256, (16, 3, 1, 1), dtype=torch.uint8)
         side = transform.size
         common = decoder.feature_norm(encoder(colours.expand(-1, -1, side, side))).mean(0)
-        torch.nn.init.normal_(decoder.image_to_state.weight)
-        decoder.image_to_state.bias.copy_(-decoder.image_to_state.weight @ common)
+        torch.nn.init.normal_(decoder.image.weight)
+        decoder.image.bias.copy_(-decoder.image.weight @ common)
         decoder.projection.weight.mul_(3.0)
         decoder.projection.bias[END] = -3.0  # … and that are not empty
     state = {f"captioner.{name}": tensor for name, tensor in captioner.state_dict().items()}

@@ -7,11 +7,12 @@ import pytest
 
 
 def modules_after(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
+    # What the statement itself prints, a help text say, stands before the mark.
+    code = f"import sys\n{statement}\nprint('modules:', *sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    return set(result.stdout.split())
+    return set(result.stdout.rpartition("modules:")[2].split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["caption", "--help"]])

@@ -53,10 +53,10 @@ def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path)
         words += [END] if len(words) < 5 else []
         with torch.inference_mode():
             state = captioner.initial_state(image)
-            outputs = captioner.decoder.unroll(
+            unrolled = captioner.decoder.unroll(
                 torch.tensor([START, *words[:-1]]), torch.ones(len(words), dtype=int), state
             )
-            log_probs = captioner.decoder.projection(outputs).log_softmax(1)
+            log_probs = captioner.decoder.logits(unrolled).log_softmax(1)
         total = sum(log_probs[t, word].item() for t, word in enumerate(words))
         assert candidate.log_prob == pytest.approx(total, abs=1e-4)
 

@@ -58,5 +58,5 @@ class Captioner(nn.Module):
             label_smoothing: share of a target's probability spread over the vocabulary.
         """
         state = select_rows(self.initial_state(images), rows)
-        outputs = self.decoder.unroll(inputs, batch_sizes, state)
-        return self.decoder.loss(outputs, targets, label_smoothing)
+        unrolled = self.decoder.unroll(inputs, batch_sizes, state)
+        return self.decoder.loss(unrolled, targets, label_smoothing)

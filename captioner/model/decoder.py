@@ -3,13 +3,15 @@
 Letters: B images, M captions or hypotheses, W words, T time steps, V vocabulary, E embedding,
 H hidden, F feature size, L layers.
 
-One interface, whatever the cell: `initial_state` reads the image once, `step` reads one word a row
-and is what search calls, `unroll` reads whole captions (teacher forcing) and is what training
-calls. A test holds `step` by `step` equal to `unroll`. The state is a tuple of tensors with the
-row first, so that search can gather rows of it without knowing what it means.
+One interface, whatever the cell and wherever the image goes in: `initial_state` reads the image
+once, `step` reads one word a row and is what search calls, `unroll` reads whole captions (teacher
+forcing) and is what training calls. A test holds `step` by `step` equal to `unroll`. The state is a
+tuple of tuples of tensors with the row first, so that search can gather rows of it without knowing
+what it means.
 """
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,29 +19,62 @@ from torch import Tensor, nn
 
 from captioner.model.cells import Cell, CellState
 
+Place = Literal["init", "pre", "par", "merge"]
+"""Where the image goes in (Tanti et al. 2018)."""
+
 DecoderState = tuple[CellState, ...]
-"""One cell state for each layer."""
+"""One cell state for each layer; then, in the places `par` and `merge`, the image vector."""
+
+
+class Unrolled(NamedTuple):
+    """What teacher forcing gives: as much of the way to the logits as had to be gone."""
+
+    outputs: Tensor
+    """What the projection to the vocabulary reads (W, its input size)."""
+    logits: Tensor | None = None
+    """Logits (W, V), where the recurrence needed them already (Jordan)."""
 
 
 class Decoder(nn.Module):
-    """Recurrent decoder whose first hidden state is made from the image (`init`).
+    """Recurrent decoder; the image goes in at one of four places.
 
-        h_0 = tanh(W_h v + b_h) for each layer, and c_0 likewise where a cell has one
-        x_t = embedding of word t
-        logits_t = V dropout(h_t) + c
+        v' = tanh(W_v v + b_v)                          the image vector
+        x_t = embedding of word t         (par: joined by v')
+        h_t = the cells, from x_t and their state
+        o_t = h_t                         (merge: joined by v'), then the layers of a deep output
+        logits_t = V dropout(o_t) + c
 
-    with v the image's features (Vinyals et al. 2015 and Xu et al. 2015 for the form of h_0; Tanti
-    et al. 2018 for the name of the place).
+    with v the image's features, layer-normalised. The first state is
+
+    - `init`: v' itself, one part for each state of each layer (Xu et al. 2015);
+    - `pre`: what the cells make of v' as the first input (Vinyals et al. 2015);
+    - `par`, `merge`: 0. The image is beside every input (Mao et al. 2015 and others), or never seen
+      by the recurrence at all, which is then a language model. v' travels in the state.
+
+    The places are compared by Tanti et al. 2018. A deep output (Pascanu et al. 2014) puts layers
+    tanh(D o + d) of the embedding's size between state and vocabulary.
 
     Args:
         vocab_size: number of words, V.
         feature_size: numbers in an image's feature vector, F.
         cell: makes one recurrent layer from an input size and a hidden size.
-        embedding_size: numbers in a word embedding, E.
+        place: where the image goes in.
+        embedding_size: numbers in a word embedding, E, and in the image vector of `pre`, `par` and
+            `merge`.
         hidden_size: numbers in a hidden state, H.
         layers: recurrent layers, L.
-        dropout: probability of dropping a unit, in training, of the features, the embeddings,
-            between layers and before the projection to the vocabulary.
+        residual: whether a layer's input is added to its output, from the second layer on.
+        output_depth: layers of a deep output.
+        tie_embeddings: whether a word's embedding is also its row of the projection (Press & Wolf
+            2017); needs outputs of the embedding's size.
+        teacher: what a network whose recurrence is on the output is fed in teacher forcing: its own
+            distribution ("softmax"), as in free running, or the true word ("word").
+        dropout: probability of dropping a unit, in training, of the embeddings, between layers and
+            before the projection to the vocabulary.
+        image_dropout: the same of the image's features.
+
+    Raises:
+        ValueError: embeddings are to be tied to outputs of another size.
     """
 
     def __init__(
@@ -48,34 +83,63 @@ class Decoder(nn.Module):
         vocab_size: int,
         feature_size: int,
         cell: Callable[[int, int], Cell],
+        place: Place = "init",
         embedding_size: int = 512,
         hidden_size: int = 512,
         layers: int = 1,
+        residual: bool = False,
+        output_depth: int = 0,
+        tie_embeddings: bool = False,
+        teacher: Literal["softmax", "word"] = "softmax",
         dropout: float = 0.5,
+        image_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.place = place
+        self.residual = residual
+        self.teacher = teacher
         self.feature_norm = nn.LayerNorm(feature_size)
+        self.image_dropout = nn.Dropout(image_dropout)
         self.embedding = nn.Embedding(vocab_size, embedding_size)
-        input_sizes = [embedding_size, *[hidden_size] * (layers - 1)]
-        self.cells = [cell(size, hidden_size) for size in input_sizes]
+        first_input = 2 * embedding_size if place == "par" else embedding_size
+        self.cells = [
+            cell(size, hidden_size) for size in (first_input, *[hidden_size] * (layers - 1))
+        ]
         self.recurrent_layers = nn.ModuleList(self.cells)  # makes their weights this module's
+        self.hidden_size = hidden_size
         self.n_states = self.cells[0].n_states
-        self.image_to_state = nn.Linear(feature_size, layers * self.n_states * hidden_size)
+        self.image = nn.Linear(
+            feature_size,
+            layers * self.n_states * hidden_size if place == "init" else embedding_size,
+        )
         self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(hidden_size, vocab_size)
+        output_size = hidden_size + embedding_size if place == "merge" else hidden_size
+        self.deep_output = nn.ModuleList()
+        for _ in range(output_depth):
+            self.deep_output.append(nn.Linear(output_size, embedding_size))
+            output_size = embedding_size
+        self.projection = nn.Linear(output_size, vocab_size)
         self.initialise()
+        if tie_embeddings:
+            if output_size != embedding_size:
+                raise ValueError(
+                    f"embeddings of {embedding_size} numbers cannot be tied to outputs of "
+                    f"{output_size}"
+                )
+            self.projection.weight = self.embedding.weight
 
     def initialise(self) -> None:
         """Starting weights of all but the cells, which set their own.
 
-        ============== ==================================================
-        embedding      normal, standard deviation 0.1
-        image_to_state uniform by fan-in and fan-out; bias 0
-        projection     uniform by fan-in and fan-out; bias 0
-        ============== ==================================================
+        =================== ==================================================
+        embedding           normal, standard deviation 0.1
+        image, deep output, uniform by fan-in and fan-out; bias 0
+        projection
+        =================== ==================================================
         """
         nn.init.normal_(self.embedding.weight, std=0.1)
-        for layer in (self.image_to_state, self.projection):
+        for layer in (self.image, *self.deep_output, self.projection):
+            assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -83,48 +147,122 @@ class Decoder(nn.Module):
         """State before the first word: features (B, F), or a grid (B, R, F) which is averaged."""
         if features.dim() == 3:
             features = features.mean(1)
-        features = self.dropout(self.feature_norm(features.to(self.projection.weight.dtype)))
-        parts = torch.tanh(self.image_to_state(features)).chunk(
-            len(self.cells) * self.n_states, dim=1
-        )
+        features = self.feature_norm(features.to(self.projection.weight.dtype))
+        image = torch.tanh(self.image(self.image_dropout(features)))
         n = self.n_states
-        return tuple(parts[i * n : (i + 1) * n] for i in range(len(self.cells)))
+        if self.place == "init":
+            parts = image.chunk(len(self.cells) * n, dim=1)
+            return tuple(parts[i * n : (i + 1) * n] for i in range(len(self.cells)))
+        zero = image.new_zeros(len(image), self.hidden_size)
+        state: DecoderState = tuple((zero,) * n for _ in self.cells)
+        if self.place == "pre":
+            output, state = self._advance(self.dropout(image), state)
+            return self._feed_back(self.projection(output), state) if self._reads_output else state
+        return (*state, (image,))
 
     def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One word a row: words (M,) and state to logits (M, V) of the next word and new state."""
-        x = self.dropout(self.embedding(words))
-        new_state: list[CellState] = []
-        for cell, cell_state in zip(self.cells, state, strict=True):
-            x, cell_state = cell.step(x, cell_state)
-            new_state.append(cell_state)
-            x = self.dropout(x)
-        return self.projection(x), tuple(new_state)
+        output, state = self._advance(self.dropout(self.embedding(words)), state)
+        logits: Tensor = self.projection(output)
+        if self._reads_output:
+            state = self._feed_back(logits, state)
+        return logits, state
 
-    def unroll(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Tensor:
-        """Whole captions, teacher forcing: packed words (W,) to outputs (W, H) for `projection`.
+    def unroll(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Unrolled:
+        """Whole captions, teacher forcing: packed words (W,) to what `loss` and `logits` read.
 
         Args:
             words: words of M captions, packed as `captioner.model.cells` says.
             batch_sizes: captions that still run at each step (T,), on the CPU.
             state: before the first word, one row a caption, in their packed order.
         """
-        xs = self.dropout(self.embedding(words))
-        for cell, cell_state in zip(self.cells, state, strict=True):
-            xs = self.dropout(cell.unroll(xs, batch_sizes, cell_state))
-        return xs
+        if self._reads_output:
+            return self._unroll_by_steps(words, batch_sizes, state)
+        image = None
+        if self.place in ("par", "merge"):
+            rows = torch.cat([torch.arange(n) for n in batch_sizes.tolist()])
+            image = state[-1][0].index_select(0, rows.to(words.device))
+        xs = self._input(self.dropout(self.embedding(words)), image)
+        for i, cell in enumerate(self.cells):
+            xs = self._above(i, xs, cell.unroll(xs, batch_sizes, state[i]))
+        return Unrolled(self._output(xs, image))
 
-    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy in nats: outputs (W, H) of `unroll`, target words (W,)."""
+    def logits(self, unrolled: Unrolled) -> Tensor:
+        """Scores of every word of the vocabulary (W, V)."""
+        if unrolled.logits is not None:
+            return unrolled.logits
+        logits: Tensor = self.projection(unrolled.outputs)
+        return logits
+
+    def loss(self, unrolled: Unrolled, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy in nats: what `unroll` gave, target words (W,)."""
         weight, bias = self.projection.weight, self.projection.bias
         fused = getattr(F, "linear_cross_entropy", None)  # newer torch only
-        if fused is not None:
+        if fused is not None and unrolled.logits is None:
             loss: Tensor = fused(
-                outputs, weight, targets, linear_bias=bias, label_smoothing=label_smoothing
+                unrolled.outputs, weight, targets, linear_bias=bias, label_smoothing=label_smoothing
             )
             return loss
-        return F.cross_entropy(
-            F.linear(outputs, weight, bias), targets, label_smoothing=label_smoothing
+        return F.cross_entropy(self.logits(unrolled), targets, label_smoothing=label_smoothing)
+
+    @property
+    def _reads_output(self) -> bool:
+        return self.cells[0].reads_output
+
+    def _advance(self, x: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """One step from an embedded word (M, E) to what the projection reads, and the new state."""
+        image = state[-1][0] if self.place in ("par", "merge") else None
+        x = self._input(x, image)
+        new_state: list[CellState] = []
+        for i, cell in enumerate(self.cells):
+            h, cell_state = cell.step(x, state[i])
+            new_state.append(cell_state)
+            x = self._above(i, x, h)
+        return self._output(x, image), (*new_state, *state[len(self.cells) :])
+
+    def _input(self, x: Tensor, image: Tensor | None) -> Tensor:
+        return torch.cat((x, image), 1) if image is not None and self.place == "par" else x
+
+    def _above(self, layer: int, below: Tensor, hidden: Tensor) -> Tensor:
+        """What goes up from a layer: its hidden states, in a residual network over its inputs."""
+        hidden = self.dropout(hidden)
+        return hidden + below if self.residual and layer > 0 else hidden
+
+    def _output(self, hidden: Tensor, image: Tensor | None) -> Tensor:
+        if image is not None and self.place == "merge":
+            hidden = torch.cat((hidden, self.dropout(image)), 1)
+        for layer in self.deep_output:
+            hidden = self.dropout(torch.tanh(layer(hidden)))
+        return hidden
+
+    def _feed_back(self, logits: Tensor, state: DecoderState) -> DecoderState:
+        """State once the output is known, for a recurrence on the output."""
+        y = logits.softmax(1)
+        cells = (cell.feed_back(y, old) for cell, old in zip(self.cells, state, strict=False))
+        return (*cells, *state[len(self.cells) :])
+
+    def _feed_back_words(self, words: Tensor, state: DecoderState) -> DecoderState:
+        """The same where the output is taken to be the true word."""
+        cells = (
+            cell.feed_back_words(words, old) for cell, old in zip(self.cells, state, strict=False)
         )
+        return (*cells, *state[len(self.cells) :])
+
+    def _unroll_by_steps(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Unrolled:
+        """Teacher forcing where a step waits for the output of the one before it."""
+        xs = self.dropout(self.embedding(words))
+        sizes = batch_sizes.tolist()
+        outputs, logits = [], []
+        for t, (word, x) in enumerate(zip(words.split(sizes), xs.split(sizes), strict=True)):
+            state = tuple(tuple(tensor[: len(x)] for tensor in cell) for cell in state)
+            if t > 0 and self.teacher == "word":
+                state = self._feed_back_words(word, state)
+            output, state = self._advance(x, state)
+            outputs.append(output)
+            if self.teacher == "softmax":
+                logits.append(self.projection(output))
+                state = self._feed_back(logits[-1], state)
+        return Unrolled(torch.cat(outputs), torch.cat(logits) if logits else None)
 
 
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:

@@ -1,0 +1,108 @@
+"""Gated recurrent unit, its reset gate acting after or before the product with the state."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+
+UPDATE = slice(1, 2)
+"""Place of the update gate among torch's three: r, z, n (the candidate)."""
+
+
+class GRU(Cell):
+    r"""Gated recurrent unit (Cho et al. 2014), in the form that torch computes (`reset_after`).
+
+        z_t, r_t = s(W_{z,r} x_t + U_{z,r} h_{t-1} + b_{z,r})
+        n_t = tanh(W x_t + b + r_t * (U h_{t-1} + b'))
+        h_t = (1 - z_t) * n_t + z_t * h_{t-1}
+
+    No separate cell and no output gate: h_t is a mix of h_{t-1} and a candidate. The reset gate
+    acts after the product with U, which lets one matrix product serve all three. The update gate's
+    bias starts at 2, for the reason that the LSTM's forget gate has one: at 0 it would halve what
+    the first state holds of the image at every word, and the gradient with it.
+
+    Args:
+        input_size: numbers in an input, E.
+        hidden_size: numbers in the hidden state, H.
+    """
+
+    n_states = 1
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.recurrence = nn.GRU(input_size, hidden_size)
+        initialise(self.recurrence, hidden_size)
+        open_update_gate(self.recurrence.all_weights[0][2])
+
+    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
+        h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
+        return h, (h,)
+
+    def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
+        """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        h = state[0].unsqueeze(0)
+        hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), h)[0]
+        return hidden.data
+
+    def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
+        """Reset and update gate of a step, (M, H) each."""
+        w, u, b, d = self.recurrence.all_weights[0]
+        r, z, _ = (F.linear(x, w, b) + F.linear(state[0], u, d)).sigmoid().chunk(3, dim=1)
+        return {"reset": r, "update": z}
+
+
+class ResetBeforeGRU(LoopedCell):
+    r"""GRU whose reset gate acts on the state before the product with U (Cho et al. 2014).
+
+        z_t, r_t = s(W_{z,r} x_t + U_{z,r} h_{t-1} + b_{z,r})
+        n_t = tanh(W x_t + U (r_t * h_{t-1}) + b)
+        h_t = (1 - z_t) * n_t + z_t * h_{t-1}
+
+    The form of the first papers; it needs a second product a step. (Cho et al. let z weigh the
+    candidate in one paper and the old state in another: here z = 1 keeps, as in torch.)
+
+    Args:
+        input_size: numbers in an input, E.
+        hidden_size: numbers in the hidden state, H.
+    """
+
+    n_states = 1
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
+        self.bias = nn.Parameter(torch.empty(3 * hidden_size))
+        initialise(self, hidden_size)
+        open_update_gate(self.bias)
+
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b of all three, in order r, z, n: (W, 3 * H)."""
+        return F.linear(xs, self.weight_ih, self.bias)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""
+        (h,) = state
+        r, z = self._gates(product, h)
+        size = h.shape[1]
+        n = torch.addmm(product[:, 2 * size :], r * h, self.weight_hh[2 * size :].t()).tanh()
+        h = torch.lerp(n, h, z)
+        return h, (h,)
+
+    def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
+        """Reset and update gate of a step, (M, H) each."""
+        r, z = self._gates(self.input_product(x), state[0])
+        return {"reset": r, "update": z}
+
+    def _gates(self, product: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        both = 2 * h.shape[1]
+        gates = torch.addmm(product[:, :both], h, self.weight_hh[:both].t())
+        return gates.sigmoid().chunk(2, dim=1)
+
+
+def open_update_gate(bias: Tensor) -> None:
+    """Set the update gate's part of a bias (3 * H) to 2."""
+    nn.init.constant_(bias.detach().view(3, -1)[UPDATE], 2.0)

@@ -1,0 +1,114 @@
+"""Long short-term memory, without and with peepholes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+
+FORGET = slice(1, 2)
+"""Place of the forget gate among torch's four: i, f, c (the candidate), o."""
+
+
+class LSTM(Cell):
+    r"""Long short-term memory with forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+        i_t, f_t, o_t = s(W_{i,f,o} x_t + U_{i,f,o} h_{t-1} + b_{i,f,o})
+        c_t = f_t * c_{t-1} + i_t * tanh(W_c x_t + U_c h_{t-1} + b_c)
+        h_t = o_t * tanh(c_t)
+
+    A separate cell c_t, whose content is gated on its way out. The forget gate's bias starts at 1,
+    so that gradients pass through time from the first step (Jozefowicz et al. 2015).
+
+    Args:
+        input_size: numbers in an input, E.
+        hidden_size: numbers in the hidden state, H.
+    """
+
+    n_states = 2
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.recurrence = nn.LSTM(input_size, hidden_size)
+        initialise(self.recurrence, hidden_size)
+        open_forget_gate(self.recurrence.all_weights[0][2])
+
+    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: x (M, E), state (h, c) of (M, H) each; returns h_t and (h_t, c_t)."""
+        h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
+        return h, (h, c)
+
+    def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
+        """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        h, c = (tensor.unsqueeze(0) for tensor in state)
+        hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), (h, c))[0]
+        return hidden.data
+
+    def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
+        """Input, forget and output gate of a step, (M, H) each."""
+        w, u, b, d = self.recurrence.all_weights[0]
+        i, f, _, o = (F.linear(x, w, b) + F.linear(state[0], u, d)).sigmoid().chunk(4, dim=1)
+        return {"input": i, "forget": f, "output": o}
+
+
+class PeepholeLSTM(LoopedCell):
+    r"""LSTM whose gates see the cell (Gers & Schmidhuber 2000).
+
+        i_t = s(W_i x_t + U_i h_{t-1} + p_i * c_{t-1} + b_i)
+        f_t = s(W_f x_t + U_f h_{t-1} + p_f * c_{t-1} + b_f)
+        c_t = f_t * c_{t-1} + i_t * tanh(W_c x_t + U_c h_{t-1} + b_c)
+        o_t = s(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)
+        h_t = o_t * tanh(c_t)
+
+    The peepholes p are the diagonals of full matrices, one number a unit. With p = 0, where they
+    start, this is `LSTM`.
+
+    Args:
+        input_size: numbers in an input, E.
+        hidden_size: numbers in the hidden state, H.
+    """
+
+    n_states = 2
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
+        self.bias = nn.Parameter(torch.empty(4 * hidden_size))
+        self.peephole_input = nn.Parameter(torch.empty(hidden_size))
+        self.peephole_forget = nn.Parameter(torch.empty(hidden_size))
+        self.peephole_output = nn.Parameter(torch.empty(hidden_size))
+        initialise(self, hidden_size)
+        open_forget_gate(self.bias)
+
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
+        return F.linear(xs, self.weight_ih, self.bias)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""
+        _, _, o, c = self._gates_and_cell(product, state)
+        h = o * c.tanh()
+        return h, (h, c)
+
+    def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
+        """Input, forget and output gate of a step, (M, H) each."""
+        i, f, o, _ = self._gates_and_cell(self.input_product(x), state)
+        return {"input": i, "forget": f, "output": o}
+
+    def _gates_and_cell(
+        self, product: Tensor, state: CellState
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h, c = state
+        to_i, to_f, candidate, to_o = torch.addmm(product, h, self.weight_hh.t()).chunk(4, dim=1)
+        i = torch.addcmul(to_i, self.peephole_input, c).sigmoid()
+        f = torch.addcmul(to_f, self.peephole_forget, c).sigmoid()
+        c = f * c + i * candidate.tanh()
+        o = torch.addcmul(to_o, self.peephole_output, c).sigmoid()
+        return i, f, o, c
+
+
+def open_forget_gate(bias: Tensor) -> None:
+    """Set the forget gate's part of a bias (4 * H) to 1."""
+    nn.init.ones_(bias.detach().view(4, -1)[FORGET])

@@ -66,8 +66,24 @@ def check_file(parser: ArgumentParser, path: Path) -> None:
     Raises:
         UsageError: it is not there, not YAML, or holds an unknown key or a wrong value.
     """
+    values = read_yaml(path)
+    if values is None:
+        return
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_keys(values, Config, "")
+        parser.parse_object(values)
+    except (ArgumentError, TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{path}: {in_our_words(str(error))}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; None if it is empty.
+
+    Raises:
+        UsageError: it is not there, or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"--config: no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -77,13 +93,6 @@ def check_file(parser: ArgumentParser, path: Path) -> None:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
-    if values is None:
-        return
-    try:
-        check_keys(values, Config, "")
-        parser.parse_object(values)
-    except (ArgumentError, TypeError, ValueError, UsageError) as error:
-        raise UsageError(f"{path}: {in_our_words(str(error))}") from error
 
 
 def check_keys(values: Any, cls: type, prefix: str) -> None:

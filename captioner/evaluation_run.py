@@ -6,6 +6,7 @@ from pathlib import Path
 from captioner.assembly import read_records
 from captioner.config import DataConfig
 from captioner.data.records import ImageId, by_split
+from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import CaptionedSet
@@ -45,8 +46,15 @@ def caption_split(
         references[record.image_id] = record.captions
     if not candidates:
         raise CaptionerError(f"{data.root}: no photo of the {split} split can be read")
-    search = predictor.search
-    recipe: Recipe = {
+    recipe = recipe_of_split(data, split, predictor.search, checkpoint)
+    return CaptionedSet(candidates, references, recipe), unreadable
+
+
+def recipe_of_split(
+    data: DataConfig, split: str, search: SearchOptions, checkpoint: Path
+) -> Recipe:
+    """Where the captions of a split come from."""
+    return {
         "data": data.format,
         "split": split,
         "beam_size": search.beam_size,
@@ -54,7 +62,6 @@ def caption_split(
         "max_length": search.max_length,
         "checkpoint": f"{checkpoint.name}@{digest(checkpoint)}",
     }
-    return CaptionedSet(candidates, references, recipe), unreadable
 
 
 def digest(path: Path) -> str:

@@ -4,7 +4,6 @@ Read before any command is known, so argparse alone is imported here.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +53,7 @@ def check_report_flags(options: argparse.Namespace) -> None:
 def write_report(report: "Report", captioned: "CaptionedSet", options: argparse.Namespace) -> None:
     """Print what is told, and write the files that were asked for, each whole or not at all."""
     if options.captions is not None:
-        rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
-        text = json.dumps(rows, ensure_ascii=False, indent=0)
-        write_whole(Path(options.captions), text + "\n")
+        write_whole(Path(options.captions), captioned.results())
     if options.per_image is not None:
         path = Path(options.per_image)
         write_whole(path, report.per_image(as_csv=path.suffix == ".csv"))

@@ -42,6 +42,11 @@ class CaptionedSet:
         """The caption of each image that is scored."""
         return {image: group[0] for image, group in self.candidates.items()}
 
+    def results(self) -> str:
+        """The captions as a COCO result file."""
+        rows = [{"image_id": i, "caption": text} for i, text in self.captions.items()]
+        return json.dumps(rows, ensure_ascii=False, indent=0) + "\n"
+
 
 @dataclass(frozen=True)
 class Report:

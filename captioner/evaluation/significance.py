@@ -12,7 +12,8 @@ The images of a test set are a sample; another thousand photos would give other 
   difference is as large as d (Noreen 1989; Riezler and Maxwell 2005, who find it the more careful
   of the two).
 - **Holm's correction** (`holm`): of many comparisons some come out small by chance (Holm 1979).
-- **Runs** (`over_runs`): mean, spread and interval over runs that differ in their seed.
+- **Runs** (`over_runs`, `welch`): mean, spread and interval over runs that differ in their
+  seed, and whether two systems' runs differ (Welch's t-test).
 
 A p-value is (1 + draws as extreme) / (1 + draws), so it is never 0. CIDEr's document frequencies
 stay those of the whole set in every draw. All draws of a score are a few matrix products: sums of
@@ -197,20 +198,58 @@ def over_runs(runs: Sequence[Scores], *, level: float = 0.95) -> list[RunSummary
     return summaries
 
 
-def student_quantile(probability: float, freedom: int) -> float:
+def student_quantile(probability: float, freedom: float) -> float:
     """The quantile of Student's t distribution above its middle, to four digits.
 
     Example:
         >>> round(student_quantile(0.975, 2), 3)
         4.303
     """
-    # With t = sqrt(n) tan(a) the density is a power of the cosine, over a finite range.
+    angle, above = _student(freedom)
+    return float(sqrt(freedom) * np.tan(np.interp(probability - 0.5, above, angle)))
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """P-value of a difference between the means of two samples, two-sided (Welch 1947).
+
+    The samples need not be alike in spread or size: t = d / sqrt(s1^2/n1 + s2^2/n2), with the
+    degrees of freedom of Welch and Satterthwaite.
+
+    Args:
+        first: Scores of one system's runs, at least two.
+        second: Scores of the other's, at least two.
+
+    Raises:
+        UsageError: If there are fewer than two of one.
+
+    Example:
+        >>> round(welch([0.40, 0.42, 0.41], [0.45, 0.46, 0.47]), 4)
+        0.0036
+    """
+    if len(first) < 2 or len(second) < 2:
+        raise UsageError("a comparison over runs needs at least two of each system")
+    variances = [float(np.var(sample, ddof=1)) / len(sample) for sample in (first, second)]
+    difference = abs(float(np.mean(first)) - float(np.mean(second)))
+    if sum(variances) == 0:
+        return 1.0 if difference < _ROUNDING else 0.0
+    freedom = sum(variances) ** 2 / (
+        variances[0] ** 2 / (len(first) - 1) + variances[1] ** 2 / (len(second) - 1)
+    )
+    angle, above = _student(freedom)
+    t = difference / sqrt(sum(variances))
+    return float(1 - 2 * np.interp(np.arctan(t / sqrt(freedom)), angle, above))
+
+
+def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t with t = sqrt(n) tan(a): angles a, and the probability between 0 and t.
+
+    The density is then a power of the cosine, over a finite range.
+    """
     angle = np.linspace(0, pi / 2, 200_001)
     constant = gamma((freedom + 1) / 2) / (sqrt(pi) * gamma(freedom / 2))
     density = constant * np.cos(angle) ** (freedom - 1)
     steps = (density[1:] + density[:-1]) / 2 * (angle[1] - angle[0])
-    above = np.concatenate([[0.0], np.cumsum(steps)])
-    return float(sqrt(freedom) * np.tan(np.interp(probability - 0.5, above, angle)))
+    return angle, np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def _check(resamples: int, level: float) -> None:

@@ -1,0 +1,1 @@
+"""A grid of configurations x seeds, trained, scored and compared: `captioner study`."""

@@ -1,0 +1,161 @@
+"""A study from beginning to end: features once, all runs, one table, one page of plots."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+from captioner.config import Config
+from captioner.errors import CaptionerError
+from captioner.study.plan import Run, Study
+from captioner.study.run_folder import read_summary, state_of
+from captioner.study.runner import InItsOwnProcess, InThisProcess, Job, Progress, execute
+
+
+def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Progress:
+    """Do what is left of a study; it may be killed at any moment and conducted again.
+
+    Args:
+        study: what is to be run.
+        jobs: runs at the same time. A single one is carried out in this process where it can be.
+        devices: what CUDA_VISIBLE_DEVICES is for them, in turn; none: left alone.
+
+    Returns:
+        How far it came; a run that failed is named there.
+
+    Raises:
+        UsageError: a folder holds a run with other settings.
+        CaptionerError: the data set is refused, or features cannot be computed.
+    """
+    left = [run for run in study.runs if state_of(run, study.split) != "done"]
+    progress = Progress(total=len(study.runs), done=len(study.runs) - len(left))
+    if not left:
+        return progress
+    prepare_once(study, left)
+    threads = max(1, processors() // jobs)
+
+    def start(run: Run, slot: int) -> Job:
+        if jobs == 1 and not devices and can_share_this_process(run.config):
+            return InThisProcess(run, study.split)
+        device = devices[slot % len(devices)] if devices else None
+        return InItsOwnProcess(run, study.split, threads, device)
+
+    line = ProgressLine()
+    with interrupted_by_sigterm(), line:
+        execute(
+            left,
+            start,
+            slots=jobs,
+            progress=progress,
+            show=lambda now: line.show(now.line()),
+            result=lambda run: told_score(run, study.score),
+        )
+    return progress
+
+
+def report(study: Study) -> str:
+    """Write table and plots of the runs that are done; returns the table for a person.
+
+    Raises:
+        CaptionerError: no run is done.
+    """
+    from captioner.study.plots import draw
+    from captioner.study.results import compare_runs
+    from captioner.study.table import as_content, as_csv, as_table, notes
+    from captioner.tables import json_text, render
+    from captioner.whole_file import write_whole
+
+    comparison = compare_runs(study)
+    content = as_content(study, comparison)
+    tables, below = [as_table(comparison)], notes(study, comparison)
+    heading = f"# {study.output.name}\n\n"
+    write_whole(
+        study.output / "table.md", heading + render("markdown", tables, below, content) + "\n"
+    )
+    write_whole(study.output / "table.csv", as_csv(comparison))
+    write_whole(study.output / "table.json", json_text(content) + "\n")
+    draw(study, comparison)
+    return render("table", tables, below, content)
+
+
+def prepare_once(study: Study, runs: Sequence[Run]) -> None:
+    """Vocabulary and features of all runs, each kind once."""
+    from captioner.preparation import prepare
+
+    prepared: list[Config] = []
+    for run in runs:
+        config = Config(
+            output=str(study.output),
+            data=run.config.data,
+            vocabulary=run.config.vocabulary,
+            encoder=run.config.encoder,
+            trainer=replace(Config().trainer, accelerator=run.config.trainer.accelerator),
+        )
+        if config not in prepared:
+            prepared.append(config)
+            prepare(config)
+
+
+def can_share_this_process(config: Config) -> bool:
+    """Whether a run leaves the process as it found it.
+
+    Several devices start this program anew in each of theirs, and W&B holds on to its run.
+    """
+    return config.trainer.devices == 1 and config.wandb.mode == "disabled"
+
+
+def told_score(run: Run, name: str) -> str:
+    """The score of a run that is done, times 100."""
+    summary = read_summary(run.folder)
+    if summary is None:
+        raise CaptionerError(f"{run.folder}: no summary")
+    return f"{name} {100 * summary.scores[name]:.1f}"
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ProgressLine:
+    """One line on the terminal that is written over; a line for each change elsewhere."""
+
+    def __init__(self) -> None:
+        # Kept: while a run is carried out in this process, `sys.stderr` is its log file.
+        self._terminal = sys.stderr
+        self._over = self._terminal.isatty()
+
+    def show(self, text: str) -> None:
+        """Replace what the line says."""
+        if self._over:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{text[:width]}", end="", file=self._terminal, flush=True)
+        else:
+            print(text, file=self._terminal, flush=True)
+
+    def __enter__(self) -> "ProgressLine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._over:
+            print(file=self._terminal)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a study as Ctrl-C does: with its processes."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

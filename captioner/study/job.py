@@ -1,0 +1,76 @@
+"""One run from its configuration to its summary: train or go on training, then score.
+
+Also a program, which a study starts for each run that has a process of its own.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from captioner.config import Config, from_dict
+from captioner.study.plan import Run
+from captioner.study.run_folder import Summary, last_checkpoint, read_curves, state_of
+from captioner.tables import json_text
+from captioner.whole_file import write_whole
+
+
+def carry_out(run: Run, split: str) -> None:
+    """Do what is left to do of a run.
+
+    Raises:
+        CaptionerError: what training or scoring says.
+    """
+    from captioner.evaluation.report import report_on
+    from captioner.study.scoring import caption_stored
+    from captioner.training.trainer import is_rank_zero, train
+
+    folder, state = run.folder, state_of(run, split)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failed").unlink(missing_ok=True)
+    if state in ("new", "started"):
+        best = train(run.config, last_checkpoint(folder) if state == "started" else None)
+        if not is_rank_zero():
+            return
+        write_whole(folder / "trained", f"checkpoints/{best.name}\n")
+    if state != "done":
+        checkpoint = folder / (folder / "trained").read_text(encoding="utf-8").strip()
+        trained = caption_stored(run.config, checkpoint, split)
+        report, curves = report_on(trained.captioned), read_curves(folder)
+        write_whole(folder / "captions.json", trained.captioned.results())
+        write_whole(folder / "per_image.jsonl", report.per_image(as_csv=False))
+        summary = Summary(
+            split=split,
+            scores=report.content()["scores"],
+            recipe=report.content()["recipe"],
+            parameters=trained.parameters,
+            words_per_second=curves.median_speed,
+            best_epoch=trained.epoch + 1,
+            epochs=len(curves.val_loss),
+        )
+        write_whole(folder / "summary.json", json_text(asdict(summary)) + "\n")
+
+
+def arguments_of(run: Run, split: str) -> str:
+    """A run as one argument of the program."""
+    return json.dumps({"name": run.name, "split": split, "config": asdict(run.config)})
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Carry out the run that the one argument holds, for as long as the study lives."""
+    values = json.loads(arguments[0])
+    config = from_dict(Config, values["config"])
+    threading.Thread(target=end_with_the_study, daemon=True).start()
+    carry_out(Run(values["name"], config.seed, config), values["split"])
+
+
+def end_with_the_study() -> None:
+    """End this process when the study's end of the pipe closes, were it by a kill."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,70 @@
+"""Captions of a split from stored features: no photo is encoded again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from captioner import checkpoint
+from captioner.assembly import search_options
+from captioner.config import Config
+from captioner.data.records import ImageId
+from captioner.device import choose_device
+from captioner.errors import CaptionerError
+from captioner.evaluation.report import CaptionedSet
+from captioner.evaluation_run import recipe_of_split
+from captioner.generation import generate, write_captions
+from captioner.preparation import load_prepared
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint writes, and what is to be told of it.
+
+    Attributes:
+        captioned: the captions of a split.
+        parameters: weights of the decoder.
+        epoch: when it was saved, counted from 0.
+    """
+
+    captioned: CaptionedSet
+    parameters: int
+    epoch: int
+
+
+def caption_stored(config: Config, path: Path, split: str) -> Trained:
+    """Caption the images of a split as training's validation does.
+
+    Args:
+        config: the run's; its search is used. Features must have been prepared; with a fine-tuned
+            encoder the photos are read instead.
+        path: the checkpoint.
+        split: "train", "val" or "test".
+
+    Raises:
+        CaptionerError: the split is empty, or a feature is missing or stale.
+    """
+    prepared = load_prepared(config)
+    records = prepared.records[split]
+    if not records:
+        raise CaptionerError(f"{config.data.root}: the {split} split has no usable photo")
+    trained = checkpoint.load(path)
+    device = choose_device(config.trainer.accelerator)
+    captioner, search = trained.captioner.to(device), search_options(config.search)
+    candidates: dict[ImageId, list[str]] = {}
+    for begin in range(0, len(records), config.data.batch_size):
+        batch = records[begin : begin + config.data.batch_size]
+        images = torch.stack([prepared.source(record) for record in batch]).to(device)
+        found = write_captions(generate(captioner, images, search), trained.vocabulary)
+        candidates |= {
+            record.image_id: [caption] for record, caption in zip(batch, found, strict=True)
+        }
+    return Trained(
+        CaptionedSet(
+            candidates,
+            {record.image_id: record.captions for record in records},
+            recipe_of_split(config.data, split, search, path),
+        ),
+        sum(weights.numel() for weights in captioner.decoder.parameters()),
+        int(checkpoint.read(path)["epoch"]),
+    )

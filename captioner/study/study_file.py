@@ -1,0 +1,207 @@
+"""The study file: what is compared, in YAML; every mistake in one line.
+
+::
+
+    base: ../flickr8k.yaml            # run configurations in layers, named from this file's folder
+    output: runs/sizes                # the study's folder
+    score: CIDEr-D                    # what the table is sorted by
+    split: val                        # whose captions are scored
+    set: {decoder.dropout: 0.3}       # the same in all runs
+    grid:                             # every combination of these …
+      decoder.cell: [lstm, gru]
+      decoder.hidden_size: [128, 256]
+    runs:                             # … and these besides
+    - {decoder.cell: gru, decoder.layers: 2}
+    seeds: [0, 1, 2]                  # each configuration is run once a seed
+
+Where some configurations deserve more seeds than others, `parts` is a list of grids or runs with
+seeds of their own. What two parts both name is run once::
+
+    parts:
+    - grid: {decoder.cell: [lstm, gru], decoder.place: [init]}
+      seeds: [0, 1, 2]
+    - grid: {decoder.cell: [lstm, gru], decoder.place: [pre, par, merge]}
+      seeds: [0]
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from captioner.config import Config
+from captioner.config_parser import (
+    config_parser,
+    parse_config,
+    read_yaml,
+    settings,
+    suggest_setting,
+)
+from captioner.errors import UsageError, suggestion
+from captioner.study.plan import Entry, Study, plan
+
+PART_KEYS = ("grid", "runs", "seeds")
+STUDY_KEYS = ("base", "output", "score", "split", "set", *PART_KEYS, "parts")
+SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+SPLITS = ("train", "val", "test")
+DECIDED = {
+    "seed": "seeds are given by `seeds: [0, 1, 2]` in the study file",
+    "output": "the study's folder is given by `output` at the top of the study file, or --output",
+    "trainer.enable_progress_bar": "a study has one line of progress and its runs draw no bar",
+}
+"""Settings of a run that the study decides, and what to write instead."""
+
+
+def read_study(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Study:
+    """The study of a file.
+
+    Args:
+        path: the study file.
+        overrides: `--dotted.name value` as on the command line, for all runs.
+        output: the study's folder, instead of the file's.
+
+    Raises:
+        UsageError: a file, key or value is wrong; the message says where.
+    """
+    given = parse_overrides(overrides)
+    values = read_yaml(path)
+    try:
+        check_keys(values, STUDY_KEYS, "the file")
+        entries = list(read_entries(values))
+        for name in given:
+            if any(name in entry.settings for entry in entries):
+                raise UsageError(f"--{name}: the study compares its values; edit the file instead")
+        folder = values.get("output", f"runs/{path.stem}") if output is None else output
+        if not isinstance(folder, str) or not folder.strip():
+            raise UsageError(f"output: expected the path of a folder, not {folder!r}")
+        fixed = check_settings(values.get("set") or {}, "set")
+        return Study(
+            output=Path(folder),
+            score=one_of(values.get("score", "CIDEr-D"), SCORES, "score"),
+            split=one_of(values.get("split", "val"), SPLITS, "split"),
+            configurations=plan(
+                entries,
+                base=read_base(values.get("base", []), path.parent),
+                fixed={**fixed, **given},
+                output=Path(folder),
+            ),
+        )
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def read_entries(values: Mapping[str, Any]) -> Iterator[Entry]:
+    """What a study file compares, part by part."""
+    seeds = check_seeds(values.get("seeds", [0]), "seeds")
+    if "parts" not in values:
+        yield from read_part(values, seeds, "")
+        return
+    for key in ("grid", "runs"):
+        if key in values:
+            raise UsageError(f"{key}: put it into one of the parts, or leave `parts` out")
+    for number, part in enumerate(check_list(values["parts"], "parts", "parts"), start=1):
+        where = f"part {number}"
+        check_keys(part, PART_KEYS, where)
+        own = check_seeds(part.get("seeds", seeds), f"{where}, seeds")
+        yield from read_part(part, own, f"{where}, ")
+
+
+def read_part(part: Mapping[str, Any], seeds: Sequence[int], where: str) -> Iterator[Entry]:
+    """Every combination of the grid, then the runs that are named one by one."""
+    grid = check_settings(part.get("grid", {}), f"{where}grid")
+    for name, choices in grid.items():
+        check_list(choices, f"{where}grid {name}", "values")
+    if grid or "runs" not in part:
+        for choice in product(*grid.values()):
+            yield Entry(dict(zip(grid, choice, strict=True)), seeds)
+    if "runs" in part:
+        for run in check_list(part["runs"], f"{where}runs", "runs"):
+            yield Entry(check_settings(run, f"{where}runs"), seeds)
+
+
+def read_base(names: Any, folder: Path) -> Config:
+    """The configuration that layers of files make, named from the study file's folder."""
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            f"base: expected the path of a run configuration, or a list, not {names!r}"
+        )
+    layers = [part for name in names for part in ("--config", str(folder / name))]
+    return parse_config(config_parser("train", ""), layers)[0]
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Settings of a command line, `--name value` or `--name=value`, by dotted name.
+
+    Raises:
+        UsageError: an unknown flag, or one without a value.
+    """
+    found: dict[str, Any] = {}
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--")
+        if name == flag:
+            raise UsageError(
+                f"unexpected argument {argument!r}; settings are given as --name value"
+            )
+        check_name(name, f"unknown flag --{name}")
+        if not equals:
+            value = next(left, "--")
+            if value.startswith("--"):
+                raise UsageError(f"--{name}: expected a value")
+        found[name] = value
+    return found
+
+
+def check_settings(values: Any, where: str) -> dict[str, Any]:
+    """Dotted names, each of a setting, and values."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: expected dotted names and values, not {values!r}")
+    for name in values:
+        check_name(str(name), f"{where}: unknown setting {name}")
+    return dict(values)
+
+
+def check_name(name: str, complaint: str) -> None:
+    """Refuse a name that no setting has, or one that is not the user's to set here."""
+    if name in DECIDED:
+        raise UsageError(f"{name}: {DECIDED[name]}")
+    if name in settings():
+        return
+    inside = [known for known in settings() if known.startswith(f"{name}.")]
+    if inside:
+        raise UsageError(f"{complaint}; write the dotted name, {inside[0]} for one")
+    raise UsageError(f"{complaint}; {suggest_setting(name)}")
+
+
+def check_keys(values: Any, known: Sequence[str], where: str) -> None:
+    """Refuse anything but a mapping with known keys."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} must hold some of {', '.join(known)}, not {values!r}")
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key}; {suggestion(str(key), known)}")
+
+
+def check_list(values: Any, where: str, what: str) -> list[Any]:
+    """A list with something in it."""
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"{where}: expected a list of {what}, not {values!r}")
+    return values
+
+
+def check_seeds(values: Any, where: str) -> list[int]:
+    """Whole numbers of at least 0, each once."""
+    seeds = check_list(values, where, "whole numbers")
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UsageError(f"{where}: expected whole numbers of at least 0, not {seed!r}")
+    return list(dict.fromkeys(seeds))
+
+
+def one_of(value: Any, choices: Sequence[str], where: str) -> str:
+    """One of some words."""
+    if value not in choices:
+        raise UsageError(f"{where}: unknown {value!r}; {suggestion(str(value), choices)}")
+    return str(value)

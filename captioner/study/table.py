@@ -1,0 +1,190 @@
+"""The table of a study, in Markdown, CSV and JSON."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from captioner.evaluation.recipe import signature
+from captioner.evaluation.report import percent, shown, shown_interval
+from captioner.study.plan import Study
+from captioner.study.results import LEVEL, Comparison, Difference, Result
+from captioner.tables import Table
+
+
+def as_table(comparison: Comparison) -> Table:
+    """The table for a person, best first; scores times 100."""
+    name = comparison.score
+    others = [other for other in comparison.results[0].intervals if other != name]
+    header = [
+        "configuration",
+        "runs",
+        name,
+        f"{percent(LEVEL)} interval",
+        "than the next",
+        "than the best",
+        *others,
+        "parameters",
+        "words/s",
+        "best epoch",
+    ]
+    rows = [
+        [
+            result.configuration.name.replace(",", ", "),
+            f"{len(result.runs)}",
+            spread(result, name),
+            shown_interval(result.intervals[name]),
+            in_words(next_one) if result is not comparison.results[-1] else "",
+            in_words(best, worse=True) if result is not comparison.results[0] else "",
+            *(spread(result, other) for other in others),
+            f"{result.summaries[0].parameters:,}",
+            speed(result),
+            best_epoch(result),
+        ]
+        for result, next_one, best in beside(comparison)
+    ]
+    left = frozenset(i for i, title in enumerate(header) if title.startswith(("config", "than")))
+    return Table(tuple(header), tuple(map(tuple, rows)), left=left)
+
+
+def beside(
+    comparison: Comparison,
+) -> Iterator[tuple[Result, Difference | None, Difference | None]]:
+    """Each configuration with what it is beside the next one, and beside the best."""
+    yield from zip(
+        comparison.results,
+        (*comparison.to_next, None),
+        (None, *comparison.from_best),
+        strict=True,
+    )
+
+
+def notes(study: Study, comparison: Comparison) -> list[str]:
+    """What a reader of the table must know."""
+    done = len(study.runs) - len(comparison.missing)
+    return [
+        *(f"missing: {run}: {reason}" for run, reason in comparison.missing),
+        f"{done} of {len(study.runs)} runs. Scores x 100 of each run's best checkpoint on "
+        f"{study.split}: mean ± standard deviation over seeds. Interval: over images, by "
+        "bootstrap, of scores averaged over runs.",
+        'than the next, than the best: "better" or "worse" if the difference stands out from '
+        "the choice of images (approximate randomisation) and, where both have several runs, from "
+        "the seeds (Welch's t-test); p is the larger of the two, by Holm's method over the column. "
+        'The order of what is not distinguishable means nothing. "images only": one of the two '
+        "has a single run, and what another seed would give is not known.",
+        "parameters: of the decoder. words/s: caption words learned from in a second; runs at the "
+        "same time slow one another down. best epoch: of each run, counted from 1.",
+        signature(comparison.recipe),
+    ]
+
+
+def spread(result: Result, name: str) -> str:
+    """Mean and standard deviation of a score, times 100."""
+    deviation = result.deviation(name)
+    mean = shown(result.mean(name))
+    return mean if deviation is None else f"{mean} ± {shown(deviation)}"
+
+
+def in_words(difference: Difference | None, *, worse: bool = False) -> str:
+    """What is to be said of a difference."""
+    if difference is None:
+        return "other images"
+    return str(difference).replace("better", "worse") if worse else str(difference)
+
+
+def speed(result: Result) -> str:
+    """Words per second, over the runs that logged it."""
+    mean = mean_speed(result)
+    return "" if mean is None else f"{mean:,.0f}"
+
+
+def mean_speed(result: Result) -> float | None:
+    """Words per second, over the runs that logged it."""
+    found = [s.words_per_second for s in result.summaries if s.words_per_second is not None]
+    return sum(found) / len(found) if found else None
+
+
+def best_epoch(result: Result) -> str:
+    """The best epoch of each run, and how many there were."""
+    epochs = sorted({summary.epochs for summary in result.summaries})
+    of = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    return f"{', '.join(str(summary.best_epoch) for summary in result.summaries)} of {of}"
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The table for a spreadsheet: a row a configuration; scores as the COCO tool gives them."""
+    settings = dict.fromkeys(
+        name for result in comparison.results for name in result.configuration.settings
+    )
+    rows = []
+    for record, result in zip(records(comparison), comparison.results, strict=True):
+        flat: dict[str, Any] = {"configuration": record["configuration"]}
+        flat |= {name: result.configuration.settings.get(name, "") for name in settings}
+        flat["runs"] = len(result.runs)
+        for name, values in record["scores"].items():
+            flat[name] = values["mean"]
+            flat[f"{name} deviation"] = values["deviation"]
+            flat[f"{name} low"], flat[f"{name} high"] = values["interval"]
+        flat |= {key: record[key] for key in ("parameters", "words_per_second")}
+        flat["best_epoch"] = sum(record["best_epochs"]) / len(record["best_epochs"])
+        for key in ("than_next", "than_best"):
+            difference = record[key]
+            flat[f"{key}_p"] = difference and difference["p"]
+            flat[f"{key}_verdict"] = difference and difference["verdict"]
+        rows.append(flat)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_content(study: Study, comparison: Comparison) -> dict[str, Any]:
+    """All that is known, for a program; scores as the COCO tool gives them."""
+    return {
+        "study": study.output.name,
+        "split": study.split,
+        "score": comparison.score,
+        "configurations": records(comparison),
+        "missing": {str(run): reason for run, reason in comparison.missing},
+        "recipe": comparison.recipe,
+    }
+
+
+def records(comparison: Comparison) -> list[dict[str, Any]]:
+    """Each configuration as plain values, best first."""
+    return [
+        {
+            "configuration": result.configuration.name,
+            "settings": result.configuration.settings,
+            "seeds": [run.seed for run in result.runs],
+            "scores": {
+                name: {
+                    "mean": result.mean(name),
+                    "deviation": result.deviation(name),
+                    "interval": [interval.low, interval.high],
+                    "runs": result.values(name),
+                }
+                for name, interval in result.intervals.items()
+            },
+            "parameters": result.summaries[0].parameters,
+            "words_per_second": mean_speed(result),
+            "best_epochs": [summary.best_epoch for summary in result.summaries],
+            "epochs": [summary.epochs for summary in result.summaries],
+            "than_next": plain(next_one),
+            "than_best": plain(best, worse=True),
+        }
+        for result, next_one, best in beside(comparison)
+    ]
+
+
+def plain(difference: Difference | None, *, worse: bool = False) -> dict[str, Any] | None:
+    """A difference as plain values."""
+    if difference is None:
+        return None
+    values = asdict(difference)
+    if worse:
+        values["difference"] *= -1
+    word = "worse" if worse else "better"
+    return {**values, "verdict": word if difference.distinguishable else "not distinguishable"}

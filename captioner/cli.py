@@ -21,7 +21,12 @@ from captioner.config import DataConfig
 from captioner.decoding.options import LENGTH_NORMS
 from captioner.errors import CaptionerError, UsageError, suggestion
 from captioner.photo_paths import image_of_photo
-from captioner.report_flags import add_report_flags, check_report_flags, write_report
+from captioner.reporting import (
+    add_report_flags,
+    check_report_flags,
+    evaluate_files,
+    report_captioned,
+)
 
 if TYPE_CHECKING:
     from captioner.decoding.options import SearchOptions
@@ -152,40 +157,27 @@ def evaluate_command(arguments: list[str]) -> int:
                 help="instead of the checkpoint's setting" if field.name == "root" else None,
             )
     options = parser.parse_args(arguments)
-    if (options.checkpoint is None) == (options.results is None):
-        raise UsageError("evaluate: give --checkpoint P, or --results R.json --references A.json")
-    if options.results is not None and options.references is None:
-        raise UsageError("evaluate: --results needs --references A.json")
-
     check_report_flags(options)
+    if options.checkpoint is None:
+        evaluate_files(options)
+        return 0
 
-    from captioner.evaluation.report import read_captioned, report_on
+    from captioner.evaluation_run import caption_split
 
-    unreadable: list[tuple[Path, str]] = []
-    if options.results is not None:
-        captioned = read_captioned(
-            Path(options.results), Path(options.references), subset=options.subset
-        )
-    else:
-        from captioner.evaluation_run import caption_split
-
-        predictor = load_predictor(options)
-        overrides = {
-            field.name: value
-            for field in fields(DataConfig)
-            if (value := getattr(options, f"data.{field.name}", None)) is not None
-        }
-        captioned, unreadable = caption_split(
-            predictor,
-            Path(options.checkpoint),
-            replace(predictor.trained.config.data, **overrides),
-            options.split,
-            options.batch_size,
-        )
-    report = report_on(
-        captioned, resamples=options.resamples if options.intervals else None, seed=options.seed
+    predictor = load_predictor(options)
+    overrides = {
+        field.name: value
+        for field in fields(DataConfig)
+        if (value := getattr(options, f"data.{field.name}", None)) is not None
+    }
+    captioned, unreadable = caption_split(
+        predictor,
+        Path(options.checkpoint),
+        replace(predictor.trained.config.data, **overrides),
+        options.split,
+        options.batch_size,
     )
-    write_report(report, captioned, options)
+    report_captioned(captioned, options)
     for path, reason in unreadable:
         print(f"captioner: {path}: {reason}", file=sys.stderr)
     return 1 if unreadable else 0

@@ -179,7 +179,7 @@ def bootstrap_recipe(resamples: int, level: float, seed: int) -> str:
 
 def shown(value: float) -> str:
     """A score, times 100."""
-    return f"{100 * value:.1f}"
+    return f"{100 * value:z.1f}"
 
 
 def shown_interval(interval: Interval) -> str:

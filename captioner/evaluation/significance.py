@@ -57,8 +57,9 @@ class Comparison:
         interval: Of the difference, by paired bootstrap.
         p_bootstrap: By paired bootstrap, two-sided.
         p_randomisation: By approximate randomisation, two-sided.
-        p_holm: ``p_randomisation`` corrected for the number of scores compared.
+        p_holm: `p_value` corrected for the number of tests made together.
         distinguishable: Whether ``p_holm`` is below 1 - level.
+        p_runs: Over runs that differ in their seed, by Welch's test; None where there are none.
     """
 
     name: str
@@ -70,6 +71,12 @@ class Comparison:
     p_randomisation: float
     p_holm: float
     distinguishable: bool
+    p_runs: float | None = None
+
+    @property
+    def p_value(self) -> float:
+        """``p_randomisation``, or ``p_runs`` if that is larger: both must be small."""
+        return max(self.p_randomisation, self.p_runs or 0.0)
 
     @property
     def verdict(self) -> str:
@@ -143,24 +150,34 @@ def compare(
     before, after = _bootstrap(ours, resamples, seed), _bootstrap(theirs, resamples, seed)
     resampled = {name: after[name] - before[name] for name in names}
     swapped = _swap(ours, theirs, resamples, seed)
-    p_bootstrap = {
-        name: _p_value(resampled[name] - observed[name], observed[name]) for name in names
-    }
-    p_randomisation = {name: _p_value(swapped[name], observed[name]) for name in names}
-    corrected = dict(zip(names, holm([p_randomisation[name] for name in names]), strict=True))
-    return [
+    found = [
         Comparison(
             name=name,
             first=first.corpus[name],
             second=second.corpus[name],
             difference=observed[name],
             interval=_middle(resampled[name], level),
-            p_bootstrap=p_bootstrap[name],
-            p_randomisation=p_randomisation[name],
-            p_holm=corrected[name],
-            distinguishable=corrected[name] < 1 - level,
+            p_bootstrap=_p_value(resampled[name] - observed[name], observed[name]),
+            p_randomisation=_p_value(swapped[name], observed[name]),
+            p_holm=1.0,
+            distinguishable=False,
         )
         for name in names
+    ]
+    return correct(found, level)
+
+
+def correct(comparisons: Sequence[Comparison], level: float = 0.95) -> list[Comparison]:
+    """Comparisons made together, their p-values corrected for their number (`holm`).
+
+    Args:
+        comparisons: Of any scores and systems.
+        level: 1 - level is the bar for the corrected p-values.
+    """
+    corrected = holm([comparison.p_value for comparison in comparisons])
+    return [
+        replace(comparison, p_holm=p, distinguishable=p < 1 - level)
+        for comparison, p in zip(comparisons, corrected, strict=True)
     ]
 
 

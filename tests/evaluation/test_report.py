@@ -146,7 +146,7 @@ def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) ->
         assert message in captured.err
         assert len(captured.err.splitlines()) == 1
     assert main(["evaluate", "--checkpoint", "p", "--subset"]) == 2
-    assert "--subset belongs to --results" in capsys.readouterr().err
+    assert "--subset belongs to files of captions" in capsys.readouterr().err
 
 
 def test_intervals_change_no_score() -> None:

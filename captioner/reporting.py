@@ -1,0 +1,129 @@
+"""What `captioner evaluate` tells and how: its flags, and the telling of what they ask for.
+
+Read before any command is known, so argparse alone is imported here.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioner.errors import UsageError
+from captioner.tables import FORMATS, json_text, render
+from captioner.whole_file import check_folder, write_whole
+
+if TYPE_CHECKING:
+    from captioner.evaluation.comparison import ComparisonReport
+    from captioner.evaluation.report import CaptionedSet, Report
+
+
+def add_report_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags for what is told and how."""
+    group = parser.add_argument_group("what is told, and how")
+    group.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="R.json",
+        help="result files to compare, each with each; several runs of one system are joined by "
+        "commas, and may be named: lstm=A1.json,A2.json gru=B1.json,B2.json",
+    )
+    group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    group.add_argument("--output", metavar="F", help="write all of it as JSON")
+    group.add_argument("--captions", metavar="F", help="write the captions as COCO results")
+    group.add_argument(
+        "--per-image", metavar="F.jsonl|F.csv", help="write each image's scores: JSON Lines or CSV"
+    )
+    group.add_argument(
+        "--intervals", action="store_true", help="95 %% confidence intervals, images resampled"
+    )
+    group.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="of intervals and comparisons; default: 1000",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="of resampling; default: 0")
+    group.add_argument(
+        "--subset", action="store_true", help="leave out images that have no caption in the files"
+    )
+
+
+def check_report_flags(options: argparse.Namespace) -> None:
+    """Refuse, before any work, what could not be done after it.
+
+    Raises:
+        UsageError: with the flag and what would be right.
+    """
+    given = {
+        "--checkpoint": options.checkpoint is not None,
+        "--results": options.results is not None,
+        "--compare": options.compare is not None,
+    }
+    if sum(given.values()) != 1:
+        raise UsageError(
+            "evaluate: give --checkpoint P, or --results R.json --references A.json, "
+            "or --compare R.json R2.json --references A.json"
+        )
+    [source] = [flag for flag, is_given in given.items() if is_given]
+    if source != "--checkpoint" and options.references is None:
+        raise UsageError(f"evaluate: {source} needs --references A.json")
+    for flag in ("--output", "--captions", "--per-image"):
+        name = getattr(options, flag[2:].replace("-", "_"))
+        check_folder(name, flag)
+        if name is not None and source == "--compare" and flag != "--output":
+            raise UsageError(f"{flag} tells of one system; leave it out with --compare")
+    if options.resamples < 1:
+        raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
+    if options.seed < 0:
+        raise UsageError(f"--seed: {options.seed} is not a number of at least 0")
+    if options.subset and source == "--checkpoint":
+        raise UsageError("--subset belongs to files of captions; a checkpoint captions every image")
+
+
+def evaluate_files(options: argparse.Namespace) -> None:
+    """Score or compare files of captions, and tell what was asked for."""
+    references = Path(options.references)
+    if options.compare is None:
+        from captioner.evaluation.report import read_captioned
+
+        captioned = read_captioned(Path(options.results), references, subset=options.subset)
+        report_captioned(captioned, options)
+        return
+
+    from captioner.evaluation.comparison import compare_systems, read_systems
+
+    systems, recipe = read_systems(options.compare, references, subset=options.subset)
+    report = compare_systems(
+        systems,
+        resamples=options.resamples,
+        seed=options.seed,
+        with_intervals=options.intervals,
+        recipe=recipe,
+    )
+    tell(report, options)
+
+
+def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> None:
+    """Score captions and tell what was asked for."""
+    from captioner.evaluation.report import report_on
+
+    report = report_on(
+        captioned, resamples=options.resamples if options.intervals else None, seed=options.seed
+    )
+    if options.captions is not None:
+        rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
+        text = json.dumps(rows, ensure_ascii=False, indent=0)
+        write_whole(Path(options.captions), text + "\n")
+    if options.per_image is not None:
+        path = Path(options.per_image)
+        write_whole(path, report.per_image(as_csv=path.suffix == ".csv"))
+    tell(report, options)
+
+
+def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> None:
+    """Print a report, and write it as JSON if that was asked for."""
+    content = report.content()
+    if options.output is not None:
+        write_whole(Path(options.output), json_text(content) + "\n")
+    print(render(options.format, report.tables(), report.notes(), content))

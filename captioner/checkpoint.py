@@ -38,12 +38,14 @@ class Checkpoint:
         vocabulary: its words.
         transform: what makes a photo fit for its encoder.
         config: how it was trained.
+        path: the file.
     """
 
     captioner: Captioner
     vocabulary: Vocabulary
     transform: Transform
     config: Config
+    path: Path
 
 
 def contents(
@@ -127,7 +129,7 @@ def load(path: Path) -> Checkpoint:
     captioner.requires_grad_(False).eval()
     captioner.encoder.fold_batch_norm()
     captioner.encoder.trunk.to(memory_format=torch.channels_last)
-    return Checkpoint(captioner, vocabulary, transform, config)
+    return Checkpoint(captioner, vocabulary, transform, config, path)
 
 
 def _encoder(saved: dict[str, Any], config: Config) -> Encoder:

@@ -6,33 +6,37 @@ call itself was wrong.
 """
 
 import argparse
-import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from captioner import __version__
+from captioner.argument_parser import Parser, positive
+from captioner.caption_records import FORMATS, RecordWriter, destination
 from captioner.config import DataConfig
-from captioner.decoding.options import LENGTH_NORMS
 from captioner.errors import CaptionerError, UsageError, suggestion
-from captioner.photo_paths import image_of_photo
 from captioner.reporting import (
     add_report_flags,
     check_report_flags,
     evaluate_files,
     report_captioned,
 )
+from captioner.search_arguments import (
+    add_search_arguments,
+    captions_a_photo,
+    check_search_arguments,
+    chosen_rerank,
+    chosen_search,
+    chosen_wording,
+    flag,
+)
 
 if TYPE_CHECKING:
-    from captioner.decoding.options import SearchOptions
-    from captioner.predictor import Captioned, Predictor
-
-FORMATS = ("text", "jsonl", "csv", "coco")
+    from captioner.predictor import Predictor
 
 HELP = """\
 usage: captioner COMMAND ...
@@ -141,14 +145,20 @@ def evaluate_command(arguments: list[str]) -> int:
         description="Score captions: of a checkpoint on a split of its data set, or of a file. "
         "Tables show scores times 100; files hold them as the COCO tool gives them.",
     )
-    parser.add_argument("--checkpoint", metavar="P", help="checkpoint to evaluate")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="P",
+        help="checkpoint to evaluate; several are an ensemble",
+    )
     parser.add_argument(
         "--split", choices=("train", "val", "test"), default="test", help="default: test"
     )
     parser.add_argument("--results", metavar="R.json", help="captions in COCO's result format")
     parser.add_argument("--references", metavar="A.json", help="references in COCO's format")
     add_report_flags(parser)
-    add_search_flags(parser)
+    add_run_arguments(parser)
+    search_names = add_search_arguments(parser)
     for field in fields(DataConfig):
         if field.type in ("str", "str | None", str, str | None) or field.name == "on_problem":
             parser.add_argument(
@@ -159,6 +169,12 @@ def evaluate_command(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     check_report_flags(options)
     if options.checkpoint is None:
+        for name in search_names:
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"evaluate: {flag(name)} goes with --checkpoint; captions of a file are there "
+                    f"already"
+                )
         evaluate_files(options)
         return 0
 
@@ -172,7 +188,6 @@ def evaluate_command(arguments: list[str]) -> int:
     }
     captioned, unreadable = caption_split(
         predictor,
-        Path(options.checkpoint),
         replace(predictor.trained.config.data, **overrides),
         options.split,
         options.batch_size,
@@ -193,14 +208,24 @@ def caption_command(arguments: list[str]) -> int:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="photos, folders, globs; - reads a list of paths"
     )
-    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        required=True,
+        metavar="P",
+        help="trained checkpoint; several are an ensemble",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--output", metavar="F", help="write there instead of to the terminal")
-    add_search_flags(parser)
-    parser.add_argument(
-        "--n-best", type=positive, default=1, metavar="N", help="captions a photo (jsonl)"
-    )
+    add_run_arguments(parser)
+    add_search_arguments(parser)
     options = parser.parse_args(arguments)
+    several = captions_a_photo(options)
+    if several > 1 and options.format != "jsonl":
+        raise UsageError(
+            f"caption: --format {options.format} holds one caption a photo, not {several}; "
+            f"use --format jsonl"
+        )
 
     from captioner.photo_paths import expand
 
@@ -208,7 +233,8 @@ def caption_command(arguments: list[str]) -> int:
     photos = expand(options.paths, sys.stdin)
     unreadable = count = 0
     with destination(options.output) as file:
-        writer = RecordWriter(file, options.format, options.n_best)
+        listed = options.n_best is not None or several > 1
+        writer = RecordWriter(file, options.format, candidates=listed)
         for captioned in predictor.caption(photos, batch_size=options.batch_size):
             writer.write(captioned)
             count += 1
@@ -220,7 +246,7 @@ def caption_command(arguments: list[str]) -> int:
     if count == 0:
         raise CaptionerError("no photo found in what was named")
     if unreadable:
-        print(f"captioner: {unreadable} of {count} photos could not be read", file=sys.stderr)
+        print(f"captioner: {unreadable} of {count} photos could not be captioned", file=sys.stderr)
     return 1 if unreadable else 0
 
 
@@ -271,100 +297,8 @@ def study_command(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-class RecordWriter:
-    """Writes captions as text, JSON Lines, CSV or a COCO result file.
-
-    Args:
-        file: where to.
-        form: one of `FORMATS`.
-        n_best: captions a photo; more than one are held by JSON Lines alone.
-    """
-
-    def __init__(self, file: IO[str], form: str, n_best: int = 1) -> None:
-        import csv
-
-        self.file = file
-        self.form = form
-        self.n_best = n_best
-        self.started = False
-        self.csv = csv.writer(file, lineterminator="\n")
-        if form == "csv":
-            self.csv.writerow(("image", "caption", "error"))
-
-    def write(self, captioned: "Captioned") -> None:
-        """Write one record and let it be read at once."""
-        path, caption, error = str(captioned.path), captioned.caption, captioned.error
-        if self.form == "text":
-            self.file.write(f"{path}\t{caption if error is None else f'error: {error}'}\n")
-        elif self.form == "csv":
-            self.csv.writerow((path, caption or "", error or ""))
-        elif self.form == "jsonl":
-            self.file.write(self._json(captioned) + "\n")
-        elif error is None:  # a COCO result file has no place for errors
-            record = {"image_id": image_of_photo(captioned.path), "caption": caption}
-            self.file.write(",\n" if self.started else "[\n")
-            self.file.write(json.dumps(record, ensure_ascii=False))
-            self.started = True
-        self.file.flush()
-
-    def finish(self) -> None:
-        """Write what closes the file."""
-        if self.form == "coco":
-            self.file.write("\n]\n" if self.started else "[]\n")
-
-    def _json(self, captioned: "Captioned") -> str:
-        record: dict[str, Any] = {"image": str(captioned.path)}
-        if captioned.error is not None:
-            record["error"] = captioned.error
-        else:
-            record["caption"] = captioned.caption
-            record["log_prob"] = round(captioned.candidates[0].log_prob, 6)
-            if self.n_best > 1:
-                record["candidates"] = [
-                    {
-                        "caption": candidate.caption,
-                        "log_prob": round(candidate.log_prob, 6),
-                        "score": round(candidate.score, 6),
-                    }
-                    for candidate in captioned.candidates
-                ]
-        # A file name that is not valid UTF-8 arrives with lone surrogates; escaped, it is JSON.
-        try:
-            text = json.dumps(record, ensure_ascii=False)
-            text.encode()
-        except UnicodeEncodeError:
-            text = json.dumps(record)
-        return text
-
-
-@contextmanager
-def destination(name: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name only when it is whole."""
-    if name is None:
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    path = Path(name)
-    if not path.parent.is_dir():
-        raise UsageError(f"--output: no folder {path.parent}")
-    draft = path.with_name(path.name + ".part")
-    try:
-        with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def add_search_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the search, the batch and the device."""
-    parser.add_argument(
-        "--beam-size", type=positive, metavar="K", help="hypotheses kept; 1 is greedy search"
-    )
-    parser.add_argument("--max-length", type=positive, metavar="T", help="words at most")
-    parser.add_argument(
-        "--length-norm", choices=LENGTH_NORMS, help="what ranks captions of different length"
-    )
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the batch and the device."""
     parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="photos at once; default: 32"
     )
@@ -372,50 +306,26 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_predictor(options: argparse.Namespace) -> "Predictor":
-    """The predictor that flags ask for; what they leave open is as the checkpoint says."""
+    """The predictor that flags ask for; what they leave open is as the first checkpoint says."""
+    check_search_arguments(options, len(options.checkpoint))
+
+    from captioner import checkpoint
+    from captioner.assembly import search_options
+    from captioner.device import choose_device
     from captioner.predictor import Predictor
+    from captioner.wording import Wording
 
-    predictor = Predictor.load(options.checkpoint, device=options.device)
-    predictor.search = chosen_search(predictor.search, options)
-    return predictor
-
-
-def chosen_search(default: "SearchOptions", options: argparse.Namespace) -> "SearchOptions":
-    """Search options with those that were given on the command line."""
-    given = {
-        name: value
-        for name in ("beam_size", "max_length", "length_norm", "n_best")
-        if (value := getattr(options, name, None)) is not None
-    }
-    if given.get("n_best", 1) > given.get("beam_size", default.beam_size):
-        given.setdefault("beam_size", given["n_best"])
-    return replace(default, **given)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are one line with the nearest right flag."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        if message.startswith("unrecognized arguments: "):
-            flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
-            flags = [name for name in self._option_string_actions if name.startswith("--")]
-            message = f"unknown flag {flag}; {suggestion(flag, flags)}"
-        raise UsageError(f"{self.prog}: {message}")
+    wording = Wording(**chosen_wording(options))
+    device = choose_device(options.device)
+    trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
+    return Predictor(
+        trained,
+        device,
+        chosen_search(options, search_options(trained[0].config.search)),
+        rerank=chosen_rerank(options),
+        wording=wording,
+        average=options.ensemble or "probability",
+    )
 
 
 def failed(message: str, code: int, debug: bool) -> int:

@@ -1,13 +1,22 @@
-"""Images to captions: where the model meets the search."""
+"""Images to captions: where the model meets the search.
+
+Letters: B images, K captions of each.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from captioner.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from captioner.decoding.beam_search import beam_search
-from captioner.decoding.constraints import BannedWords
+from captioner.decoding.constraints import BannedWords, Constraint
+from captioner.decoding.ensemble import ensemble
 from captioner.decoding.hypotheses import Hypotheses
-from captioner.decoding.options import SearchOptions
+from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.sampling import rerank, sample
+from captioner.errors import UsageError
+from captioner.evaluation.rouge import rouge_l
 from captioner.model.captioner import Captioner
 
 NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
@@ -15,19 +24,78 @@ NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
 
 
 def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
-    """Captions of a batch of images as word ids.
+    """Captions of a batch of images as word ids, found by beam search.
 
     Args:
         captioner: in evaluation mode.
         images: photos (B, 3, S, S) as uint8, or features (B, F) or (B, R, F).
         options: how to search.
     """
+    return generate_together([captioner], [images], options)
+
+
+def generate_together(
+    captioners: Sequence[Captioner],
+    images: Sequence[Tensor],
+    options: SearchOptions | SampleOptions,
+    *,
+    average: str = "probability",
+    constraints: Sequence[Constraint] = (),
+    image_keys: Tensor | None = None,
+) -> Hypotheses:
+    """Captions of a batch of images, searched for or drawn, by one captioner or several together.
+
+    Args:
+        captioners: in evaluation mode, all with the same vocabulary.
+        images: what each of them is given: photos (B, 3, S, S) as uint8, or features (B, F) or
+            (B, R, F), which one encoder may have made for several.
+        options: of a beam search, or of sampling.
+        average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
+        constraints: beside `NEVER_WRITTEN`, which always holds.
+        image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
+    """
+    constraints = [NEVER_WRITTEN, *constraints]
     with torch.inference_mode():
-        state = captioner.initial_state(images)
-        start = torch.full((len(images),), START, device=images.device)
-        return beam_search(
-            start, state, captioner.decoder.step, END, options, constraints=[NEVER_WRITTEN]
+        states = tuple(
+            captioner.initial_state(own) for captioner, own in zip(captioners, images, strict=True)
         )
+        steps = [captioner.decoder.step for captioner in captioners]
+        alone = len(captioners) == 1
+        state = states[0] if alone else states
+        step = steps[0] if alone else ensemble(steps, average)
+        start = torch.full((len(images[0]),), START, device=images[0].device)
+        if isinstance(options, SearchOptions):
+            return beam_search(start, state, step, END, options, constraints=constraints)
+        if image_keys is None:
+            raise UsageError("image_keys: sampling needs a number of each image's own")
+        return sample(
+            start, state, step, END, options, image_keys=image_keys, constraints=constraints
+        )
+
+
+def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:
+    """The best of the samples of each image, each caption once."""
+    by = found.scores if how.by == "score" else consensus(found).to(found.scores)
+    return rerank(found, how.n_best, by)
+
+
+def consensus(found: Hypotheses) -> Tensor:
+    """Mean ROUGE-L of each caption against the others of its image, (B, K) from 0 to 1.
+
+    The caption that has most in common with the rest is the one of least Bayes risk (Kumar & Byrne
+    2004, "Minimum Bayes-risk decoding"), with the samples standing for the distribution. One that
+    was drawn twice counts twice.
+    """
+    agreements = []
+    for captions in found.captions():
+        texts = [[str(word) for word in caption] for caption in captions]
+        others = [texts[:i] + texts[i + 1 :] for i in range(len(texts))]
+        pairs = [
+            (text, [other]) for text, rest in zip(texts, others, strict=True) for other in rest
+        ]
+        values = rouge_l([text for text, _ in pairs], [rest for _, rest in pairs])
+        agreements.append(torch.from_numpy(values).view(len(texts), -1).sum(dim=1))
+    return torch.stack(agreements) / max(found.scores.shape[1] - 1, 1)
 
 
 def write_captions(hypotheses: Hypotheses, vocabulary: Vocabulary) -> list[str]:

@@ -1,4 +1,4 @@
-"""Photos to captions with a trained checkpoint: for the command line and for Python.
+"""Photos to captions with trained checkpoints: for the command line and for Python.
 
 Example: ::
 
@@ -7,13 +7,26 @@ Example: ::
     predictor = Predictor.load("runs/coco/checkpoints/best.ckpt")
     for found in predictor.caption(["dog.jpg", "kite.jpg"]):
         print(found.path, found.caption or found.error)
+
+Everything that the command line offers is an argument here: ::
+
+    from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+    from captioner.wording import Wording
+
+    Predictor.load(path, search=SearchOptions(beam_size=5, n_best=3, length_norm="average"))
+    Predictor.load(path, search=SampleOptions(samples=20, top_p=0.9), rerank=Rerank("consensus"))
+    Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
+    Predictor.load([path, other], average="log_probability")  # an ensemble
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +35,16 @@ from captioner import checkpoint
 from captioner.assembly import search_options
 from captioner.checkpoint import Checkpoint
 from captioner.data.photo import PhotoError
-from captioner.decoding.options import SearchOptions
+from captioner.data.vocabulary import END, Vocabulary
+from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
-from captioner.generation import generate
+from captioner.errors import CaptionerError, UsageError
+from captioner.generation import generate_together, reranked
+from captioner.model.encoder import Encoder
+from captioner.wording import Wording
+
+T = TypeVar("T")
 
 READERS = 4
 """Threads that read photos ahead; decoding JPEG runs outside Python's lock."""
@@ -37,12 +57,17 @@ class Candidate:
     Attributes:
         caption: its text.
         log_prob: natural logarithm of its probability under the model, the end word included.
-        score: what the search ranked it by: `log_prob`, length-normalised if that was asked for.
+        score: what ranked it: `log_prob`, length-normalised if that was asked for, or what samples
+            were ranked by.
+        words: its words as the model wrote them ("man", "'s"), the end word last unless it was cut.
+        word_log_probs: the log-probability of each of `words`; they sum to `log_prob`.
     """
 
     caption: str
     log_prob: float
     score: float
+    words: tuple[str, ...]
+    word_log_probs: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -51,8 +76,9 @@ class Captioned:
 
     Attributes:
         path: the photo.
-        candidates: its captions, best first; empty if it could not be read.
-        error: why it could not be read.
+        candidates: its captions, best first, or, if drawn and not re-ranked, in the order drawn;
+            empty if there is none.
+        error: why there is none.
     """
 
     path: Path
@@ -65,100 +91,262 @@ class Captioned:
         return self.candidates[0].caption if self.candidates else None
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo on its way to a caption.
+
+    Attributes:
+        path: the file.
+        key: a number of its own, from which samples are seeded.
+        pixels: (3, S, S) uint8, once for each transform, or the reason why it could not be read.
+    """
+
+    path: Path
+    key: int
+    pixels: tuple[Tensor, ...] | str
+
+
 class Predictor:
-    """A trained captioner on a device, with a way of searching.
+    """Trained captioners on a device, with a way of searching.
 
     Args:
-        trained: what the checkpoint holds.
+        trained: what a checkpoint holds; several with one vocabulary are an ensemble, whose cells
+            and encoders may differ. Photos are encoded once for each encoder that differs.
         device: where it runs.
-        search: how captions are searched for; None: as the checkpoint's configuration says.
+        search: how captions are searched for or drawn; None: as the (first) checkpoint's
+            configuration says.
+        rerank: how samples are ranked and how many are kept; None: all, in the order drawn.
+        wording: what captions must and must not say.
+        average: how the members of an ensemble agree: "probability" or "log_probability".
+
+    Raises:
+        UsageError: the vocabularies differ, a word of the wording is not in them, or the wishes
+            contradict one another.
     """
 
     def __init__(
-        self, trained: Checkpoint, device: torch.device, search: SearchOptions | None = None
+        self,
+        trained: Checkpoint | Sequence[Checkpoint],
+        device: torch.device,
+        search: SearchOptions | SampleOptions | None = None,
+        *,
+        rerank: Rerank | None = None,
+        wording: Wording | None = None,
+        average: str = "probability",
     ) -> None:
-        self.trained = trained
+        self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
+        self.trained = self.members[0]
+        check_vocabularies(self.members)
         self.device = device
-        self.search = search or search_options(trained.config.search)
-        trained.captioner.to(device)
+        self.search = search or search_options(self.trained.config.search)
+        self.rerank = rerank
+        self.wording = wording or Wording()
+        self.average = average
+        check_samples(self.search, rerank, self.wording)
+        self._constraints = self.wording.constraints(self.trained.vocabulary)
+        for member in self.members:
+            member.captioner.to(device)
+        encoders = [member.captioner.encoder for member in self.members]
+        self._transforms, transform_of = distinct([member.transform for member in self.members])
+        keys = [encoder_key(encoder) for encoder in encoders] if len(encoders) > 1 else [""]
+        pairs, self._features_of = distinct(list(zip(keys, transform_of, strict=True)))
+        firsts = [self._features_of.index(i) for i in range(len(pairs))]
+        self._encoders = [(encoders[first], transform_of[first]) for first in firsts]
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", search: SearchOptions | None = None
+        cls,
+        path: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        search: SearchOptions | SampleOptions | None = None,
+        rerank: Rerank | None = None,
+        wording: Wording | None = None,
+        average: str = "probability",
     ) -> "Predictor":
-        """A predictor from a checkpoint file.
+        """A predictor from a checkpoint file, or an ensemble from several.
 
         Raises:
-            UsageError: no such file or device, or not a captioner's checkpoint.
+            UsageError: no such file or device, not a captioner's checkpoint, or as above.
         """
-        return cls(checkpoint.load(Path(path)), choose_device(device), search)
+        paths = [path] if isinstance(path, (str, Path)) else path
+        trained = [checkpoint.load(Path(one)) for one in paths]
+        return cls(
+            trained,
+            choose_device(device),
+            search,
+            rerank=rerank,
+            wording=wording,
+            average=average,
+        )
 
-    def caption(self, paths: Iterable[str | Path], *, batch_size: int = 32) -> Iterator[Captioned]:
+    def caption(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        batch_size: int = 32,
+        keys: Iterable[object] | None = None,
+    ) -> Iterator[Captioned]:
         """Caption photos one after the other, in the order given.
 
-        A photo that cannot be read takes its place with a reason and does not end the work. Photos
-        are read ahead by threads, so that memory stays flat for any number of them.
+        A photo that cannot be read, or that has no caption under the constraints, takes its place
+        with a reason and does not end the work. Photos are read ahead by threads, so that memory
+        stays flat for any number of them.
 
         Args:
             paths: the photos.
             batch_size: photos encoded and searched at once.
+            keys: what samples are seeded from, an id for each photo; its path if not given. The
+                samples of a photo depend on the seed and this alone, not on batch or order.
         """
+        files = map(Path, paths)
+        named = zip(files, repeat(None)) if keys is None else zip(files, keys, strict=True)
         with ThreadPoolExecutor(READERS) as readers:
-            for batch in self._read_ahead(readers, map(Path, paths), batch_size):
+            for batch in self._read_ahead(readers, named, batch_size):
                 yield from self._caption_batch(batch)
 
     def _read_ahead(
-        self, readers: ThreadPoolExecutor, paths: Iterator[Path], batch_size: int
-    ) -> Iterator[list[tuple[Path, Tensor | str]]]:
+        self,
+        readers: ThreadPoolExecutor,
+        named: Iterator[tuple[Path, object]],
+        batch_size: int,
+    ) -> Iterator[list[Photo]]:
         """Batches of photos that have been read while the batch before was captioned."""
-        ahead: deque[tuple[Path, Future[Tensor | str]]] = deque()
-        batch: list[tuple[Path, Tensor | str]] = []
+        ahead: deque[Future[Photo]] = deque()
+        batch: list[Photo] = []
         exhausted = False
         while True:
             while not exhausted and len(ahead) < 2 * batch_size:
-                path = next(paths, None)
-                if path is None:
+                following = next(named, None)
+                if following is None:
                     exhausted = True
                 else:
-                    ahead.append((path, readers.submit(self._read, path)))
+                    ahead.append(readers.submit(self._read, *following))
             if not ahead:
                 break
-            path, photo = ahead.popleft()
-            batch.append((path, photo.result()))
+            batch.append(ahead.popleft().result())
             if len(batch) == batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _read(self, path: Path) -> Tensor | str:
+    def _read(self, path: Path, key: object) -> Photo:
+        number = key_number(str(path if key is None else key))
         try:
-            return self.trained.transform.load(path)
+            return Photo(path, number, tuple(one.load(path) for one in self._transforms))
         except PhotoError as error:
-            return str(error)
+            return Photo(path, number, str(error))
 
-    def _caption_batch(self, batch: Sequence[tuple[Path, Tensor | str]]) -> Iterator[Captioned]:
-        photos = [photo for _, photo in batch if isinstance(photo, Tensor)]
-        found = iter(self._search(torch.stack(photos)) if photos else [])
-        for path, photo in batch:
-            if isinstance(photo, str):
-                yield Captioned(path, error=photo)
+    def _caption_batch(self, batch: Sequence[Photo]) -> Iterator[Captioned]:
+        good = [photo for photo in batch if not isinstance(photo.pixels, str)]
+        found = iter(self._search(good))
+        for photo in batch:
+            if isinstance(photo.pixels, str):
+                yield Captioned(photo.path, error=photo.pixels)
             else:
-                yield Captioned(path, candidates=next(found))
+                yield next(found)
 
-    def _search(self, photos: Tensor) -> list[tuple[Candidate, ...]]:
-        """Captions of photos (B, 3, S, S), best first."""
-        hypotheses = generate(self.trained.captioner, photos.to(self.device), self.search)
-        decode = self.trained.vocabulary.decode
-        return [
-            tuple(
-                Candidate(decode(words), log_prob, score)
-                for words, log_prob, score in zip(captions, log_probs, scores, strict=False)
-            )
-            for captions, log_probs, scores in zip(
-                hypotheses.captions(),
-                hypotheses.log_probs.tolist(),
-                hypotheses.scores.tolist(),
-                strict=True,
-            )
+    def _search(self, photos: Sequence[Photo]) -> list[Captioned]:
+        """Captions of photos that have been read."""
+        if not photos:
+            return []
+        try:
+            found = self._hypotheses(photos)
+        except UsageError:
+            raise
+        except CaptionerError as error:  # one of them has no caption: which one?
+            if len(photos) > 1:
+                return [captioned for photo in photos for captioned in self._search([photo])]
+            return [Captioned(photos[0].path, error=str(error))]
+        listed = candidates(found, self.trained.vocabulary)
+        return [Captioned(photo.path, own) for photo, own in zip(photos, listed, strict=True)]
+
+    def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
+        """Photos are encoded by each encoder, decoded by all, and the samples ranked."""
+        pixels = [
+            torch.stack([photo.pixels[i] for photo in photos if isinstance(photo.pixels, tuple)])
+            for i in range(len(self._transforms))
         ]
+        with torch.inference_mode():
+            features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
+        found = generate_together(
+            [member.captioner for member in self.members],
+            [features[i] for i in self._features_of],
+            self.search,
+            average=self.average,
+            constraints=self._constraints,
+            image_keys=torch.tensor([photo.key for photo in photos], device=self.device),
+        )
+        return found if self.rerank is None else reranked(found, self.rerank)
+
+
+def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:
+    """The captions of each image as text, in the order found."""
+    longest = found.words.shape[2]
+    columns = zip(
+        found.captions(),
+        found.log_probs.tolist(),
+        found.scores.tolist(),
+        found.word_log_probs.tolist(),
+        strict=True,
+    )
+    listed = []
+    for captions, *numbers in columns:
+        own = []
+        for ids, log_prob, score, parts in zip(captions, *numbers, strict=False):
+            written = [*ids, END] if len(ids) < longest else ids
+            words = tuple(vocabulary.words[i] for i in written)
+            own.append(
+                Candidate(
+                    vocabulary.decode(ids), log_prob, score, words, tuple(parts[: len(written)])
+                )
+            )
+        listed.append(tuple(own))
+    return listed
+
+
+def check_vocabularies(members: Sequence[Checkpoint]) -> None:
+    """Raises UsageError unless there are members and all have the words of the first."""
+    if not members:
+        raise UsageError("ensemble: no checkpoint is given; it should be one or more")
+    first = members[0]
+    for other in members[1:]:
+        ours, theirs = first.vocabulary.words, other.vocabulary.words
+        if ours != theirs:
+            raise UsageError(
+                f"ensemble: {other.path} has another vocabulary ({len(theirs)} words) than "
+                f"{first.path} ({len(ours)} words); all must have been trained with one"
+            )
+
+
+def check_samples(
+    search: SearchOptions | SampleOptions, rerank: Rerank | None, wording: Wording
+) -> None:
+    """Raises UsageError where a wish holds for a search alone, or for samples alone."""
+    if isinstance(search, SampleOptions):
+        if wording.require:
+            raise UsageError("require: samples cannot be made to say a phrase; use beam search")
+        if rerank is not None and rerank.n_best > search.samples:
+            raise UsageError(
+                f"n_best: {rerank.n_best} is more than the {search.samples} captions drawn"
+            )
+    elif rerank is not None:
+        raise UsageError("rerank: only samples are re-ranked; a beam search ranks by its score")
+
+
+def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
+    """The different ones of some items, in order, and for each item its place among them."""
+    different = list(dict.fromkeys(items))
+    return different, [different.index(item) for item in items]
+
+
+def encoder_key(encoder: Encoder) -> str:
+    """What two encoders that give the same features have in common: layers and weights."""
+    return f"{encoder.trunk}{encoder.fingerprint()}"
+
+
+def key_number(key: str) -> int:
+    """A number of 64 bits, with sign, for an image's path or id."""
+    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little", signed=True)

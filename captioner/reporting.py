@@ -43,7 +43,6 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of intervals and comparisons; default: 1000",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="of resampling; default: 0")
     group.add_argument(
         "--subset", action="store_true", help="leave out images that have no caption in the files"
     )
@@ -75,8 +74,6 @@ def check_report_flags(options: argparse.Namespace) -> None:
             raise UsageError(f"{flag} tells of one system; leave it out with --compare")
     if options.resamples < 1:
         raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
-    if options.seed < 0:
-        raise UsageError(f"--seed: {options.seed} is not a number of at least 0")
     if options.subset and source == "--checkpoint":
         raise UsageError("--subset belongs to files of captions; a checkpoint captions every image")
 

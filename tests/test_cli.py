@@ -85,7 +85,7 @@ def test_jsonl_of_a_folder_with_a_bad_photo(
     assert "sub/ü ber.png" in names
     assert "not a picture" in next(r["error"] for r in records if "bad" in r["image"])
     assert sum("caption" in record for record in records) == 6
-    assert "1 of 7 photos could not be read" in captured.err
+    assert "1 of 7 photos could not be captioned" in captured.err
 
 
 def test_n_best_holds_candidates_with_scores(

@@ -113,34 +113,65 @@ class NoRepeatedNgram:
         return torch.cat([state, words.unsqueeze(1)], dim=1)
 
 
+class BannedPhrases:
+    """Words that no caption holds in this order, one directly after the other."""
+
+    def __init__(self, phrases: Sequence[Sequence[int]]) -> None:
+        self.phrases = checked_phrases("phrases", phrases)
+
+    def start(self, start_ids: Tensor) -> Tensor:
+        """The last words, (M, words of the longest phrase but one)."""
+        return no_words(start_ids, max(map(len, self.phrases), default=1) - 1)
+
+    def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
+        """Forbids the last word of a phrase after the others."""
+        for phrase in self.phrases:
+            check_in_vocabulary(phrase, log_probs.shape[1])
+            forbid_after(log_probs, state, phrase[:-1], phrase[-1])
+
+    def advance(self, state: Tensor, words: Tensor) -> Tensor:
+        """The last words, one further."""
+        return one_word_further(state, words)
+
+
 class BannedEndings:
     """Word sequences with which no caption ends: "a", "of", "with a"."""
 
     def __init__(self, endings: Sequence[Sequence[int]]) -> None:
         self.endings = checked_phrases("endings", endings)
-        self._memory = max((len(ending) for ending in self.endings), default=0)
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """The last words, (M, length of the longest ending); -1 before the start."""
-        return start_ids.new_full((len(start_ids), self._memory), -1)
+        """The last words, (M, length of the longest ending)."""
+        return no_words(start_ids, max(map(len, self.endings), default=0))
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
         """Forbids the end after a banned ending, and its last word where the caption is cut."""
         for ending in self.endings:
             check_in_vocabulary(ending, log_probs.shape[1])
             if last:
-                self._forbid(log_probs, state, ending[:-1], ending[-1])
-            self._forbid(log_probs, state, ending, end_id)
-
-    @staticmethod
-    def _forbid(log_probs: Tensor, state: Tensor, tail: tuple[int, ...], word: int) -> None:
-        said = torch.tensor(tail, dtype=state.dtype, device=state.device)
-        here = (state[:, state.shape[1] - len(tail) :] == said).all(dim=1)
-        log_probs[:, word].masked_fill_(here, NEVER)
+                forbid_after(log_probs, state, ending[:-1], ending[-1])
+            forbid_after(log_probs, state, ending, end_id)
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
         """The last words, one further."""
-        return torch.cat([state, words.unsqueeze(1)], dim=1)[:, 1:]
+        return one_word_further(state, words)
+
+
+def no_words(start_ids: Tensor, memory: int) -> Tensor:
+    """The last words (M, memory) of captions that have not begun: -1, which is no word."""
+    return start_ids.new_full((len(start_ids), memory), -1)
+
+
+def one_word_further(last_words: Tensor, words: Tensor) -> Tensor:
+    """The last words (M, memory) with the new ones (M,)."""
+    return torch.cat([last_words, words.unsqueeze(1)], dim=1)[:, 1:]
+
+
+def forbid_after(log_probs: Tensor, last_words: Tensor, said: Sequence[int], word: int) -> None:
+    """Forbids a word where the last words (M, memory) end with these; with none, everywhere."""
+    tail = torch.tensor(said, dtype=last_words.dtype, device=last_words.device)
+    here = (last_words[:, last_words.shape[1] - len(said) :] == tail).all(dim=1)
+    log_probs[:, word].masked_fill_(here, NEVER)
 
 
 def checked_ids(name: str, words: Sequence[int]) -> tuple[int, ...]:

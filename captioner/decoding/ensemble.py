@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.beam_search import Step
+from captioner.decoding.options import AVERAGES
 from captioner.decoding.tree import State
 from captioner.errors import UsageError
-
-AVERAGES = ("probability", "log_probability")
 
 
 def ensemble(

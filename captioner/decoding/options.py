@@ -7,6 +7,8 @@ from typing import Any
 from captioner.errors import UsageError
 
 LENGTH_NORMS = ("none", "average", "gnmt")
+RERANK_BY = ("score", "consensus")
+AVERAGES = ("probability", "log_probability")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,88 @@ class SearchOptions:
                 f"choose a divisor of {self.beam_size}"
             )
         check_number("diversity", self.diversity, minimum=0.0)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Options of :func:`captioner.decoding.sampling.sample`.
+
+    Attributes:
+        samples: Captions drawn for each image (K).
+        temperature: Divides the log-probabilities: below 1 bolder, above 1 wilder.
+        top_k: Draw from so many most probable words only (Fan et al. 2018); 0 is from all.
+        top_p: Draw from the fewest words that together have this probability (Holtzman et al.
+            2020); 1 is all.
+        seed: Another seed, other captions.
+        max_length: Most words in a caption (T), the end word not counted.
+        min_length: Fewest words in a caption, the end word not counted.
+        length_norm: As in :class:`SearchOptions`, for the scores.
+        length_alpha: As there.
+        word_reward: As there.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    samples: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    max_length: int = 20
+    min_length: int = 0
+    length_norm: str = "none"
+    length_alpha: float = 0.6
+    word_reward: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least("samples", self.samples, 1)
+        check_number("temperature", self.temperature)
+        if self.temperature <= 0:
+            raise UsageError(
+                f"temperature: {self.temperature:g} is not above 0; for the most probable words "
+                f"use beam search"
+            )
+        check_at_least("top_k", self.top_k, 0)
+        check_number("top_p", self.top_p)
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p: {self.top_p:g} is not above 0 and at most 1")
+        if not isinstance(self.seed, int):
+            raise UsageError(f"seed: {self.seed!r} is not a whole number")
+        self.lengths()
+
+    def lengths(self) -> SearchOptions:
+        """The part that sampling has in common with search, checked there."""
+        return SearchOptions(
+            max_length=self.max_length,
+            min_length=self.min_length,
+            length_norm=self.length_norm,
+            length_alpha=self.length_alpha,
+            word_reward=self.word_reward,
+        )
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Samples put in order and the best kept, each caption once.
+
+    Attributes:
+        by: ``"score"``, the length-normalised log-probability, or ``"consensus"``: how well a
+            caption agrees with the others drawn for its image, by mean ROUGE-L (the least Bayes
+            risk of Kumar & Byrne 2004 among the samples).
+        n_best: Captions kept, at most as many as are drawn.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    by: str = "score"
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.by not in RERANK_BY:
+            raise UsageError(f"rerank: unknown {self.by!r}; choose one of {', '.join(RERANK_BY)}")
+        check_at_least("n_best", self.n_best, 1)
 
 
 def check_at_least(name: str, value: Any, minimum: int) -> None:

@@ -14,7 +14,6 @@ Letters: B images, K samples of each, A images still drawn, M = A * K rows, T st
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,71 +23,12 @@ from captioner.decoding.beam_search import Step, broken_step, normalised
 from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
-from captioner.decoding.options import SearchOptions, check_at_least, check_number
+from captioner.decoding.options import SampleOptions, check_at_least
 from captioner.decoding.required import RequiredPhrases
 from captioner.decoding.tree import State, select_rows
 from captioner.errors import CaptionerError, UsageError
 
 NEVER = float("-inf")
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """Options of :func:`sample`.
-
-    Attributes:
-        samples: Captions drawn for each image (K).
-        temperature: Divides the log-probabilities: below 1 bolder, above 1 wilder.
-        top_k: Draw from so many most probable words only (Fan et al. 2018); 0 is from all.
-        top_p: Draw from the fewest words that together have this probability (Holtzman et al.
-            2020); 1 is all.
-        seed: Another seed, other captions.
-        max_length: Most words in a caption (T), the end word not counted.
-        min_length: Fewest words in a caption, the end word not counted.
-        length_norm: As in :class:`captioner.decoding.options.SearchOptions`, for the scores.
-        length_alpha: As there.
-        word_reward: As there.
-
-    Raises:
-        UsageError: A value is out of its range.
-    """
-
-    samples: int = 1
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    max_length: int = 20
-    min_length: int = 0
-    length_norm: str = "none"
-    length_alpha: float = 0.6
-    word_reward: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_at_least("samples", self.samples, 1)
-        check_number("temperature", self.temperature)
-        if self.temperature <= 0:
-            raise UsageError(
-                f"temperature: {self.temperature:g} is not above 0; for the most probable words "
-                f"use beam search"
-            )
-        check_at_least("top_k", self.top_k, 0)
-        check_number("top_p", self.top_p)
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p: {self.top_p:g} is not above 0 and at most 1")
-        if not isinstance(self.seed, int):
-            raise UsageError(f"seed: {self.seed!r} is not a whole number")
-        self.lengths()
-
-    def lengths(self) -> SearchOptions:
-        """The part that sampling has in common with search, checked there."""
-        return SearchOptions(
-            max_length=self.max_length,
-            min_length=self.min_length,
-            length_norm=self.length_norm,
-            length_alpha=self.length_alpha,
-            word_reward=self.word_reward,
-        )
 
 
 @torch.no_grad()
@@ -230,7 +170,7 @@ def draw(log_probs: Tensor, uniform: Tensor, top_k: int = 0, top_p: float = 1.0)
     Args:
         log_probs: (M, V), need not be normalised; -inf is never drawn.
         uniform: (M,) float64 in [0, 1).
-        top_k: As in :class:`SampleOptions`.
+        top_k: As in :class:`captioner.decoding.options.SampleOptions`.
         top_p: As there; taken after top-k.
 
     Returns:

@@ -10,6 +10,7 @@ from random_models import RandomModel
 from captioner.decoding.beam_search import SearchOptions, beam_search
 from captioner.decoding.constraints import (
     BannedEndings,
+    BannedPhrases,
     BannedWords,
     NoRepeatedNgram,
     NoWordTwiceInARow,
@@ -60,6 +61,25 @@ def test_banned_words_are_absent_over_a_thousand_models(models):
     )
 
 
+def test_banned_phrases_are_absent_over_a_thousand_models(models):
+    phrases = [(2, 4), (1, 1, 3), (3, 3)]
+    free, bound = (captions(models, c) for c in ([], [BannedPhrases(phrases)]))
+
+    def holding(found):
+        return sum(p in ngrams(w, len(p)) for image in found for w in image for p in phrases)
+
+    assert holding(free)
+    assert not holding(bound)
+    assert any(
+        {2, 4} <= set(words) for image in bound for words in image
+    )  # each word alone is fine
+
+
+def test_a_banned_phrase_of_one_word_is_a_banned_word(models):
+    both = [BannedPhrases([[2], [4]]), BannedWords([2, 4])]
+    assert captions(models, both[:1]) == captions(models, both[1:])
+
+
 def test_banned_endings_are_absent_over_a_thousand_models_ended_or_cut(models):
     for image in captions(models, [BannedEndings([[1], [3, 2]])]):
         assert image
@@ -74,6 +94,7 @@ def test_constraints_compose_and_full_width_finds_the_best_allowed_caption():
         NoRepeatedNgram(2),
         NoWordTwiceInARow(),
         BannedWords([4]),
+        BannedPhrases([[2, 3, 1]]),
         BannedEndings([[3], [1, 2]]),
     ]
     found = beam_search(
@@ -89,6 +110,7 @@ def test_constraints_compose_and_full_width_finds_the_best_allowed_caption():
             4 not in words
             and words[-1:] != (3,)
             and words[-2:] != (1, 2)
+            and (2, 3, 1) not in ngrams(words, 3)
             and len(set(ngrams(words, 2))) == len(ngrams(words, 2))
             and all(a != b for a, b in pairwise(words))
         )
@@ -103,7 +125,7 @@ def test_constraints_compose_and_full_width_finds_the_best_allowed_caption():
 
 def test_constraints_that_forbid_nothing_change_nothing_to_the_bit(models):
     options = SearchOptions(beam_size=4, max_length=MAX_LENGTH, n_best=4)
-    idle = [NoRepeatedNgram(6), BannedWords([]), BannedEndings([])]
+    idle = [NoRepeatedNgram(6), BannedWords([]), BannedPhrases([]), BannedEndings([])]
     free = beam_search(*models.start(), models.step, END, options)
     bound = beam_search(*models.start(), models.step, END, options, constraints=idle)
     for name in ("words", "lengths", "scores", "log_probs", "word_log_probs"):
@@ -122,6 +144,7 @@ def test_forbidding_everything_is_a_clear_error():
     [
         (lambda: NoRepeatedNgram(0), "n: 0 is not a whole number of at least 1"),
         (lambda: BannedWords([-1]), "words: -1 is not a whole number of at least 0"),
+        (lambda: BannedPhrases([[]]), "phrases: an empty phrase"),
         (lambda: BannedEndings([[]]), "endings: an empty phrase"),
     ],
 )

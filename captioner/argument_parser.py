@@ -1,0 +1,42 @@
+"""argparse as the commands use it: mistakes in one line, numbers checked where they are typed."""
+
+import argparse
+from typing import Any, NoReturn
+
+from captioner.errors import UsageError, suggestion
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are one line with the nearest right flag."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        if message.startswith("unrecognized arguments: "):
+            flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+            flags = [name for name in self._option_string_actions if name.startswith("--")]
+            message = f"unknown flag {flag}; {suggestion(flag, flags)}"
+        raise UsageError(f"{self.prog}: {message}")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return whole_number(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return whole_number(text, 0)
+
+
+def whole_number(text: str, least: int) -> int:
+    """The number that a text is; raises what argparse expects where it is none, or too small."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return number

@@ -23,7 +23,7 @@ from captioner.data.records import (
     read_json,
     shown,
 )
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
 from captioner.photo_paths import image_of_photo
 
 _T = TypeVar("_T")
@@ -57,17 +57,10 @@ def read_candidates(
             text; the message says where, and how many there are of the kind.
     """
     file = Path(path)
-    if file.suffix == ".jsonl":
-        pairs = _read_lines(file, n_best, images)
-    else:
-        rows = read_json(file)
-        if not isinstance(rows, list):
-            annotations = isinstance(rows, dict) and "annotations" in rows
-            raise CaptionerError(
-                f'{file}: a result file is a list of {{"image_id": …, "caption": …}}, '
-                f"not {_kind(rows)}{' (an annotation file?)' * annotations}"
-            )
-        pairs = _pairs(file, "entry", rows)
+    if not file.is_file():
+        raise UsageError(f"no result file {file}")
+    lines = file.suffix == ".jsonl"
+    pairs = _read_lines(file, n_best, images) if lines else _pairs(file, "entry", _rows(file))
     if not pairs:
         raise CaptionerError(f"{file}: the list of results is empty")
     candidates: dict[ImageId, list[str]] = {}
@@ -126,14 +119,30 @@ def read_references(path: Path | str) -> dict[ImageId, list[str]]:
     return references
 
 
+def _rows(file: Path) -> list[object]:
+    """The entries of a COCO result file."""
+    try:
+        rows = read_json(file)
+    except CaptionerError as error:
+        if read_bytes(file).startswith(b"{"):
+            raise CaptionerError(f"{error} (JSON Lines? name the file .jsonl)") from error
+        raise
+    if not isinstance(rows, list):
+        annotations = isinstance(rows, dict) and "annotations" in rows
+        raise CaptionerError(
+            f'{file}: a result file is a list of {{"image_id": …, "caption": …}}, '
+            f"not {_kind(rows)}{' (an annotation file?)' * annotations}"
+        )
+    return rows
+
+
 def _read_lines(file: Path, n_best: int, images: Collection[ImageId]) -> list[tuple[ImageId, str]]:
     """Image and caption from JSON Lines; photos that could not be captioned have none."""
     pairs: list[tuple[ImageId, str]] = []
     faults = []
-    lines = read_bytes(file).split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    numbered = enumerate(read_bytes(file).split(b"\n"), start=1)
+    lines = [(number, line) for number, line in numbered if line.strip()]
+    for number, line in lines:
         try:
             row = parse_json(line.decode())
             if not isinstance(row, dict):

@@ -18,7 +18,7 @@ from captioner.data.records import ImageId
 from captioner.errors import CaptionerError
 from captioner.evaluation.files import read_candidates, read_references
 from captioner.evaluation.recipe import Recipe, signature
-from captioner.evaluation.scores import Scores, score
+from captioner.evaluation.scores import Scores, check_pairing, score
 from captioner.evaluation.significance import Interval, intervals
 from captioner.tables import Table
 
@@ -138,7 +138,8 @@ def read_captioned(
 
     Raises:
         UsageError: If a file is not there.
-        CaptionerError: If a file is not of its format.
+        CaptionerError: If a file is not of its format, or images and captions do not belong
+            together.
     """
     groups = read_references(references)
     candidates = read_candidates(results, n_best=n_best, images=groups)
@@ -152,7 +153,12 @@ def read_captioned(
             )
         recipe["subset"] = f"{len(chosen)} of {len(groups)} images"
         groups = chosen
-    return CaptionedSet(candidates, groups, recipe)
+    captioned = CaptionedSet(candidates, groups, recipe)
+    try:
+        check_pairing(captioned.captions, groups)
+    except CaptionerError as error:
+        raise CaptionerError(f"{results} beside {references}: {error}") from error
+    return captioned
 
 
 def score_table(scores: Mapping[str, float], intervals: Mapping[str, Interval]) -> Table:

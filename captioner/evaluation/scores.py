@@ -164,12 +164,15 @@ def check_pairing(
         texts = {str(image) for image in references}
         if all(str(image) in texts for image in unknown):
             raise CaptionerError(
-                f"image ids of captions are of type {type(unknown[0]).__name__} ({unknown[0]!r}), "
-                f"those of references of type {type(missing[0]).__name__} ({missing[0]!r}): "
-                "make them alike"
+                f"image ids of {len(unknown)} of {len(captions)} captions are of type "
+                f"{type(unknown[0]).__name__} ({unknown[0]!r}), those of references of type "
+                f"{type(missing[0]).__name__} ({missing[0]!r}): make them alike"
             )
     if unknown:
-        raise CaptionerError(f"{_images(unknown)} with a caption but without references")
+        raise CaptionerError(
+            f"{_images(unknown)} with a caption but without references: "
+            "give some for all images, or leave out the captions of these"
+        )
     if missing:
         raise CaptionerError(
             f"{_images(missing)} with references but without a caption: "
@@ -219,7 +222,9 @@ def _empty_warnings(candidates: Sequence[Tokens], groups: Sequence[Sequence[Toke
     empty_references = sum(not tokens for group in groups for tokens in group)
     warnings = []
     if empty:
-        warnings.append(f"{empty} of {len(candidates)} captions have no words")
+        verb = "has" if empty == 1 else "have"
+        warnings.append(f"{empty} of {len(candidates)} captions {verb} no words")
     if empty_references:
-        warnings.append(f"{empty_references} references have no words")
+        one = empty_references == 1
+        warnings.append(f"{empty_references} reference{' has' if one else 's have'} no words")
     return warnings

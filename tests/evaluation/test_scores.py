@@ -99,7 +99,7 @@ def test_one_image_has_no_cider_and_says_so():
 
 def test_empty_captions_are_scored_and_counted():
     scores = score({1: "", 2: "a dog"}, {1: ["a cat", "."], 2: ["a dog"]})
-    assert scores.warnings == ("1 of 2 captions have no words", "1 references have no words")
+    assert scores.warnings == ("1 of 2 captions has no words", "1 reference has no words")
     assert all(math.isfinite(value) for value in scores.corpus.values())
     assert scores.per_image["CIDEr-D"][0] == 0
 
@@ -119,7 +119,8 @@ def test_only_the_metrics_asked_for():
         (
             {1: "a", 2: "b", 3: "c"},
             {1: ["a"]},
-            "2 images (2, 3) with a caption but without references",
+            "2 images (2, 3) with a caption but without references: "
+            "give some for all images, or leave out the captions of these",
         ),
         (
             {1: "a"},
@@ -130,8 +131,8 @@ def test_only_the_metrics_asked_for():
         (
             {"1": "a"},
             {1: ["a"]},
-            "image ids of captions are of type str ('1'), those of references of type int (1): "
-            "make them alike",
+            "image ids of 1 of 1 captions are of type str ('1'), those of references of type int "
+            "(1): make them alike",
         ),
         ({1: 5}, {1: ["a"]}, "image 1: the caption is 5 of type int; expected text"),
         ({1: "a"}, {1: []}, "image 1: the list of references is empty"),

@@ -11,8 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from captioner.config import Config, from_dict
+from captioner.errors import CaptionerError
 from captioner.study.plan import Run
-from captioner.study.run_folder import Summary, last_checkpoint, read_curves, state_of
+from captioner.study.run_folder import (
+    Summary,
+    last_checkpoint,
+    read_curves,
+    record_failure,
+    state_of,
+)
 from captioner.tables import json_text
 from captioner.whole_file import write_whole
 
@@ -29,7 +36,6 @@ def carry_out(run: Run, split: str) -> None:
 
     folder, state = run.folder, state_of(run, split)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failed").unlink(missing_ok=True)
     if state in ("new", "started"):
         best = train(run.config, last_checkpoint(folder) if state == "started" else None)
         if not is_rank_zero():
@@ -53,6 +59,12 @@ def carry_out(run: Run, split: str) -> None:
         write_whole(folder / "summary.json", json_text(asdict(summary)) + "\n")
 
 
+def in_a_line(error: Exception) -> str:
+    """What an exception says; its kind too, unless it was made for a user to read."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CaptionerError) else f"{type(error).__name__}: {text}"
+
+
 def arguments_of(run: Run, split: str) -> str:
     """A run as one argument of the program."""
     return json.dumps({"name": run.name, "split": split, "config": asdict(run.config)})
@@ -63,12 +75,18 @@ def main(arguments: Sequence[str]) -> None:
     values = json.loads(arguments[0])
     config = from_dict(Config, values["config"])
     threading.Thread(target=end_with_the_study, daemon=True).start()
-    carry_out(Run(values["name"], config.seed, config), values["split"])
+    run = Run(values["name"], config.seed, config)
+    try:
+        carry_out(run, values["split"])
+    except Exception as error:  # whatever it is, the study wants it in a line
+        record_failure(run.folder, in_a_line(error))
+        raise
 
 
 def end_with_the_study() -> None:
     """End this process when the study's end of the pipe closes, were it by a kill."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin.read(): its lock, still held when this program ends, would make it crash.
+    os.read(0, 1)
     os._exit(1)
 
 

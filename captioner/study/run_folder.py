@@ -140,6 +140,11 @@ def record_failure(folder: Path, reason: str) -> None:
     (folder / "failed").write_text(reason + "\n", encoding="utf-8")
 
 
+def forget_failure(folder: Path) -> None:
+    """Take the note away, before another attempt."""
+    (folder / "failed").unlink(missing_ok=True)
+
+
 def read_failure(folder: Path) -> str | None:
     """Why a run ended without a summary; None if it did not."""
     path = folder / "failed"

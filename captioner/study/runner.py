@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from captioner.errors import CaptionerError
-from captioner.study.job import arguments_of, carry_out
+from captioner.study.job import arguments_of, carry_out, in_a_line
 from captioner.study.plan import Run
-from captioner.study.run_folder import record_failure
+from captioner.study.run_folder import forget_failure, read_failure, record_failure
 
 POLL_SECONDS = 0.2
 
@@ -105,6 +104,7 @@ def execute(
                 if slot in jobs or not waiting:
                     continue
                 run = waiting.pop(0)
+                forget_failure(run.folder)
                 progress.running.append(run)
                 show(progress)
                 jobs[slot] = (run, start(run, slot))
@@ -177,8 +177,8 @@ class InItsOwnProcess:
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
-        self._log = log_file(run.folder)
-        with self._log.open("a", encoding="utf-8") as log:
+        self._folder = run.folder
+        with log_file(run.folder).open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "captioner.study.job", arguments_of(run, split)],
                 env=environment,
@@ -192,16 +192,13 @@ class InItsOwnProcess:
         return self._process.poll() is not None
 
     def problem(self) -> str | None:
-        """The last line that the process wrote, if it failed."""
+        """What the process noted, or how it ended, if it failed."""
         self._close()
-        if self._process.returncode == 0:
+        code = self._process.returncode
+        if code == 0:
             return None
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        name, _, message = last.partition(": ")
-        return (message if name.endswith(("CaptionerError", "UsageError")) else last) or (
-            f"ended with code {self._process.returncode}"
-        )
+        ending = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return read_failure(self._folder) or ending
 
     def stop(self) -> None:
         """Ask the process to end, and see that it does."""
@@ -229,9 +226,3 @@ def spoken_into(file: TextIO) -> Iterator[None]:
     """Let all that is printed go to a file."""
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
-
-
-def in_a_line(error: Exception) -> str:
-    """What an exception says; its kind too, unless it was made for a user to read."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, CaptionerError) else f"{type(error).__name__}: {text}"

@@ -8,6 +8,10 @@
 - the limit: the matrix products that a step cannot do without, at the speed of this machine's best
   product of the projection's shape.
 
+A second table holds every cell beside torch.nn.LSTM or GRU on packed captions with an embedding, a
+projection and nothing else; and Jordan's cell beside its floor, the products with the vocabulary
+that it must do one step after the other.
+
 One step is forward, backward and update at 10 images with 5 captions each, V 9,488, E = H = 512.
 The candidates take turns; the table gives medians.
 """
@@ -21,11 +25,21 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from captioner.data.batches import Batch, Item, collate
 from captioner.data.vocabulary import PAD, START
 from captioner.model.captioner import Captioner
-from captioner.model.cells import GRU, LSTM, Cell
+from captioner.model.cells import (
+    GRU,
+    LSTM,
+    Cell,
+    DeepTransition,
+    Elman,
+    Jordan,
+    PeepholeLSTM,
+    ResetBeforeGRU,
+)
 from captioner.model.decoder import Decoder
 
 IMAGES, CAPTIONS, VOCABULARY, SIZE, FEATURES = 10, 5, 9488, 512, 2048
@@ -131,6 +145,58 @@ def per_step(cell: type[nn.LSTMCell] | type[nn.GRUCell], batch: Batch) -> Callab
     return step
 
 
+class BareDecoder(nn.Module):
+    """torch's recurrent module between an embedding and a projection."""
+
+    def __init__(self, recurrence: type[nn.LSTM] | type[nn.GRU]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, SIZE)
+        self.image = nn.Linear(FEATURES, SIZE)
+        self.recurrence = recurrence(SIZE, SIZE)
+        self.projection = nn.Linear(SIZE, VOCABULARY)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, batch: Batch, batch_sizes: Tensor) -> Tensor:
+        """Mean cross-entropy of a batch."""
+        first = torch.tanh(self.image(batch.images))[batch.rows].unsqueeze(0)
+        state = (first, torch.zeros_like(first)) if isinstance(self.recurrence, nn.LSTM) else first
+        xs = self.dropout(self.embedding(batch.inputs))
+        hidden = self.recurrence(PackedSequence(xs, batch_sizes), state)[0].data
+        return F.cross_entropy(self.projection(self.dropout(hidden)), batch.targets)
+
+
+def bare(recurrence: type[nn.LSTM] | type[nn.GRU], batch: Batch) -> Callable[[], None]:
+    """A step of torch's module and a projection."""
+    decoder = BareDecoder(recurrence)
+    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
+    batch_sizes = torch.tensor(batch.batch_sizes)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        decoder(batch, batch_sizes).backward()
+        optimizer.step()
+
+    return step
+
+
+def jordan_floor(batch: Batch) -> Callable[[], None]:
+    """The products with the vocabulary of Jordan's network, forward and both ways back."""
+    to_vocabulary, to_hidden = torch.randn(SIZE, VOCABULARY), torch.randn(VOCABULARY, SIZE)
+    hidden = [torch.randn(n, SIZE) for n in batch.batch_sizes]
+    output = [torch.randn(n, VOCABULARY) for n in batch.batch_sizes]
+    all_hidden, all_output = torch.cat(hidden), torch.cat(output)
+
+    def step() -> None:
+        for h, y in zip(hidden, output, strict=True):
+            for _ in range(2):  # forward; back to the inputs
+                torch.mm(h, to_vocabulary)
+                torch.mm(y, to_hidden)
+        for _ in range(2):  # back to the weights, all steps at once
+            torch.mm(all_hidden.t(), all_output)
+
+    return step
+
+
 def product(words: int) -> Callable[[], None]:
     """The projection's matrix product."""
     left, right = torch.randn(words, SIZE), torch.randn(SIZE, VOCABULARY)
@@ -142,14 +208,19 @@ def product(words: int) -> Callable[[], None]:
 
 
 def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
-    """Seconds of each, one after the other, round by round, after two rounds of warming up."""
+    """Seconds of each, one after the other, round by round, after two rounds of warming up.
+
+    With one thread they are seconds of this process on its core, which other programs on the
+    machine do not lengthen; with more, seconds of the clock on the wall.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: list[list[float]] = [[] for _ in steps]
     for turn in range(rounds + 2):
         for i, step in enumerate(steps):
-            began = time.perf_counter()
+            began = clock()
             step()
             if turn >= 2:
-                seconds[i].append(time.perf_counter() - began)
+                seconds[i].append(clock() - began)
     return seconds
 
 
@@ -187,6 +258,38 @@ def main() -> None:
             f"{rate / limit:10.0%}"
         )
     print("ours, per-step, limit: words per second")
+    print_family(batch, options.rounds)
+
+
+def print_family(batch: Batch, rounds: int) -> None:
+    """The table of all cells."""
+    words = len(batch.targets)
+    family: dict[str, Callable[[int, int], Cell]] = {
+        "LSTM": LSTM,
+        "GRU": GRU,
+        "Elman": Elman,
+        "LSTM, peepholes": PeepholeLSTM,
+        "GRU, reset before": ResetBeforeGRU,
+        "GRU, deep transition": lambda e, h: DeepTransition(GRU(e, h), h, 1),
+        "Jordan": lambda e, h: Jordan(e, h, VOCABULARY),
+    }
+    steps = [our_step(cell, batch) for cell in family.values()]
+    steps += [bare(nn.LSTM, batch), bare(nn.GRU, batch), jordan_floor(batch)]
+    seconds = take_turns(steps, rounds)
+    lstm, gru, floor = seconds[-3:]
+
+    def ratio(numerator: list[float], denominator: list[float]) -> float:
+        return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+    print(f"\n{'cell':22} {'words/s':>8} {'beside nn.LSTM':>15} {'beside nn.GRU':>14}")
+    for name, times in zip(family, seconds, strict=False):
+        rate = words / statistics.median(times)
+        print(f"{name:22} {rate:8,.0f} {ratio(lstm, times):15.2f} {ratio(gru, times):14.2f}")
+    print(f"{'torch.nn.LSTM':22} {words / statistics.median(lstm):8,.0f}")
+    print(f"{'torch.nn.GRU':22} {words / statistics.median(gru):8,.0f}")
+    jordan = seconds[list(family).index("Jordan")]
+    print(f"Jordan's floor         {words / statistics.median(floor):8,.0f}", end="  ")
+    print(f"(Jordan reaches {ratio(floor, jordan):.0%} of it)")
 
 
 if __name__ == "__main__":

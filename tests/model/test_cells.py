@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells import (
     GRU,
@@ -125,6 +126,40 @@ def test_elman_is_torchs_cell(activation: str) -> None:
     copy_weights(ours, theirs)
     x, h = torch.randn(2, 3), torch.randn(2, 4)
     torch.testing.assert_close(ours.step(x, (h,))[0], theirs(x, h))
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+@settings(deadline=None, max_examples=25)
+@given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5), seed=st.integers(0, 1000))
+def test_gradients_through_time_are_torchs(kind: type, lengths: list[int], seed: int) -> None:
+    """What is derived by hand for the CPU against autograd through torch's own unroll."""
+    torch.manual_seed(seed)
+    cell = with_random_vectors(kind(3, 4)).double()
+    sizes = torch.tensor([sum(n > t for n in lengths) for t in range(max(lengths))])
+    xs = torch.randn(sum(lengths), 3, dtype=torch.float64, requires_grad=True)
+    state = tuple(h.requires_grad_() for h in first_state(cell, len(lengths), 4))
+    first = state[0][None] if kind is GRU else tuple(h[None] for h in state)
+    theirs = cell.recurrence(PackedSequence(xs, sizes), first)[0].data
+    ours = cell.unroll(xs, sizes, state)
+    torch.testing.assert_close(ours, theirs)
+    weights = (xs, *state, *cell.parameters())
+    upstream = torch.randn_like(ours)
+    for mine, other in zip(
+        torch.autograd.grad(ours, weights, upstream),
+        torch.autograd.grad(theirs, weights, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+def test_mixed_precision_unrolls() -> None:
+    xs, state = torch.randn(3, 3), (torch.randn(2, 4),)
+    cell = GRU(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = cell.unroll(xs, torch.tensor([2, 1]), state)
+    torch.testing.assert_close(
+        mixed.float(), cell.unroll(xs, torch.tensor([2, 1]), state), atol=0.05, rtol=0.05
+    )
 
 
 def test_peephole_lstm_without_peepholes_is_torchs() -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+from captioner.model.cells.through_time import GRUThroughTime, by_hand
 
 UPDATE = slice(1, 2)
 """Place of the update gate among torch's three: r, z, n (the candidate)."""
@@ -43,6 +44,13 @@ class GRU(Cell):
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        if by_hand(xs):
+            w, u, b, d = self.recurrence.all_weights[0]
+            product = F.linear(xs, w, b)
+            hidden_states: Tensor = GRUThroughTime.apply(
+                product, batch_sizes.tolist(), *state, u, d
+            )
+            return hidden_states
         h = state[0].unsqueeze(0)
         hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), h)[0]
         return hidden.data

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+from captioner.model.cells.through_time import LSTMThroughTime, by_hand
 
 FORGET = slice(1, 2)
 """Place of the forget gate among torch's four: i, f, c (the candidate), o."""
@@ -41,6 +42,11 @@ class LSTM(Cell):
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        if by_hand(xs):
+            w, u, b, d = self.recurrence.all_weights[0]
+            product = F.linear(xs, w, b + d)
+            hidden_states: Tensor = LSTMThroughTime.apply(product, batch_sizes.tolist(), *state, u)
+            return hidden_states
         h, c = (tensor.unsqueeze(0) for tensor in state)
         hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), (h, c))[0]
         return hidden.data

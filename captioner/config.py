@@ -154,6 +154,19 @@ class OptimizationConfig:
 
 
 @dataclass(frozen=True)
+class WatchConfig:
+    """Looks inside the recurrence while a run trains."""
+
+    gradient_every: int | None = None
+    """Optimiser steps between two looks at the gradient through time, at gates and at saturated
+    units; they go to gradients.csv, gradients.png and the logs. null never looks."""
+    gradient_captions: int = 64
+    """Validation captions that are looked at, the same at each look."""
+    gradient_steps: int = 12
+    """Time steps that the gradient is followed; captions with fewer words are left out."""
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """How captions are searched for."""
 
@@ -229,6 +242,7 @@ class Config:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
@@ -273,6 +287,9 @@ def check(config: Config) -> None:
         ("trainer.num_nodes", config.trainer.num_nodes),
         ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
         ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
+        ("watch.gradient_every", config.watch.gradient_every or 1),
+        ("watch.gradient_captions", config.watch.gradient_captions),
+        ("watch.gradient_steps", config.watch.gradient_steps),
     )
     for name, value in at_least_one:
         _require(name, value, value >= 1, "at least 1")

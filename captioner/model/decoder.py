@@ -26,6 +26,10 @@ DecoderState = tuple[CellState, ...]
 """One cell state for each layer; then, in the places `par` and `merge`, the image vector."""
 
 
+Observer = Callable[[int, Tensor, CellState, Tensor], None]
+"""Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
+
+
 class Unrolled(NamedTuple):
     """What teacher forcing gives: as much of the way to the logits as had to be gone."""
 
@@ -160,9 +164,11 @@ class Decoder(nn.Module):
             return self._feed_back(self.projection(output), state) if self._reads_output else state
         return (*state, (image,))
 
-    def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+    def step(
+        self, words: Tensor, state: DecoderState, observe: Observer | None = None
+    ) -> tuple[Tensor, DecoderState]:
         """One word a row: words (M,) and state to logits (M, V) of the next word and new state."""
-        output, state = self._advance(self.dropout(self.embedding(words)), state)
+        output, state = self._advance(self.dropout(self.embedding(words)), state, observe)
         logits: Tensor = self.projection(output)
         if self._reads_output:
             state = self._feed_back(logits, state)
@@ -209,7 +215,9 @@ class Decoder(nn.Module):
     def _reads_output(self) -> bool:
         return self.cells[0].reads_output
 
-    def _advance(self, x: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+    def _advance(
+        self, x: Tensor, state: DecoderState, observe: Observer | None = None
+    ) -> tuple[Tensor, DecoderState]:
         """One step from an embedded word (M, E) to what the projection reads, and the new state."""
         image = state[-1][0] if self.place in ("par", "merge") else None
         x = self._input(x, image)
@@ -217,6 +225,8 @@ class Decoder(nn.Module):
         for i, cell in enumerate(self.cells):
             h, cell_state = cell.step(x, state[i])
             new_state.append(cell_state)
+            if observe is not None:
+                observe(i, x, state[i], h)
             x = self._above(i, x, h)
         return self._output(x, image), (*new_state, *state[len(self.cells) :])
 

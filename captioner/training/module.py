@@ -85,11 +85,15 @@ class CaptioningModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the whole gradient (Pascanu et al. 2013), and log what it was."""
+        """Clip the norm of the whole gradient (Pascanu et al. 2013), and log what it was.
+
+        `train/clipped` is the share of an epoch's steps whose gradient was longer than the limit.
+        """
         limit = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
         weights = [w for group in optimizer.param_groups for w in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(weights, limit)
         self.log("train/gradient_norm", norm)
+        self.log("train/clipped", (norm > limit).float(), on_step=False, on_epoch=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the validation before."""

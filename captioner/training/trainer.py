@@ -23,6 +23,7 @@ from captioner.preparation import Prepared, load_prepared
 from captioner.training.callbacks import SampleCaptions, Throughput
 from captioner.training.csv_log import CSVLog
 from captioner.training.datamodule import CaptionDataModule
+from captioner.training.gradient_watch import GradientWatch, probe_captions
 from captioner.training.module import CaptioningModule
 from captioner.training.optimization import build_optimizer, build_schedules
 
@@ -96,6 +97,17 @@ def train(config: Config, resume: Path | None = None) -> Path:
         Throughput(),
         SampleCaptions(prepared.records["val"][:SAMPLES]),
     ]
+    if config.watch.gradient_every is not None:
+        callbacks.append(
+            GradientWatch(
+                probe_captions(
+                    data.val_images, config.watch.gradient_captions, config.watch.gradient_steps
+                ),
+                every=config.watch.gradient_every,
+                folder=output,
+                resume_step=resume_step,
+            )
+        )
     if config.optimization.patience is not None:
         patience = config.optimization.patience
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))

@@ -214,3 +214,35 @@ def test_empty_validation_split(
     assert main(["prepare", *flags]) == 0
     assert main(["train", *flags]) == 1
     assert "the val split has no usable photo" in capsys.readouterr().err
+
+
+def test_watching_the_gradient_changes_nothing_else(data: Path, weights: str) -> None:
+    """gradients.csv and its picture appear; the weights are those of a run that was not watched."""
+    encoder = ("--encoder.weights", weights)
+    plain, watched = data / "plain", data / "watched"
+    assert main(["prepare", *arguments(data, *encoder)]) == 0
+    assert main(["train", *arguments(data, *encoder, "--output", str(plain))]) == 0
+    watch = ("--watch.gradient_every", "1", "--watch.gradient_steps", "2")
+    assert main(["train", *arguments(data, *encoder, *watch, "--output", str(watched))]) == 0
+    states = [
+        checkpoint.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (plain, watched)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    rows = list(csv.DictReader((watched / "gradients.csv").open()))
+    steps = {int(row["step"]) for row in rows}
+    assert steps == set(range(len(steps)))
+    assert {row["lag"] for row in rows} == {"1", "2"}
+    assert all(float(row["norm"]) > 0 for row in rows)
+    assert (watched / "gradients.png").stat().st_size > 1000
+    metrics = list(csv.DictReader((watched / "metrics.csv").open()))
+    for column in ("gates/update", "saturated/reset", "gradient/far_over_near", "train/clipped"):
+        assert any(row[column] for row in metrics), column
+
+
+def test_watching_needs_captions_that_are_long_enough(
+    data: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = arguments(data, "--encoder.weights", weights, "--watch.gradient_every", "1")
+    assert main(["prepare", *settings]) == 0
+    assert main(["train", *settings, "--watch.gradient_steps", "99"]) == 1
+    assert "no validation caption has 99 words; choose fewer" in capsys.readouterr().err

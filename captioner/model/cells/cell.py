@@ -37,6 +37,8 @@ class Cell(nn.Module):
 
     n_states: int
     """Number of (M, H) tensors in the state."""
+    activation: Activation = "tanh"
+    """Nonlinearity on the way to h_t."""
     reads_output = False
     """Whether the recurrence is on the output y_{t-1} instead of the hidden state."""
 

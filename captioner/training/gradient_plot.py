@@ -1,0 +1,72 @@
+"""The picture of the gradient through time: its norm against the distance it has come."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+"""Okabe & Ito's palette, told apart by most colour-blind readers; one for each run."""
+
+MOMENTS = 3
+"""Looks drawn for each run: the first, one in the middle, the last."""
+
+
+def read_gradients(path: Path) -> dict[int, list[tuple[int, float]]]:
+    """Norm by distance of the top layer, at each step that was looked at.
+
+    Raises:
+        CaptionerError: no such file, or not one that a run wrote.
+    """
+    if not path.is_file():
+        raise CaptionerError(f"{path}: no such file; train with --watch.gradient_every 200")
+    looks: dict[int, dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                norm = float(row["norm"])
+                looks[int(row["step"])][int(row["layer"])].append((int(row["lag"]), norm))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaptionerError(f"{path}: not the gradients of a run ({error})") from error
+    return {step: layers[max(layers)] for step, layers in sorted(looks.items())}
+
+
+def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
+    """Draw runs side by side, one panel a run, early looks pale and the last one dark.
+
+    Args:
+        runs: gradients.csv of each run by the name to show.
+        path: the picture; its suffix says the format.
+
+    Raises:
+        CaptionerError: a file is missing or is not one that a run wrote.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    curves = {name: read_gradients(file) for name, file in runs.items()}
+    figure, panels = pyplot.subplots(
+        1, len(curves), figsize=(0.8 + 2.7 * len(curves), 3.1), sharey=True, squeeze=False
+    )
+    for axes, colour, (name, looks) in zip(panels[0], COLOURS * 9, curves.items(), strict=False):
+        steps = list(looks)
+        chosen = sorted(
+            {steps[round(i * (len(steps) - 1) / (MOMENTS - 1))] for i in range(MOMENTS)}
+        )
+        for i, step in enumerate(chosen):
+            lags, norms = zip(*((k, norm) for k, norm in looks[step] if norm > 0), strict=True)
+            shade = (i + 1) / len(chosen)
+            axes.plot(lags, norms, color=colour, alpha=shade, lw=1 + shade, label=f"step {step:,}")
+        axes.set_yscale("log")
+        axes.set_title(name, color=colour)
+        axes.set_xlabel("words back from the last one")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=8)
+    panels[0][0].set_ylabel("gradient of the last word's loss")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

@@ -1,0 +1,145 @@
+"""Looks at the gradient through time while a run trains: gradients.csv, gradients.png, the logs."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from captioner.data.batches import Batch, CaptionedImages
+from captioner.data.vocabulary import START
+from captioner.errors import CaptionerError
+from captioner.model.gradient_through_time import GradientThroughTime, gradient_through_time
+from captioner.training.gradient_plot import plot_gradients
+from captioner.training.module import CaptioningModule
+
+COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The captions looked at: images (M, …) and their words (M, T), fed and to be predicted."""
+
+    images: Tensor
+    words: Tensor
+    targets: Tensor
+
+
+def probe_captions(images: CaptionedImages, captions: int, steps: int) -> Probe:
+    """The first `captions` captions of at least `steps` words, one an image, cut to that length.
+
+    Raises:
+        CaptionerError: no caption is that long.
+    """
+    chosen: list[tuple[Tensor, list[int]]] = []
+    for index, of_image in enumerate(images.captions):
+        long = [words for words in of_image if len(words) >= steps]
+        if long:
+            chosen.append((images[index].image, long[0][:steps]))
+        if len(chosen) == captions:
+            break
+    if not chosen:
+        raise CaptionerError(
+            f"watch.gradient_steps: no validation caption has {steps} words; choose fewer"
+        )
+    targets = torch.tensor([words for _, words in chosen])
+    start = torch.full((len(chosen), 1), START)
+    return Probe(
+        images=torch.stack([image for image, _ in chosen]),
+        words=torch.cat((start, targets[:, :-1]), 1),
+        targets=targets,
+    )
+
+
+class GradientWatch(L.Callback):
+    """Looks every so many optimiser steps, the first time before the first.
+
+    Args:
+        probe: the captions looked at.
+        every: optimiser steps between two looks.
+        folder: where gradients.csv and gradients.png are written.
+        resume_step: step that the run goes on from; later rows came from the part that was lost.
+    """
+
+    def __init__(
+        self, probe: Probe, *, every: int, folder: Path, resume_step: int | None = None
+    ) -> None:
+        self.probe = probe
+        self.every = every
+        self.path = folder / "gradients.csv"
+        self.resume_step = resume_step
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin the file, or go on below the rows that were written before the checkpoint."""
+        if not trainer.is_global_zero:
+            return
+        rows: list[list[str]] = []
+        if self.resume_step is not None and self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            rows = [row for row in rows if int(row[0]) < self.resume_step]
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows([list(COLUMNS), *rows])
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Look, if it is time and this is the first process."""
+        step = trainer.global_step
+        fresh = batch_idx % trainer.accumulate_grad_batches == 0
+        if trainer.is_global_zero and fresh and step % self.every == 0:
+            assert isinstance(module, CaptioningModule)
+            self._write(step, self._look(module), trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Draw the picture."""
+        if not trainer.is_global_zero:
+            return
+        picture = self.path.with_suffix(".png")
+        plot_gradients({self.path.parent.name: self.path}, picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("gradient through time", [str(picture)])
+
+    def _look(self, module: CaptioningModule) -> GradientThroughTime:
+        captioner = module.captioner
+        training = captioner.training
+        captioner.eval()
+        probe = self.probe
+        with torch.no_grad():
+            features = captioner.features(probe.images.to(module.device))
+        look = gradient_through_time(
+            captioner.decoder,
+            features,
+            probe.words.to(module.device),
+            probe.targets.to(module.device),
+        )
+        captioner.train(training)
+        return look
+
+    def _write(self, step: int, look: GradientThroughTime, trainer: L.Trainer) -> None:
+        rows: list[Sequence[Any]] = []
+        for layer, (norms, whole) in enumerate(zip(look.by_distance, look.by_time, strict=True)):
+            for k, (norm, of_whole) in enumerate(zip(norms, whole.flip(0), strict=True)):
+                rows.append((step, layer, k + 1, f"{float(norm):.6g}", f"{float(of_whole):.6g}"))
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows(rows)
+        numbers = {"gradient/far_over_near": far_over_near(look)}
+        numbers |= {f"gates/{name}": value for name, value in look.gates.items()}
+        numbers |= {f"saturated/{name}": value for name, value in look.saturated.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=step)
+
+
+def far_over_near(look: GradientThroughTime) -> float:
+    """Norm at the largest distance over the norm at distance 1, in the top layer.
+
+    1 is a gradient that keeps its length through time; 0 one that has vanished.
+    """
+    top = look.by_distance[-1]
+    return float(top[-1] / top[0].clamp(min=1e-30))

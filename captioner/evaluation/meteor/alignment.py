@@ -61,7 +61,7 @@ class _Paths:
         place, covered, chunks, distance = np.zeros((4, n_pairs), dtype=np.int64)
         last_end = np.full(n_pairs, _NONE)
         used = np.zeros((n_pairs, n_masks), dtype=np.int64)
-        taken = np.zeros((n_pairs, n_kinds), dtype=np.int64)
+        taken = np.zeros((n_pairs, n_kinds), dtype=np.int32)
         return cls(np.arange(n_pairs), place, last_end, covered, chunks, distance, used, taken)
 
     def __getitem__(self, rows: np.ndarray) -> _Paths:
@@ -131,8 +131,7 @@ def align(
     paths = _concatenate(finished)
     paths.close_chunk(np.arange(len(paths.pair)))
     paths = paths.best(1)
-    for at in np.flatnonzero(certain):
-        paths.taken[matches.pair[at]] += contents[at]
+    np.add.at(paths.taken, matches.pair[certain], contents[certain])
     return paths.taken, paths.chunks
 
 

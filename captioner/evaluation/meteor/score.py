@@ -74,8 +74,8 @@ def _statistics(
     reference_of = len(candidates) + np.arange(len(candidate_of))
     matches = find_matches(captions, candidate_of, reference_of, data)
 
-    is_function = np.array([word in data.function_words for word in captions.vocabulary], dtype=bool)
-    function_words = np.append(0, np.cumsum(is_function[captions.words]))
+    is_function = [word in data.function_words for word in captions.vocabulary]
+    function_words = np.append(0, np.cumsum(np.array(is_function, dtype=bool)[captions.words]))
     contents = _contents(matches, captions, candidate_of, reference_of, function_words)
     lengths = captions.lengths()
     counts, chunks = align(matches, lengths[reference_of], lengths[candidate_of], contents)
@@ -101,7 +101,7 @@ def _contents(
     function_words: np.ndarray,
 ) -> np.ndarray:
     """Content and function words that each match covers, by stage and side, (matches, 16)."""
-    contents = np.zeros((len(matches.pair), N_STAGES, 2, 2), dtype=np.int64)
+    contents = np.zeros((len(matches.pair), N_STAGES, 2, 2), dtype=np.int32)
     row = np.arange(len(matches.pair))
     for side, (caption, start, length) in enumerate(
         [

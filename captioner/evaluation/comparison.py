@@ -30,7 +30,7 @@ from captioner.evaluation.report import (
     shown,
     shown_interval,
 )
-from captioner.evaluation.scores import Scores, score
+from captioner.evaluation.scores import REPORTED, Scores, score
 from captioner.evaluation.significance import (
     Comparison,
     Interval,
@@ -297,7 +297,7 @@ def read_systems(
         runs = []
         for file in files:
             try:
-                runs.append(score(captions[file], groups))
+                runs.append(score(captions[file], groups, metrics=REPORTED))
             except CaptionerError as error:
                 raise CaptionerError(f"{file}: {error}") from error
         systems.append(System(name, tuple(runs), tuple(map(str, files))))
@@ -340,11 +340,15 @@ def _compare(
 
 
 def _warnings(systems: Sequence[System], n_tests: int, resamples: int) -> list[str]:
-    warnings = [
+    told = [set(run.warnings) for system in systems for run in system.runs]
+    common = set.intersection(*told) if len(told) > 1 else set()
+    warnings = [warning for warning in systems[0].runs[0].warnings if warning in common]
+    warnings += [
         f"{system.files[at] if system.files else system.name}: {warning}"
         for system in systems
         for at, run in enumerate(system.runs)
         for warning in run.warnings
+        if warning not in common
     ]
     single = [system.name for system in systems if len(system.runs) == 1]
     if single and len(systems) > 1:

@@ -18,7 +18,7 @@ from captioner.data.records import ImageId
 from captioner.errors import CaptionerError
 from captioner.evaluation.files import read_candidates, read_references
 from captioner.evaluation.recipe import Recipe, signature
-from captioner.evaluation.scores import Scores, check_pairing, score
+from captioner.evaluation.scores import REPORTED, Scores, check_pairing, score
 from captioner.evaluation.significance import Interval, intervals
 from captioner.tables import Table
 
@@ -116,7 +116,7 @@ def report_on(
     Raises:
         CaptionerError: If images and captions do not belong together.
     """
-    scores = score(captioned.captions, captioned.references)
+    scores = score(captioned.captions, captioned.references, metrics=REPORTED)
     recipe = captioned.recipe | scores.recipe
     found: dict[str, Interval] = {}
     if resamples is not None:

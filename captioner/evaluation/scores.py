@@ -13,17 +13,23 @@ from captioner.data.tokenizer import tokenize_all
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
 from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
+from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder, load_data
+from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
 from captioner.evaluation.ngrams import Tokens
 from captioner.evaluation.recipe import Recipe, recipe_of
 from captioner.evaluation.rouge import rouge_l
 from captioner.evaluation.statistics import ImageStatistics, mean_statistics
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
-"""What is computed unless asked otherwise; "CIDEr" (without clipping and penalty) can be added."""
+"""What is computed unless asked otherwise: what takes no time, for scores after each epoch."""
+
+REPORTED = ("BLEU", "METEOR", "ROUGE-L", "CIDEr-D")
+"""What `captioner evaluate` tells."""
 
 # What a reader must know to compare; the modules of the metrics say the rest.
 _VARIANTS = {
     "BLEU": "corpus, closest reference length",
+    "METEOR": "1.5, en, norm",
     "ROUGE-L": "beta 1.2",
     "CIDEr-D": "sigma 6",
     "CIDEr": "no clipping, no length penalty, no stemming",
@@ -35,7 +41,7 @@ class Scores:
     """Scores of one system.
 
     Attributes:
-        corpus: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10, by name.
+        corpus: BLEU-1 to BLEU-4, METEOR and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10, by name.
         per_image: The same for each image, in the order of ``image_ids``, (images,) each.
         image_ids: The images.
         recipe: What produced the numbers.
@@ -66,7 +72,9 @@ def score(
         references: One or more references for each of the same images. Their order is the order
             of the result, and (as in the official tool, see `captioner.data.tokenizer`) decides
             about the tokens of a caption that ends in a single letter with a period.
-        metrics: Names out of "BLEU", "ROUGE-L", "CIDEr-D", "CIDEr".
+        metrics: Names out of "BLEU", "METEOR", "ROUGE-L", "CIDEr-D" and "CIDEr" (without clipping
+            and length penalty). METEOR is left out, with a warning, where its data are not
+            installed.
         frequencies: Document frequencies for CIDEr; None: those of ``references``.
         recipe: What only the caller knows about the numbers: split, checkpoint, beam_size …
 
@@ -119,6 +127,13 @@ def score_tokens(
     if "BLEU" in metrics:
         values = bleu_statistics(words, reference_words, counts, scorer.image_counts)
         statistics.append(ImageStatistics(BLEU_NAMES, values, bleu_from_statistics))
+    folder = find_folder() if "METEOR" in metrics else None
+    if folder is not None:
+        values = meteor_statistics(candidates, groups, load_data(folder))
+        statistics.append(ImageStatistics(("METEOR",), values, meteor_from_statistics))
+    elif "METEOR" in metrics:
+        metrics = [name for name in metrics if name != "METEOR"]
+        warnings.append(f"METEOR is left out: its data are not installed ({HOW_TO_GET_IT})")
     if "ROUGE-L" in metrics:
         statistics.append(mean_statistics("ROUGE-L", rouge_l(candidates, groups)))
     for variant in ("CIDEr-D", "CIDEr"):

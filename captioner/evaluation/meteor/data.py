@@ -55,8 +55,15 @@ class MeteorData:
 
     @cached_property
     def paraphrases(self) -> ParaphraseTable:
-        """The paraphrase table, read when first asked for."""
-        return load_table(self.paraphrase_file)
+        """The paraphrase table, read when first asked for.
+
+        Raises:
+            CaptionerError: If it cannot be read.
+        """
+        try:
+            return load_table(self.paraphrase_file)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise _unreadable(self.paraphrase_file, error) from error
 
     def sets_of(self, word: str) -> frozenset[str]:
         """The synonym sets of a word and of its base forms."""
@@ -105,10 +112,12 @@ def load_data(folder: Path) -> MeteorData:
                 irregular_forms=_by_form(_pairs(_lines(file, "synonym/english.exceptions"))),
                 paraphrase_file=folder / _PARAPHRASES,
             )
-    except (OSError, KeyError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
-        raise CaptionerError(
-            f"{archive}: METEOR's data cannot be read ({error}); install {PACKAGE} anew"
-        ) from error
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unreadable(archive, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CaptionerError:
+    return CaptionerError(f"{path}: METEOR's data cannot be read ({error}); install {PACKAGE} anew")
 
 
 def _lines(file: zipfile.ZipFile, name: str) -> list[str]:

@@ -89,18 +89,24 @@ def load_table(path: Path) -> ParaphraseTable:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
     kept = _cache_folder() / f"paraphrases-{_FORMAT}-{digest}.npz"
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        with np.load(kept, allow_pickle=False) as arrays:
-            return ParaphraseTable(
-                arrays["phrases"],
-                arrays["begin"],
-                arrays["paraphrases"],
-                int(arrays["longest"]),
-            )
+    table = _kept(kept)
+    if table is not None:
+        return table
     table = read_table(path)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         _keep(table, kept)
     return table
+
+
+def _kept(path: Path) -> ParaphraseTable | None:
+    """The table as it was kept; None if there is none, or something else in its place."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return ParaphraseTable(
+                arrays["phrases"], arrays["begin"], arrays["paraphrases"], int(arrays["longest"])
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
 
 
 def _keep(table: ParaphraseTable, path: Path) -> None:

@@ -113,7 +113,7 @@ def _contents(
         n_function = function_words[begin + length] - function_words[begin]
         contents[row, matches.stage, 0, side] = length - n_function
         contents[row, matches.stage, 1, side] = n_function
-    return contents.reshape(len(row), -1)
+    return contents.reshape(len(row), 4 * N_STAGES)
 
 
 def _stage_counts(statistics: np.ndarray) -> np.ndarray:

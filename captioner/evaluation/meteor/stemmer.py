@@ -74,8 +74,10 @@ _STEP_3 = {
     "ative": "",
 }
 _STEP_4 = dict.fromkeys(
-    ("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement")
-    + ("ment", "ent", "ism", "ate", "iti", "ous", "ive", "ize", "ion"),
+    [
+        *("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement"),
+        *("ment", "ent", "ism", "ate", "iti", "ous", "ive", "ize", "ion"),
+    ],
     "",
 )
 

@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from meteor_files import needs_data, small_data, write_data
+
+from captioner.errors import UsageError
+from captioner.evaluation.files import read_references, read_results
+from captioner.evaluation.meteor.data import find_folder
+from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
+from captioner.evaluation.scores import REPORTED, score
+from captioner.evaluation.significance import compare, intervals
+
+ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return small_data(tmp_path / "meteor")
+
+
+def statistics(data, candidate, *references):
+    groups = [[reference.split() for reference in references]]
+    [row] = meteor_statistics([candidate.split()], groups, data)
+    return row
+
+
+def meteor(data, candidate, *references):
+    return meteor_from_statistics(statistics(data, candidate, *references))[0]
+
+
+def test_a_score_by_hand(data):
+    # dog ~ hound (synonym 0.8), runs ~ running (stem 0.6); of three words one is a function word.
+    row = statistics(data, "a dog runs", "the hound running")
+    stages = [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert row.tolist() == [3, 3, 1, 1, *(n for stage in stages for n in stage), 1]
+    precision = 0.75 * (0.8 + 0.6) / (2 * 0.75 + 0.25)
+    penalty = 0.6 * (1 / 2) ** 0.2
+    assert meteor_from_statistics(row)[0] == pytest.approx(precision * (1 - penalty))
+
+
+def test_recall_weighs_more_than_precision(data):
+    # "dog" of one word, beside "dog" of two: P = 1, R = 1/2, one chunk.
+    expected = 1 / (0.15 / 1 + 0.85 / 0.5) * (1 - 0.6)
+    assert meteor(data, "dog", "dog barks") == pytest.approx(expected)
+    expected = 1 / (0.15 / 0.5 + 0.85 / 1) * (1 - 0.6)
+    assert meteor(data, "dog barks", "dog") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_paraphrase_counts_the_words_it_covers_on_each_side(data, turned):
+    captions = ("many dogs", "a lot of dogs")
+    row = statistics(data, *(captions[::-1] if turned else captions))
+    paraphrase = np.array([[1, 1], [0, 2]])  # content and function words; candidate and reference
+    exact = np.array([[1, 1], [0, 0]])
+    if turned:
+        paraphrase = paraphrase[:, ::-1]
+    assert row[4:8].tolist() == exact.ravel().tolist()
+    assert row[16:20].tolist() == paraphrase.ravel().tolist()
+    # All words are matched, in one chunk: it counts as none.
+    assert row[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "chunks"),
+    [
+        ("red dog runs here", "red dog runs there", 1),
+        ("runs red dog", "red dog runs", 2),
+        ("dog x red", "red x dog", 3),
+        ("red dog big cat", "red dog small cat", 2),
+        ("beside a cat", "next to a cat", 0),
+        ("a cat beside it", "a cat on top of it", 2),
+    ],
+)
+def test_chunks(data, candidate, reference, chunks):
+    assert statistics(data, candidate, reference)[-1] == chunks
+
+
+def test_words_are_matched_once(data):
+    row = statistics(data, "dog dog dog", "dog dog")
+    assert row[4:8].tolist() == [2, 2, 0, 0]
+    assert row[:2].tolist() == [3, 2]
+
+
+def test_equal_captions_are_perfect(data):
+    assert meteor(data, "a dog runs", "a dog runs") == 1
+    assert meteor(data, "dog", "dog") == 1
+
+
+def test_nothing_in_common_is_nothing(data):
+    assert meteor(data, "cat", "dog") == 0
+    assert meteor(data, "", "dog") == 0
+    assert meteor(data, "dog", "") == 0
+    assert meteor(data, "", "") == 0
+
+
+def test_the_best_reference_counts_and_of_equals_the_first(data):
+    assert meteor(data, "a dog runs", "a cat", "a dog") == meteor(data, "a dog runs", "a dog")
+    assert statistics(data, "dog", "cat", "hound hound", "dog", "dog")[:2].tolist() == [1, 1]
+    assert statistics(data, "dog", "x", "y z")[:2].tolist() == [1, 1]
+
+
+def test_a_corpus_is_scored_by_its_sums(data):
+    candidates = [["a", "dog"], ["red", "cat", "runs"]]
+    references = [[["a", "dog"]], [["a", "red", "cat"], ["cat"]]]
+    rows = meteor_statistics(candidates, references, data)
+    total = rows.sum(axis=0)
+    assert total[:2].tolist() == [5, 5]
+    assert total[-1] == 1  # the perfect caption adds no chunk
+    # Exact: 3 content and 1 function word on each side, out of 4 and 1.
+    precision = (3 * 0.75 + 0.25) / (4 * 0.75 + 0.25)
+    recall = (3 * 0.75 + 0.25) / (3 * 0.75 + 2 * 0.25)
+    mean = 1 / (0.15 / precision + 0.85 / recall)
+    expected = mean * (1 - 0.6 * (1 / 4) ** 0.2)
+    assert meteor_from_statistics(total)[0] == pytest.approx(expected)
+
+
+def test_batches_change_nothing(data, monkeypatch):
+    candidates = [["a", "dog"], [], ["hound"], ["many", "dogs"], ["dog"] * 70]
+    references = [[["a", "hound"]], [["dog"]], [["dog"]], [["a", "lot", "of", "dogs"]]]
+    references.append([["dog"] * 65, ["x"]])
+    together = meteor_statistics(candidates, references, data)
+    monkeypatch.setattr("captioner.evaluation.meteor.score._IMAGES_AT_ONCE", 2)
+    np.testing.assert_array_equal(meteor_statistics(candidates, references, data), together)
+
+
+CAPTIONS = {7: "A dog runs.", 8: "many red kites", 9: "a man"}
+REFERENCES = {
+    7: ["A hound is running."],
+    8: ["A lot of kites.", "A red kite flies."],
+    9: ["two men"],
+}
+
+
+def test_meteor_stands_among_the_scores(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_data(tmp_path / "meteor")
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: folder)
+    scores = score(CAPTIONS, REFERENCES, metrics=REPORTED)
+    assert list(scores.corpus)[3:6] == ["BLEU-4", "METEOR", "ROUGE-L"]
+    assert scores.recipe["METEOR"] == "1.5, en, norm"
+    assert scores.per_image["METEOR"].shape == (3,)
+    assert scores.warnings == ()
+    drawn = intervals(scores, resamples=200)["METEOR"]
+    assert drawn.low < scores.corpus["METEOR"] < drawn.high
+    same = {one.name: one for one in compare(scores, scores, resamples=50)}
+    assert same["METEOR"].p_randomisation == 1
+
+
+def test_without_its_data_meteor_is_left_out_with_one_line(monkeypatch):
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: None)
+    scores = score(CAPTIONS, REFERENCES, metrics=REPORTED)
+    assert "METEOR" not in scores.corpus
+    assert "METEOR" not in scores.recipe
+    assert scores.warnings == (
+        "METEOR is left out: its data are not installed (pip install 'captioner[meteor]')",
+    )
+
+
+def test_it_is_not_computed_unless_asked_for(monkeypatch):
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: pytest.fail("looked"))
+    assert "METEOR" not in score(CAPTIONS, REFERENCES).corpus
+    with pytest.raises(UsageError, match="unknown metric 'Meteor'"):
+        score(CAPTIONS, REFERENCES, metrics=["Meteor"])
+
+
+@pytest.fixture(scope="session")
+def real_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@needs_data
+@pytest.mark.skipif(not ORACLES.is_dir(), reason="no oracle files")
+@pytest.mark.parametrize("name", ["clean", "awkward", "single"])
+def test_scores_are_those_of_the_java_program(name, real_cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(real_cache))
+    assert find_folder() is not None
+    folder = ORACLES / "scores"
+    official = json.loads((folder / f"{name}_scores.json").read_text(encoding="utf-8"))
+    scores = score(
+        read_results(folder / f"{name}_results.json"),
+        read_references(folder / f"{name}_annotations.json"),
+        metrics=["METEOR"],
+    )
+    assert scores.corpus["METEOR"] == pytest.approx(official["overall"]["METEOR"], abs=1e-12)
+    expected = [official["per_image"][str(image)]["METEOR"] for image in scores.image_ids]
+    np.testing.assert_allclose(scores.per_image["METEOR"], expected, rtol=0, atol=1e-12)

@@ -68,8 +68,9 @@ def expand(begin: np.ndarray, count: np.ndarray) -> np.ndarray:
         >>> expand(np.array([5, 0]), np.array([2, 3])).tolist()
         [5, 6, 0, 1, 2]
     """
-    shift = np.repeat(begin - np.cumsum(count) + count, count)
-    return np.arange(len(shift)) + shift
+    numbers = np.repeat(begin - np.cumsum(count) + count, count)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 def _find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -189,7 +189,7 @@ def compare_systems(
     tested = [
         (first, second, comparison)
         for first, second in combinations(systems, 2)
-        for comparison in _compare(first, second, averaged, resamples, seed)
+        for comparison in compare_pair(first, second, averaged, resamples=resamples, seed=seed)
     ]
     corrected = correct([comparison for _, _, comparison in tested], _LEVEL)
     together: dict[tuple[str, str], list[Comparison]] = {}
@@ -216,6 +216,42 @@ def compare_systems(
         tuple(warnings),
         found,
     )
+
+
+def compare_pair(
+    first: System,
+    second: System,
+    averaged: Mapping[str, Scores],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Two systems under each score; to be corrected for the other pairs (`correct`).
+
+    Args:
+        first: One system.
+        second: Another one, on the same images.
+        averaged: The runs of each as one (`average`), by the system's name.
+        resamples: Draws of each test.
+        seed: Of the draws.
+
+    Raises:
+        CaptionerError: If the images differ.
+    """
+    over_images = compare(
+        averaged[first.name], averaged[second.name], resamples=resamples, level=_LEVEL, seed=seed
+    )
+    several = len(first.runs) > 1 and len(second.runs) > 1
+    return [
+        replace(
+            one,
+            first=first.mean(one.name),
+            second=second.mean(one.name),
+            difference=second.mean(one.name) - first.mean(one.name),
+            p_runs=welch(first.values(one.name), second.values(one.name)) if several else None,
+        )
+        for one in over_images
+    ]
 
 
 def average(runs: Sequence[Scores]) -> Scores:
@@ -317,26 +353,6 @@ def _parse_system(text: str) -> tuple[str, list[Path]]:
             raise UsageError(f"--compare: no result file {file}")
     several = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return (name if equals else files[0].name + several), files
-
-
-def _compare(
-    first: System, second: System, averaged: Mapping[str, Scores], resamples: int, seed: int
-) -> list[Comparison]:
-    """Two systems under each score; not yet corrected for the other pairs."""
-    over_images = compare(
-        averaged[first.name], averaged[second.name], resamples=resamples, level=_LEVEL, seed=seed
-    )
-    several = len(first.runs) > 1 and len(second.runs) > 1
-    return [
-        replace(
-            one,
-            first=first.mean(one.name),
-            second=second.mean(one.name),
-            difference=second.mean(one.name) - first.mean(one.name),
-            p_runs=welch(first.values(one.name), second.values(one.name)) if several else None,
-        )
-        for one in over_images
-    ]
 
 
 def _warnings(systems: Sequence[System], n_tests: int, resamples: int) -> list[str]:

@@ -64,21 +64,21 @@ def report(study: Study) -> str:
         CaptionerError: no run is done.
     """
     from captioner.study.plots import draw
-    from captioner.study.results import compare_runs
+    from captioner.study.results import rank
     from captioner.study.table import as_content, as_csv, as_table, notes
     from captioner.tables import json_text, render
     from captioner.whole_file import write_whole
 
-    comparison = compare_runs(study)
-    content = as_content(study, comparison)
-    tables, below = [as_table(comparison)], notes(study, comparison)
+    ranking = rank(study)
+    content = as_content(study, ranking)
+    tables, below = [as_table(ranking)], notes(study, ranking)
     heading = f"# {study.output.name}\n\n"
     write_whole(
         study.output / "table.md", heading + render("markdown", tables, below, content) + "\n"
     )
-    write_whole(study.output / "table.csv", as_csv(comparison))
+    write_whole(study.output / "table.csv", as_csv(ranking))
     write_whole(study.output / "table.json", json_text(content) + "\n")
-    draw(study, comparison)
+    draw(study, ranking)
     return render("table", tables, below, content)
 
 

@@ -9,21 +9,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean
 from typing import Any
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from captioner.study.plan import Study, shown
-from captioner.study.results import LEVEL, Comparison, Result
+from captioner.evaluation.report import percent
+from captioner.study.plan import Configuration, Study, shown
+from captioner.study.results import LEVEL, Ranking, Result
 from captioner.study.run_folder import read_curves
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D46")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, GREY = "#222222", "#8a8a8a"
-GRADIENTS = "gradients.csv"
+WIDTH = 11.0
+"""Inches of the page."""
 
 
 @dataclass(frozen=True)
@@ -34,43 +39,45 @@ class Style:
     dash: Any
 
 
-def draw(study: Study, comparison: Comparison) -> None:
+def draw(study: Study, ranking: Ranking) -> None:
     """Write `plots.png` and `plots.svg` into the study's folder."""
-    figure = page(study, comparison)
+    figure = page(study, ranking)
     for ending in ("png", "svg"):
         path = study.output / f"plots.{ending}"
         draft = path.with_name(f"{path.name}.part")
-        # No date in the file: the same runs give the same picture.
+        # Neither date nor random names in the file: the same runs give the same picture.
         metadata = {"Date": None} if ending == "svg" else None
-        figure.savefig(draft, format=ending, dpi=150, metadata=metadata)
+        with rc_context({"svg.hashsalt": "captioner"}):
+            figure.savefig(draft, format=ending, dpi=150, metadata=metadata)
         draft.replace(path)
 
 
-def page(study: Study, comparison: Comparison) -> Figure:
-    """Two loss panels above; scores and, if any run has it, gradient through time below."""
-    results = comparison.results
-    styles, legend = choose_styles(results)
+def page(study: Study, ranking: Ranking) -> Figure:
+    """Two panels of losses; below, scores and, if any run has it, the gradient through time."""
+    results = ranking.results
+    styles, legend = choose_styles(study.configurations)
     gradients = {
-        result.configuration.name: curve
+        result.name: curve
         for result in results
         if (curve := gradient_curve([run.folder for run in result.runs]))
     }
-    scores_height = max(2.8, 0.26 * len(results) + 1.0)
-    figure = Figure(figsize=(11, 3.6 + scores_height + 0.8), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    grid = figure.add_gridspec(2, 2, height_ratios=[3.6, scores_height])
-    train, val = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
-    draw_losses(train, val, results, styles)
+    heights = [3.6, max(2.8, 0.26 * len(results) + 1.2)]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.8), layout="constrained")
+    # Each row by itself: long names of configurations would push the panels above aside.
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    draw_losses(*upper.subplots(1, 2), results, styles)
     if gradients:
-        draw_scores(figure.add_subplot(grid[1, 0]), comparison, styles)
-        draw_gradients(figure.add_subplot(grid[1, 1]), gradients, styles)
+        scores, through_time = lower.subplots(1, 2)
+        draw_gradients(through_time, gradients, styles)
     else:
-        draw_scores(figure.add_subplot(grid[1, :]), comparison, styles)
-    figure.suptitle(f"{study.output.name}: {study.split}", color=INK, fontsize=12)
+        scores = lower.subplots()
+    draw_scores(scores, ranking, styles)
+    figure.suptitle(f"{study.output.name}, {study.split}", color=INK, fontsize=12)
+    longest = max(len(str(entry.get_label())) for entry in legend)
     figure.legend(
         handles=legend,
         loc="outside lower center",
-        ncols=min(8, len(legend)),
+        ncols=max(1, min(len(legend), 150 // (longest + 8))),  # 150 letters go into the width
         frameon=False,
         fontsize=9,
         handlelength=3,
@@ -78,15 +85,16 @@ def page(study: Study, comparison: Comparison) -> Figure:
     return figure
 
 
-def choose_styles(results: Sequence[Result]) -> tuple[dict[str, Style], list[Line2D]]:
+def choose_styles(
+    configurations: Sequence[Configuration],
+) -> tuple[dict[str, Style], list[Line2D]]:
     """The style of each configuration, by name, and what a legend says of them.
 
     Where two or more settings vary, the first has the colour and the others together the dashes, as
-    long as there are enough of these; else each configuration has a colour of its own.
+    long as there are enough of these; else each configuration has a colour of its own. Styles go
+    by the study file, not by the scores, so that they stay when scores change.
     """
-    # In the order of their names, so that a style does not change with a score.
-    ordered = sorted(results, key=lambda result: result.configuration.name)
-    settings = {r.configuration.name: r.configuration.settings for r in ordered}
+    settings = {one.name: one.settings for one in configurations}
     keys = dict.fromkeys(key for values in settings.values() for key in values)
     varying = [k for k in keys if len({shown(values.get(k)) for values in settings.values()}) > 1]
     first = {name: told(values, varying[:1]) for name, values in settings.items()}
@@ -124,21 +132,29 @@ def draw_losses(
     train: Axes, val: Axes, results: Sequence[Result], styles: dict[str, Style]
 ) -> None:
     """Loss over epochs, of training and of validation, mean over a configuration's runs."""
+    for result in results:
+        curves = [read_curves(run.folder) for run in result.runs]
+        draw_curve(train, mean_curve([c.train_loss for c in curves]), styles[result.name])
+        draw_curve(val, mean_curve([c.val_loss for c in curves]), styles[result.name])
     for axes, title in (
-        (train, "Training loss (with dropout and label smoothing, if any)"),
+        (train, "Training loss, with dropout and label smoothing"),
         (val, "Validation loss"),
     ):
-        for result in results:
-            curves = [read_curves(run.folder) for run in result.runs]
-            points = mean_curve([c.train_loss if axes is train else c.val_loss for c in curves])
-            style = styles[result.configuration.name]
-            axes.plot(
-                *zip(*points, strict=True) if points else ([], []),
-                color=style.colour,
-                linestyle=style.dash,
-                linewidth=1.5,
-            )
         decorate(axes, title, "epochs", "nats a word")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # The fall of the first epoch would press all that follows into one line.
+        late = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata())[1:]]
+        if late:
+            room = 0.05 * (max(late) - min(late)) or 0.05
+            axes.set_ylim(min(late) - room, max(late) + room)
+
+
+def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], style: Style) -> None:
+    """A line through points, if there are any."""
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=style.colour, linestyle=style.dash, linewidth=1.5)
 
 
 def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
@@ -150,43 +166,34 @@ def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[fl
     return [(x, sum(y) / len(y)) for x, y in sorted(found.items()) if len(y) == len(curves)]
 
 
-def draw_scores(axes: Axes, comparison: Comparison, styles: dict[str, Style]) -> None:
-    """Each configuration's score with its interval, best on top; runs as rings.
+def draw_scores(axes: Axes, ranking: Ranking, styles: dict[str, Style]) -> None:
+    """Each configuration's mean with its interval, best on top; its runs as rings.
 
     A line goes between neighbours that are distinguishable.
     """
-    results = comparison.results
+    score, results = ranking.score, ranking.results
     for i, result in enumerate(results):
-        style = styles[result.configuration.name]
-        interval = result.intervals[comparison.score]
-        axes.plot(
-            [100 * interval.low, 100 * interval.high],
-            [i, i],
-            color=style.colour,
-            linestyle=style.dash,
-            linewidth=2,
-        )
-        mean = 100 * result.mean(comparison.score)
-        axes.plot([mean], [i], "o", color=style.colour, markersize=7)
+        colour, interval = styles[result.name].colour, result.intervals[score]
+        axes.plot([100 * interval.low, 100 * interval.high], [i, i], color=colour, linewidth=2)
+        axes.plot([100 * result.system.mean(score)], [i], "o", color=colour, markersize=7)
         if len(result.runs) > 1:
-            runs = [100 * value for value in result.values(comparison.score)]
-            axes.plot(
-                runs,
-                [i] * len(runs),
-                "o",
-                markerfacecolor="white",
-                markeredgecolor=style.colour,
-                markersize=4,
-            )
-    for i, difference in enumerate(comparison.to_next):
-        if difference is not None and difference.distinguishable:
-            axes.axhline(i + 0.5, color=INK, linewidth=0.8)
-    axes.set_yticks(
-        range(len(results)),
-        [result.configuration.name.replace(",", ", ") for result in results],
-    )
+            runs = [100 * value for value in result.system.values(score)]
+            ring: dict[str, Any] = {
+                "markerfacecolor": "white",
+                "markeredgecolor": colour,
+                "markersize": 4,
+            }
+            axes.plot(runs, [i] * len(runs), "o", **ring)
+    parted = [i for i, one in enumerate(ranking.than_next) if one and one.distinguishable]
+    for i in parted:
+        axes.axhline(i + 0.5, color=INK, linewidth=0.8)
+    names = [result.name.replace(",", ", ") for result in results]
+    axes.set_yticks(range(len(results)), names)
     axes.set_ylim(len(results) - 0.4, -0.6)
-    decorate(axes, f"{comparison.score} x 100, {100 * LEVEL:.0f} % interval over images", "", "")
+    legend = [f"bar: {percent(LEVEL)} interval over images"]
+    legend += ["rings: runs"] if any(len(result.runs) > 1 for result in results) else []
+    legend += ["line across: neighbours that are distinguishable"] if parted else []
+    decorate(axes, f"{score} x 100", "; ".join(legend), "")
     axes.grid(axis="y", visible=False)
 
 
@@ -195,26 +202,30 @@ def draw_gradients(
 ) -> None:
     """Norm of the gradient against the distance that it has come, on a logarithmic scale."""
     for name, points in gradients.items():
-        style = styles[name]
-        axes.plot(
-            *zip(*points, strict=True), color=style.colour, linestyle=style.dash, linewidth=1.5
-        )
+        draw_curve(axes, points, styles[name])
     axes.set_yscale("log")
-    decorate(axes, "Gradient through time", "steps back from the loss", "norm of dL/dh")
+    decorate(
+        axes, "Gradient of the last word's loss at the last look", "words back", "norm of dL/dh"
+    )
 
 
 def gradient_curve(folders: Sequence[Path]) -> list[tuple[float, float]]:
-    """Median norm at each lag over all logged steps of some runs; empty where none was logged."""
+    """Norm at each lag in the top layer at the last look, the geometric mean over some runs.
+
+    Empty where no run has looked.
+    """
     norms: dict[int, list[float]] = defaultdict(list)
     for folder in folders:
-        path = folder / GRADIENTS
+        path = folder / "gradients.csv"
         if not path.is_file():
             continue
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get("lag") and row.get("norm") and float(row["norm"]) > 0:
-                    norms[int(float(row["lag"]))].append(float(row["norm"]))
-    return [(lag, median(values)) for lag, values in sorted(norms.items())]
+            rows = [(int(r["step"]), int(r["layer"]), r) for r in csv.DictReader(file)]
+        last = max((row[:2] for row in rows), default=None)
+        for step, layer, row in rows:
+            if (step, layer) == last and float(row["norm"]) > 0:
+                norms[int(row["lag"])].append(float(row["norm"]))
+    return [(lag, geometric_mean(values)) for lag, values in sorted(norms.items())]
 
 
 def decorate(axes: Axes, title: str, x: str, y: str) -> None:

@@ -31,6 +31,7 @@ IDLE = (
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "wandb.",
+    "watch.",
 )
 """Settings that cannot change what a run comes to: where it is kept and how it is watched."""
 

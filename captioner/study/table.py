@@ -3,20 +3,20 @@
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from captioner.evaluation.recipe import signature
 from captioner.evaluation.report import percent, shown, shown_interval
+from captioner.evaluation.significance import Comparison
 from captioner.study.plan import Study
-from captioner.study.results import LEVEL, Comparison, Difference, Result
+from captioner.study.results import LEVEL, Ranking, Result
 from captioner.tables import Table
 
 
-def as_table(comparison: Comparison) -> Table:
+def as_table(ranking: Ranking) -> Table:
     """The table for a person, best first; scores times 100."""
-    name = comparison.score
-    others = [other for other in comparison.results[0].intervals if other != name]
+    name = ranking.score
+    others = [other for other in ranking.results[0].intervals if other != name]
     header = [
         "configuration",
         "runs",
@@ -31,40 +31,33 @@ def as_table(comparison: Comparison) -> Table:
     ]
     rows = [
         [
-            result.configuration.name.replace(",", ", "),
+            result.name.replace(",", ", "),
             f"{len(result.runs)}",
             spread(result, name),
             shown_interval(result.intervals[name]),
-            in_words(next_one) if result is not comparison.results[-1] else "",
-            in_words(best, worse=True) if result is not comparison.results[0] else "",
+            in_words(than_next),
+            in_words(than_best),
             *(spread(result, other) for other in others),
             f"{result.summaries[0].parameters:,}",
             speed(result),
             best_epoch(result),
         ]
-        for result, next_one, best in beside(comparison)
+        for result, than_next, than_best in beside(ranking)
     ]
     left = frozenset(i for i, title in enumerate(header) if title.startswith(("config", "than")))
     return Table(tuple(header), tuple(map(tuple, rows)), left=left)
 
 
-def beside(
-    comparison: Comparison,
-) -> Iterator[tuple[Result, Difference | None, Difference | None]]:
-    """Each configuration with what it is beside the next one, and beside the best."""
-    yield from zip(
-        comparison.results,
-        (*comparison.to_next, None),
-        (None, *comparison.from_best),
-        strict=True,
-    )
+def beside(ranking: Ranking) -> Iterator[tuple[Result, Comparison | None, Comparison | None]]:
+    """Each configuration beside the next one and beside the best."""
+    yield from zip(ranking.results, ranking.than_next, ranking.than_best, strict=True)
 
 
-def notes(study: Study, comparison: Comparison) -> list[str]:
+def notes(study: Study, ranking: Ranking) -> list[str]:
     """What a reader of the table must know."""
-    done = len(study.runs) - len(comparison.missing)
+    done = len(study.runs) - len(ranking.missing)
     return [
-        *(f"missing: {run}: {reason}" for run, reason in comparison.missing),
+        *(f"missing: {run}: {reason}" for run, reason in ranking.missing),
         f"{done} of {len(study.runs)} runs. Scores x 100 of each run's best checkpoint on "
         f"{study.split}: mean ± standard deviation over seeds. Interval: over images, by "
         "bootstrap, of scores averaged over runs.",
@@ -73,24 +66,32 @@ def notes(study: Study, comparison: Comparison) -> list[str]:
         "the seeds (Welch's t-test); p is the larger of the two, by Holm's method over the column. "
         'The order of what is not distinguishable means nothing. "images only": one of the two '
         "has a single run, and what another seed would give is not known.",
+        *(
+            ["configurations that were scored on different images are not compared"]
+            if None in (*ranking.than_next[:-1], *ranking.than_best[1:])
+            else []
+        ),
         "parameters: of the decoder. words/s: caption words learned from in a second; runs at the "
         "same time slow one another down. best epoch: of each run, counted from 1.",
-        signature(comparison.recipe),
+        signature(ranking.recipe),
     ]
 
 
 def spread(result: Result, name: str) -> str:
     """Mean and standard deviation of a score, times 100."""
     deviation = result.deviation(name)
-    mean = shown(result.mean(name))
+    mean = shown(result.system.mean(name))
     return mean if deviation is None else f"{mean} ± {shown(deviation)}"
 
 
-def in_words(difference: Difference | None, *, worse: bool = False) -> str:
-    """What is to be said of a difference."""
-    if difference is None:
-        return "other images"
-    return str(difference).replace("better", "worse") if worse else str(difference)
+def in_words(comparison: Comparison | None) -> str:
+    """What is to be said of one configuration beside another."""
+    if comparison is None:
+        return ""
+    p = comparison.p_holm
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    only = "; images only" if comparison.distinguishable and comparison.p_runs is None else ""
+    return f"{comparison.verdict} ({said}{only})"
 
 
 def speed(result: Result) -> str:
@@ -112,13 +113,13 @@ def best_epoch(result: Result) -> str:
     return f"{', '.join(str(summary.best_epoch) for summary in result.summaries)} of {of}"
 
 
-def as_csv(comparison: Comparison) -> str:
+def as_csv(ranking: Ranking) -> str:
     """The table for a spreadsheet: a row a configuration; scores as the COCO tool gives them."""
     settings = dict.fromkeys(
-        name for result in comparison.results for name in result.configuration.settings
+        name for result in ranking.results for name in result.configuration.settings
     )
     rows = []
-    for record, result in zip(records(comparison), comparison.results, strict=True):
+    for record, result in zip(records(ranking), ranking.results, strict=True):
         flat: dict[str, Any] = {"configuration": record["configuration"]}
         flat |= {name: result.configuration.settings.get(name, "") for name in settings}
         flat["runs"] = len(result.runs)
@@ -129,9 +130,9 @@ def as_csv(comparison: Comparison) -> str:
         flat |= {key: record[key] for key in ("parameters", "words_per_second")}
         flat["best_epoch"] = sum(record["best_epochs"]) / len(record["best_epochs"])
         for key in ("than_next", "than_best"):
-            difference = record[key]
-            flat[f"{key}_p"] = difference and difference["p"]
-            flat[f"{key}_verdict"] = difference and difference["verdict"]
+            found = record[key]
+            flat[f"{key}_p"] = found and found["p_holm"]
+            flat[f"{key}_verdict"] = found and found["verdict"]
         rows.append(flat)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -140,31 +141,31 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def as_content(study: Study, comparison: Comparison) -> dict[str, Any]:
+def as_content(study: Study, ranking: Ranking) -> dict[str, Any]:
     """All that is known, for a program; scores as the COCO tool gives them."""
     return {
         "study": study.output.name,
         "split": study.split,
-        "score": comparison.score,
-        "configurations": records(comparison),
-        "missing": {str(run): reason for run, reason in comparison.missing},
-        "recipe": comparison.recipe,
+        "score": ranking.score,
+        "configurations": records(ranking),
+        "missing": {str(run): reason for run, reason in ranking.missing},
+        "recipe": ranking.recipe,
     }
 
 
-def records(comparison: Comparison) -> list[dict[str, Any]]:
+def records(ranking: Ranking) -> list[dict[str, Any]]:
     """Each configuration as plain values, best first."""
     return [
         {
-            "configuration": result.configuration.name,
+            "configuration": result.name,
             "settings": result.configuration.settings,
             "seeds": [run.seed for run in result.runs],
             "scores": {
                 name: {
-                    "mean": result.mean(name),
+                    "mean": result.system.mean(name),
                     "deviation": result.deviation(name),
                     "interval": [interval.low, interval.high],
-                    "runs": result.values(name),
+                    "runs": result.system.values(name),
                 }
                 for name, interval in result.intervals.items()
             },
@@ -172,19 +173,25 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
             "words_per_second": mean_speed(result),
             "best_epochs": [summary.best_epoch for summary in result.summaries],
             "epochs": [summary.epochs for summary in result.summaries],
-            "than_next": plain(next_one),
-            "than_best": plain(best, worse=True),
+            "than_next": plain(than_next),
+            "than_best": plain(than_best),
         }
-        for result, next_one, best in beside(comparison)
+        for result, than_next, than_best in beside(ranking)
     ]
 
 
-def plain(difference: Difference | None, *, worse: bool = False) -> dict[str, Any] | None:
-    """A difference as plain values."""
-    if difference is None:
+def plain(comparison: Comparison | None) -> dict[str, Any] | None:
+    """One configuration beside another, as plain values; None where there is no other."""
+    if comparison is None:
         return None
-    values = asdict(difference)
-    if worse:
-        values["difference"] *= -1
-    word = "worse" if worse else "better"
-    return {**values, "verdict": word if difference.distinguishable else "not distinguishable"}
+    return {
+        "difference": comparison.difference,
+        "interval": [comparison.interval.low, comparison.interval.high],
+        "p_values": {
+            "bootstrap": comparison.p_bootstrap,
+            "randomisation": comparison.p_randomisation,
+            "runs": comparison.p_runs,
+        },
+        "p_holm": comparison.p_holm,
+        "verdict": comparison.verdict,
+    }

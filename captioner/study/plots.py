@@ -1,10 +1,9 @@
 """The page of plots of a study: loss curves, scores with intervals, gradient through time.
 
-The only file that knows matplotlib. Colours are those of Okabe and Ito (2008), which readers with
-any kind of colour vision tell apart.
+Styles tell configurations apart for readers with any kind of colour vision: the palette is that of
+Okabe and Ito (2008), and the lines are dashed.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from captioner.evaluation.report import percent
 from captioner.study.plan import Configuration, Study, shown
 from captioner.study.results import LEVEL, Ranking, Result
 from captioner.study.run_folder import read_curves
+from captioner.training.gradient_plot import COLOURS, read_gradients
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D46")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, GREY = "#222222", "#8a8a8a"
 WIDTH = 11.0
@@ -62,10 +61,12 @@ def page(study: Study, ranking: Ranking) -> Figure:
         if (curve := gradient_curve([run.folder for run in result.runs]))
     }
     heights = [3.6, max(2.8, 0.26 * len(results) + 1.2)]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.8))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     # Each row by itself: long names of configurations would push the panels above aside.
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
-    draw_losses(*upper.subplots(1, 2), results, styles)
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+    train, val = upper.subplots(1, 2)
+    draw_losses(train, val, results, styles)
     if gradients:
         scores, through_time = lower.subplots(1, 2)
         draw_gradients(through_time, gradients, styles)
@@ -77,7 +78,7 @@ def page(study: Study, ranking: Ranking) -> Figure:
     figure.legend(
         handles=legend,
         loc="outside lower center",
-        ncols=max(1, min(len(legend), 150 // (longest + 8))),  # 150 letters go into the width
+        ncols=max(1, min(len(legend), 150 // (longest + 7))),  # 150 letters go into the width
         frameon=False,
         fontsize=9,
         handlelength=3,
@@ -217,14 +218,11 @@ def gradient_curve(folders: Sequence[Path]) -> list[tuple[float, float]]:
     norms: dict[int, list[float]] = defaultdict(list)
     for folder in folders:
         path = folder / "gradients.csv"
-        if not path.is_file():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [(int(r["step"]), int(r["layer"]), r) for r in csv.DictReader(file)]
-        last = max((row[:2] for row in rows), default=None)
-        for step, layer, row in rows:
-            if (step, layer) == last and float(row["norm"]) > 0:
-                norms[int(row["lag"])].append(float(row["norm"]))
+        looks = read_gradients(path) if path.is_file() else {}
+        if looks:
+            for lag, norm in looks[max(looks)]:
+                if norm > 0:
+                    norms[lag].append(norm)
     return [(lag, geometric_mean(values)) for lag, values in sorted(norms.items())]
 
 

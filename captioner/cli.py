@@ -34,6 +34,9 @@ from captioner.search_arguments import (
     chosen_wording,
     flag,
 )
+from captioner.tables import FORMATS as TABLE_FORMATS
+from captioner.tables import json_text, render
+from captioner.whole_file import check_folder, write_whole
 
 if TYPE_CHECKING:
     from captioner.predictor import Predictor
@@ -44,6 +47,7 @@ usage: captioner COMMAND ...
 CNN + RNN image captioning: train, search, score, compare.
 
 commands:
+  audit     look through a data set for leaks between splits, and for what is broken
   prepare   vocabulary and image features of a data set
   train     train a captioner
   evaluate  score a checkpoint on a split, or a file of captions
@@ -83,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Hand over to the command that was named."""
     commands = {
+        "audit": audit_command,
         "prepare": prepare_command,
         "train": train_command,
         "evaluate": evaluate_command,
@@ -103,6 +108,51 @@ def run(arguments: list[str]) -> int:
         kind = "option" if name.startswith("-") else "command"
         raise UsageError(f"unknown {kind} {name!r}; {suggestion(name, list(commands))}")
     return commands[name](rest)
+
+
+def audit_command(arguments: list[str]) -> int:
+    """`captioner audit`: what is wrong with a data set; exit code 1 if there is a leak."""
+    parser = Parser(
+        prog="captioner audit",
+        description="Look through a data set for photos and captions shared between splits, "
+        "held-out words in the vocabulary, and what is missing, empty, doubled or unreadable. "
+        "The exit code is 1 if there is a leak.",
+        epilog="The data set is named as for `captioner prepare`: --config C, --data.root FOLDER …",
+    )
+    parser.add_argument("--format", choices=TABLE_FORMATS, default="table", help="default: table")
+    parser.add_argument("--output", metavar="F", help="write all that was found as JSON")
+    parser.add_argument(
+        "--radius",
+        type=int,
+        default=10,
+        metavar="N",
+        help="bits of 128 in which photos that look alike may differ; default: 10",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="F",
+        help="vocabulary to check; default: vocabulary.txt in the run's folder, if it is there",
+    )
+    options, settings = parser.parse_known_args(arguments)
+    check_folder(options.output, "--output")
+
+    from captioner.config_parser import config_parser, parse_config
+
+    config, _ = parse_config(config_parser("audit", ""), settings)
+
+    from captioner.audit import audit
+    from captioner.data.near_duplicates import MAX_RADIUS
+
+    if not 0 <= options.radius <= MAX_RADIUS:
+        raise UsageError(f"--radius: {options.radius} is not between 0 and {MAX_RADIUS}")
+    vocabulary = Path(options.vocabulary or Path(config.output, "vocabulary.txt"))
+    if options.vocabulary is not None and not vocabulary.is_file():
+        raise UsageError(f"--vocabulary: no file {vocabulary}")
+    found = audit(config.data, vocabulary, radius=options.radius)
+    if options.output is not None:
+        write_whole(Path(options.output), json_text(found.content()) + "\n")
+    print(render(options.format, found.tables(), found.summary(), found.content()))
+    return 1 if found.leaks else 0
 
 
 def prepare_command(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,25 @@ class Record:
     split: str
 
 
+class Kind(Enum):
+    """What sort of thing is wrong, where it matters which."""
+
+    MALFORMED = "entries that are not of the format"
+    MISSING_PHOTO = "photos that are missing"
+    IN_TWO_SPLITS = "photos listed in two splits"
+    LISTED_TWICE = "photos listed twice in one split"
+    NO_CAPTION = "photos without captions"
+    EMPTY_CAPTION = "captions that are empty"
+
+
+class BadEntryError(ValueError):
+    """An entry that is wrong in a way worth counting apart."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong in a source.
@@ -44,11 +64,13 @@ class Problem:
         file: The annotation file it stands in.
         place: Where in the file: a line number, an annotation id, an image id.
         message: What is wrong, and what would be right.
+        kind: What sort of thing that is.
     """
 
     file: Path
     place: str
     message: str
+    kind: Kind = Kind.MALFORMED
 
     def __str__(self) -> str:
         return f"{self.file}, {self.place}: {self.message}"
@@ -93,9 +115,10 @@ class Collector:
         self._by_path: dict[str, Record] = {}
         self._listings: dict[str, frozenset[str]] = {}
 
-    def report(self, file: Path, place: str, message: str) -> None:
+    def report(self, file: Path, place: str, fault: str | ValueError) -> None:
         """Keep a problem."""
-        self.loaded.problems.append(Problem(file, place, message))
+        kind = fault.kind if isinstance(fault, BadEntryError) else Kind.MALFORMED
+        self.loaded.problems.append(Problem(file, place, str(fault), kind))
 
     def note(self, sentence: str) -> None:
         """Keep a remark on what was left out for no fault of its own."""
@@ -131,7 +154,7 @@ class Collector:
             photo = self._find_photo(folder, name)
             self._refuse_doubles(checked_id, photo, checked_split)
         except ValueError as fault:
-            self.report(file, place, str(fault))
+            self.report(file, place, fault)
             return
         usable = []
         for index, caption in enumerate(captions):
@@ -139,12 +162,11 @@ class Collector:
                 usable.append(check_caption(caption))
             except ValueError as fault:
                 where = caption_place(index) if caption_place else f"{place}, caption {index + 1}"
-                self.report(file, where, str(fault))
+                self.report(file, where, fault)
         if not usable:
             left = " left" if captions else ""
-            self.report(
-                file, place, f"photo {shown(name)} has no caption{left}: give it one or more"
-            )
+            message = f"photo {shown(name)} has no caption{left}: give it one or more"
+            self.report(file, place, BadEntryError(Kind.NO_CAPTION, message))
             return
         record = Record(checked_id, photo, tuple(usable), checked_split)
         self._by_id[str(checked_id)] = self._by_path[str(photo)] = record
@@ -177,7 +199,8 @@ class Collector:
         photo = folder / relative
         parent, base = os.path.split(photo)
         if base not in self._list(parent):
-            raise ValueError(f"photo {shown(name)} is missing from {folder}")
+            message = f"photo {shown(name)} is missing from {folder}"
+            raise BadEntryError(Kind.MISSING_PHOTO, message)
         return photo
 
     def _list(self, folder: str) -> frozenset[str]:
@@ -200,8 +223,10 @@ class Collector:
         if other is None:
             return
         if other.split != split:
-            raise ValueError(f"{what} is in {other.split} too: a photo belongs to one split")
-        raise ValueError(f"{what} occurs twice: list a photo once, with all its captions")
+            message = f"{what} is in {other.split} too: a photo belongs to one split"
+            raise BadEntryError(Kind.IN_TWO_SPLITS, message)
+        message = f"{what} occurs twice: list a photo once, with all its captions"
+        raise BadEntryError(Kind.LISTED_TWICE, message)
 
 
 # -- what single values must be; each check returns the value, or a ValueError says what is wrong
@@ -229,7 +254,7 @@ def check_caption(caption: object) -> str:
         raise ValueError(f"a caption must be text, not {shown(caption)}")
     text = " ".join(caption.split())
     if not text:
-        raise ValueError("empty caption: write one or leave it out")
+        raise BadEntryError(Kind.EMPTY_CAPTION, "empty caption: write one or leave it out")
     if not _is_text(text):
         raise ValueError(f"caption {shown(text)} holds half a surrogate pair: not valid Unicode")
     return text

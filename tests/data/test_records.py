@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.data import records
-from captioner.data.records import Collector, Problem, Record
+from captioner.data.records import Collector, Kind, Record
 from captioner.errors import CaptionerError, UsageError
 
 SOURCE = Path("list.txt")
@@ -97,7 +97,9 @@ def test_a_bad_photo_is_left_out_and_said(
 def test_a_bad_caption_is_left_out_alone(photos: Path, caption: object, message: str) -> None:
     collector = Collector()
     add(collector, photos, captions=["a dog", caption])
-    assert collector.loaded.problems == [Problem(SOURCE, "line 1, caption 2", message)]
+    [problem] = collector.loaded.problems
+    assert (problem.file, problem.place, problem.message) == (SOURCE, "line 1, caption 2", message)
+    assert (problem.kind is Kind.EMPTY_CAPTION) == message.startswith("empty")
     assert collector.loaded.records[0].captions == ("a dog",)
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from types import FrameType
 
 from captioner.config import Config
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
+from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder
 from captioner.study.plan import Run, Study
 from captioner.study.run_folder import read_summary, state_of
 from captioner.study.runner import InItsOwnProcess, InThisProcess, Job, Progress, execute
@@ -28,9 +29,10 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
         How far it came; a run that failed is named there.
 
     Raises:
-        UsageError: a folder holds a run with other settings.
+        UsageError: a folder holds a run with other settings, or the score cannot be computed here.
         CaptionerError: the data set is refused, or features cannot be computed.
     """
+    check_score(study.score)
     left = [run for run in study.runs if state_of(run, study.split) != "done"]
     progress = Progress(total=len(study.runs), done=len(study.runs) - len(left))
     if not left:
@@ -61,8 +63,10 @@ def report(study: Study) -> str:
     """Write table and plots of the runs that are done; returns the table for a person.
 
     Raises:
+        UsageError: the score cannot be computed here.
         CaptionerError: no run is done.
     """
+    check_score(study.score)
     from captioner.study.plots import draw
     from captioner.study.results import rank
     from captioner.study.table import as_content, as_csv, as_table, notes
@@ -80,6 +84,16 @@ def report(study: Study) -> str:
     write_whole(study.output / "table.json", json_text(content) + "\n")
     draw(study, ranking)
     return render("table", tables, below, content)
+
+
+def check_score(name: str) -> None:
+    """Refuse a score that lacks its data, before hours of work rather than after them.
+
+    Raises:
+        UsageError: the message says how to get them.
+    """
+    if name == "METEOR" and find_folder() is None:
+        raise UsageError(f"score: METEOR's data are not installed ({HOW_TO_GET_IT})")
 
 
 def prepare_once(study: Study, runs: Sequence[Run]) -> None:

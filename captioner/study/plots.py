@@ -145,17 +145,19 @@ def draw_losses(
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         # The fall of the first epoch would press all that follows into one line.
-        late = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata())[1:]]
-        if late:
-            room = 0.05 * (max(late) - min(late)) or 0.05
-            axes.set_ylim(min(late) - room, max(late) + room)
+        heights = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
+        if heights and min(map(len, heights)) >= 4:
+            late = np.concatenate([values[1:] for values in heights])
+            room = 0.05 * float(np.ptp(late))
+            axes.set_ylim(late.min() - room, late.max() + room)
 
 
 def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], style: Style) -> None:
     """A line through points, if there are any."""
     if points:
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=style.colour, linestyle=style.dash, linewidth=1.5)
+        dot = "o" if len(points) == 1 else None  # one point makes no line
+        axes.plot(x, y, color=style.colour, linestyle=style.dash, linewidth=1.5, marker=dot)
 
 
 def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

@@ -18,7 +18,7 @@ from captioner.errors import CaptionerError
 from captioner.evaluation.comparison import System, average, compare_pair
 from captioner.evaluation.files import read_results
 from captioner.evaluation.recipe import Recipe
-from captioner.evaluation.scores import Scores, score
+from captioner.evaluation.scores import REPORTED, Scores, score
 from captioner.evaluation.significance import Comparison, Interval, correct, intervals
 from captioner.study.plan import Configuration, Run, Study
 from captioner.study.run_folder import Summary, check_same, read_failure, read_summary
@@ -121,6 +121,7 @@ def rank(study: Study) -> Ranking:
         missing=tuple(missing),
         recipe={
             **{k: v for k, v in best.summaries[0].recipe.items() if k != "checkpoint"},
+            **best.averaged.recipe,
             "tests": f"randomisation over images, {RESAMPLES} resamples; Welch over runs; Holm",
         },
     )
@@ -152,7 +153,8 @@ def score_run(run: Run, references: Mapping[ImageId, Sequence[str]]) -> Scores:
         raise CaptionerError(
             f"{run.folder}: image {unknown[0]!r} is no longer in {run.config.data.root}"
         )
-    return score(captions, {image: references[image] for image in references if image in captions})
+    scored = {image: group for image, group in references.items() if image in captions}
+    return score(captions, scored, metrics=REPORTED)
 
 
 def compare_all(pairs: Sequence[tuple[Result, Result]], name: str) -> list[Comparison | None]:

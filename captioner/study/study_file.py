@@ -42,7 +42,7 @@ from captioner.study.plan import Entry, Study, plan
 
 PART_KEYS = ("grid", "runs", "seeds")
 STUDY_KEYS = ("base", "output", "score", "split", "set", *PART_KEYS, "parts")
-SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")
 SPLITS = ("train", "val", "test")
 DECIDED = {
     "seed": "seeds are given by `seeds: [0, 1, 2]` in the study file",

@@ -27,6 +27,13 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
         help="result files to compare, each with each; several runs of one system are joined by "
         "commas, and may be named: lstm=A1.json,A2.json gru=B1.json,B2.json",
     )
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="of BLEU, METEOR, ROUGE-L, CIDEr-D (the default), CIDEr, SPICE and METEOR-Java; "
+        "METEOR needs captioner[meteor], the last two Java too",
+    )
     group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     group.add_argument("--output", metavar="F", help="write all of it as JSON")
     group.add_argument("--captions", metavar="F", help="write the captions as COCO results")
@@ -72,6 +79,10 @@ def check_report_flags(options: argparse.Namespace) -> None:
         check_folder(name, flag)
         if name is not None and source == "--compare" and flag != "--output":
             raise UsageError(f"{flag} tells of one system; leave it out with --compare")
+    if options.metrics is not None:
+        from captioner.evaluation.scores import check_metrics
+
+        check_metrics(options.metrics)
     if options.resamples < 1:
         raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
     if options.subset and source == "--checkpoint":
@@ -90,7 +101,9 @@ def evaluate_files(options: argparse.Namespace) -> None:
 
     from captioner.evaluation.comparison import compare_systems, read_systems
 
-    systems, recipe = read_systems(options.compare, references, subset=options.subset)
+    systems, recipe = read_systems(
+        options.compare, references, metrics=options.metrics, subset=options.subset
+    )
     report = compare_systems(
         systems,
         resamples=options.resamples,
@@ -106,7 +119,10 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
     from captioner.evaluation.report import report_on
 
     report = report_on(
-        captioned, resamples=options.resamples if options.intervals else None, seed=options.seed
+        captioned,
+        metrics=options.metrics,
+        resamples=options.resamples if options.intervals else None,
+        seed=options.seed,
     )
     if options.captions is not None:
         rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]

@@ -278,7 +278,11 @@ def average(runs: Sequence[Scores]) -> Scores:
 
 
 def read_systems(
-    given: Sequence[str], references: Path, *, subset: bool = False
+    given: Sequence[str],
+    references: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    subset: bool = False,
 ) -> tuple[list[System], Recipe]:
     """Systems from result files.
 
@@ -286,6 +290,7 @@ def read_systems(
         given: For each system ``FILE``, ``FILE,FILE,…`` for several runs of it, or either behind
             ``NAME=``.
         references: COCO annotation file.
+        metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
         subset: Whether to score only the images that all files have captions for.
 
     Returns:
@@ -333,7 +338,7 @@ def read_systems(
         runs = []
         for file in files:
             try:
-                runs.append(score(captions[file], groups, metrics=REPORTED))
+                runs.append(score(captions[file], groups, metrics=metrics or REPORTED))
             except CaptionerError as error:
                 raise CaptionerError(f"{file}: {error}") from error
         systems.append(System(name, tuple(runs), tuple(map(str, files))))

@@ -103,12 +103,18 @@ class Report:
 
 
 def report_on(
-    captioned: CaptionedSet, *, resamples: int | None = None, level: float = 0.95, seed: int = 0
+    captioned: CaptionedSet,
+    *,
+    metrics: Sequence[str] | None = None,
+    resamples: int | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Report:
     """Scores captions and tells what else was asked for.
 
     Args:
         captioned: The captions.
+        metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
         resamples: Draws of images for confidence intervals; None for no intervals.
         level: Of the intervals.
         seed: Of the draws.
@@ -116,7 +122,7 @@ def report_on(
     Raises:
         CaptionerError: If images and captions do not belong together.
     """
-    scores = score(captioned.captions, captioned.references, metrics=REPORTED)
+    scores = score(captioned.captions, captioned.references, metrics=metrics or REPORTED)
     recipe = captioned.recipe | scores.recipe
     found: dict[str, Interval] = {}
     if resamples is not None:

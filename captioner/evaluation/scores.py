@@ -13,6 +13,7 @@ from captioner.data.tokenizer import tokenize_all
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
 from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
+from captioner.evaluation.java_programs import JAVA_METEOR, SPICE, java_statistics
 from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder, load_data
 from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
 from captioner.evaluation.ngrams import Tokens
@@ -26,14 +27,20 @@ METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
 REPORTED = ("BLEU", "METEOR", "ROUGE-L", "CIDEr-D")
 """What `captioner evaluate` tells."""
 
-# What a reader must know to compare; the modules of the metrics say the rest.
+# What a reader must know to compare; the modules of the metrics say the rest. In the order in which
+# they are told, which is the official tool's.
 _VARIANTS = {
     "BLEU": "corpus, closest reference length",
     "METEOR": "1.5, en, norm",
+    JAVA_METEOR: "1.5, en, norm, by Java",
     "ROUGE-L": "beta 1.2",
     "CIDEr-D": "sigma 6",
     "CIDEr": "no clipping, no length penalty, no stemming",
+    SPICE: "pycocoevalcap",
 }
+
+# Those that stand on data or programs which may not be installed.
+_NEED_MORE = ("METEOR", JAVA_METEOR, SPICE)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ def score(
             of the result, and (as in the official tool, see `captioner.data.tokenizer`) decides
             about the tokens of a caption that ends in a single letter with a period.
         metrics: Names out of "BLEU", "METEOR", "ROUGE-L", "CIDEr-D" and "CIDEr" (without clipping
-            and length penalty). METEOR is left out, with a warning, where its data are not
-            installed.
+            and length penalty), "METEOR-Java" and "SPICE" (`java_programs`). What METEOR and the
+            last two need may not be installed; then they are left out, with a warning.
         frequencies: Document frequencies for CIDEr; None: those of ``references``.
         recipe: What only the caller knows about the numbers: split, checkpoint, beam_size …
 
@@ -88,9 +95,7 @@ def score(
         >>> round(result.corpus["BLEU-1"], 4)
         0.8333
     """
-    for name in metrics:
-        if name not in _VARIANTS:
-            raise UsageError(f"unknown metric {name!r}; known are {', '.join(_VARIANTS)}")
+    check_metrics(metrics)
     check_pairing(captions, references)
     image_ids = tuple(references)
     candidates = tokenize_all([captions[image] for image in image_ids], in_sequence=True)
@@ -116,7 +121,7 @@ def score_tokens(
     image_ids = tuple(references)
     candidates = [captions[image] for image in image_ids]
     groups = list(references.values())
-    statistics: list[ImageStatistics] = []
+    found: dict[str, ImageStatistics] = {}
     warnings = _empty_warnings(candidates, groups)
 
     # The official tool parts BLEU's and CIDEr's words at any white space, ROUGE-L's at the blank
@@ -126,28 +131,28 @@ def score_tokens(
     counts = scorer.index.count(words)
     if "BLEU" in metrics:
         values = bleu_statistics(words, reference_words, counts, scorer.image_counts)
-        statistics.append(ImageStatistics(BLEU_NAMES, values, bleu_from_statistics))
-    folder = find_folder() if "METEOR" in metrics else None
-    if folder is not None:
-        values = meteor_statistics(candidates, groups, load_data(folder))
-        statistics.append(ImageStatistics(("METEOR",), values, meteor_from_statistics))
-    elif "METEOR" in metrics:
-        metrics = [name for name in metrics if name != "METEOR"]
-        warnings.append(f"METEOR is left out: its data are not installed ({HOW_TO_GET_IT})")
+        found["BLEU"] = ImageStatistics(BLEU_NAMES, values, bleu_from_statistics)
     if "ROUGE-L" in metrics:
-        statistics.append(mean_statistics("ROUGE-L", rouge_l(candidates, groups)))
+        found["ROUGE-L"] = mean_statistics("ROUGE-L", rouge_l(candidates, groups))
     for variant in ("CIDEr-D", "CIDEr"):
         if variant in metrics:
             values = scorer.score(image_ids, words, counts=counts, variant=variant)
-            statistics.append(mean_statistics(variant, values))
+            found[variant] = mean_statistics(variant, values)
             if scorer.n_images == 1:
                 warnings.append(
                     f"{variant} is 0 by definition: the document frequencies come from one image, "
                     "where every n-gram weighs ln 1 = 0; give frequencies from a larger set"
                 )
+    for name in _NEED_MORE:
+        if name in metrics:
+            try:
+                found[name] = _with_data(name, candidates, groups)
+            except CaptionerError as error:
+                warnings.append(f"{name} is left out: {error}")
 
     sizes = [len(group) for group in groups]
-    variants = {name: _VARIANTS[name] for name in metrics}
+    statistics = [found[name] for name in _VARIANTS if name in found]
+    variants = {name: variant for name, variant in _VARIANTS.items() if name in found}
     if not {"CIDEr-D", "CIDEr"}.isdisjoint(metrics):
         source = "references" if frequencies is None else frequencies.source
         variants["document_frequencies"] = f"{source}, {scorer.n_images} images"
@@ -159,6 +164,34 @@ def score_tokens(
         warnings=tuple(warnings),
         statistics=tuple(statistics),
     )
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Sees to it that scores of these names can be computed.
+
+    Raises:
+        UsageError: If one is unknown.
+    """
+    for name in metrics:
+        if name not in _VARIANTS:
+            raise UsageError(f"unknown metric {name!r}; known are {', '.join(_VARIANTS)}")
+
+
+def _with_data(
+    name: str, candidates: Sequence[Tokens], groups: Sequence[Sequence[Tokens]]
+) -> ImageStatistics:
+    """A score that stands on what may not be installed.
+
+    Raises:
+        CaptionerError: If it is not, or does not work; one line.
+    """
+    if name != "METEOR":
+        return java_statistics(name, candidates, groups)
+    folder = find_folder()
+    if folder is None:
+        raise CaptionerError(f"its data are not installed ({HOW_TO_GET_IT})")
+    values = meteor_statistics(candidates, groups, load_data(folder))
+    return ImageStatistics(("METEOR",), values, meteor_from_statistics)
 
 
 def check_pairing(

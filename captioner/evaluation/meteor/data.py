@@ -21,7 +21,7 @@ from captioner.evaluation.meteor.paraphrases import ParaphraseTable, load_table
 PACKAGE = "pycocoevalcap"
 HOW_TO_GET_IT = "pip install 'captioner[meteor]'"
 
-_ARCHIVE = "meteor-1.5.jar"
+ARCHIVE = "meteor-1.5.jar"
 _PARAPHRASES = Path("data", "paraphrase-en.gz")
 
 # Endings of inflected forms and what the base form has instead (from WordNet's morphology): nouns,
@@ -90,7 +90,7 @@ def find_folder() -> Path | None:
     found = PathFinder.find_spec(PACKAGE)
     for location in (found and found.submodule_search_locations) or ():
         folder = Path(location) / "meteor"
-        if (folder / _ARCHIVE).is_file() and (folder / _PARAPHRASES).is_file():
+        if (folder / ARCHIVE).is_file() and (folder / _PARAPHRASES).is_file():
             return folder
     return None
 
@@ -102,7 +102,7 @@ def load_data(folder: Path) -> MeteorData:
     Raises:
         CaptionerError: If they cannot be read.
     """
-    archive = folder / _ARCHIVE
+    archive = folder / ARCHIVE
     try:
         with zipfile.ZipFile(archive) as file:
             return MeteorData(

@@ -89,7 +89,8 @@ def _statistics(
     ):
         statistics[:, column] = values[caption]
     statistics[:, 4:-1] = counts
-    statistics[:, -1] = np.where(_complete(statistics) & (chunks == 1), 0, chunks)
+    statistics[:, -1] = chunks
+    statistics = leave_out_whole(statistics)
     return statistics[_best_reference(meteor_from_statistics(statistics)[:, 0], n_references)]
 
 
@@ -121,10 +122,13 @@ def _stage_counts(statistics: np.ndarray) -> np.ndarray:
     return statistics[..., 4:-1].reshape(*statistics.shape[:-1], N_STAGES, 2, 2)
 
 
-def _complete(statistics: np.ndarray) -> np.ndarray:
-    """Whether all words of candidate and reference are matched, (...,)."""
+def leave_out_whole(statistics: np.ndarray) -> np.ndarray:
+    """Statistics in which a single chunk that holds all words of both captions does not count."""
     matched = _stage_counts(statistics).sum(axis=(-3, -2))
-    return np.asarray((matched == statistics[..., :2]).all(axis=-1))
+    whole = (matched == statistics[..., :2]).all(axis=-1) & (statistics[..., -1] == 1)
+    out = statistics.copy()
+    out[whole, -1] = 0
+    return out
 
 
 def _best_reference(scores: np.ndarray, n_references: np.ndarray) -> np.ndarray:

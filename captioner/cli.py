@@ -53,6 +53,7 @@ commands:
   evaluate  score a checkpoint on a split, or a file of captions
   caption   write captions for photos
   study     train a grid of configurations x seeds and compare them
+  words     neighbours of a word in a checkpoint's embeddings; export them
 
 `captioner COMMAND --help` tells the rest.
 
@@ -93,6 +94,7 @@ def run(arguments: list[str]) -> int:
         "evaluate": evaluate_command,
         "caption": caption_command,
         "study": study_command,
+        "words": words_command,
     }
     if not arguments:
         print(HELP, file=sys.stderr, end="")
@@ -345,6 +347,38 @@ def study_command(arguments: list[str]) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def words_command(arguments: list[str]) -> int:
+    """`captioner words`: what a checkpoint has learned of words."""
+    parser = Parser(
+        prog="captioner words",
+        description="Show the words whose embeddings are nearest to a word's, or export all.",
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument(
+        "--nearest", action="append", default=[], metavar="WORD", help="may be given several times"
+    )
+    parser.add_argument(
+        "--count", type=positive, default=10, metavar="N", help="neighbours shown; default: 10"
+    )
+    parser.add_argument(
+        "--export", metavar="F", help="write all embeddings as text, in word2vec's format"
+    )
+    options = parser.parse_args(arguments)
+    if not options.nearest and options.export is None:
+        raise UsageError("words: give --nearest WORD, --export F, or both")
+    check_folder(options.export, "--export")
+
+    from captioner import checkpoint, words
+
+    trained = checkpoint.load(Path(options.checkpoint))
+    for word in options.nearest:
+        neighbours = words.nearest(trained, word, options.count)
+        print(f"{word}: " + ", ".join(f"{near} {cosine:.2f}" for near, cosine in neighbours))
+    if options.export is not None:
+        words.export(trained, Path(options.export))
+    return 0
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -115,6 +115,9 @@ class DecoderConfig:
     teacher: Literal["softmax", "word"] = "softmax"
     """What a jordan cell is fed while training: its own last output, as when it writes captions,
     or the true word."""
+    vectors: str | None = None
+    """Text file of word vectors (GloVe, word2vec) that the embeddings of known words start from;
+    null starts from random ones."""
     tie_embeddings: bool = False
     """Use a word's embedding as its row of the projection to the vocabulary too."""
     dropout: float = 0.5

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from captioner.errors import CaptionerError
-from captioner.training.gradient_plot import plot_gradients
+from captioner.gradient_plot import plot_gradients
 
 
 def main() -> int:

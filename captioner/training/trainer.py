@@ -18,8 +18,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from captioner import checkpoint
 from captioner.assembly import build_captioner, search_options
 from captioner.config import Config, OptimizationConfig, WandbConfig
+from captioner.data.vocabulary import Vocabulary
+from captioner.data.word_vectors import read_vectors
 from captioner.errors import CaptionerError, UsageError
-from captioner.preparation import Prepared, load_prepared
+from captioner.model.captioner import Captioner
+from captioner.preparation import Prepared, load_prepared, say
 from captioner.training.callbacks import SampleCaptions, Throughput
 from captioner.training.csv_log import CSVLog
 from captioner.training.datamodule import CaptionDataModule
@@ -61,6 +64,8 @@ def train(config: Config, resume: Path | None = None) -> Path:
     resume_step = None if resume is None else check_resume(resume, prepared)
 
     captioner = build_captioner(config, prepared.encoder, vocab_size=len(prepared.vocabulary))
+    if config.decoder.vectors is not None and resume is None:
+        load_vectors(captioner, prepared.vocabulary, Path(config.decoder.vectors))
     module = CaptioningModule(
         captioner,
         vocabulary=prepared.vocabulary,
@@ -130,6 +135,21 @@ def train(config: Config, resume: Path | None = None) -> Path:
     )
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return Path(best.best_model_path or last.best_model_path)
+
+
+def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> None:
+    """Start the embeddings from a file; says how many words it knew.
+
+    Raises:
+        UsageError: the file is missing, or does not fit.
+        CaptionerError: it knows no word of the vocabulary.
+    """
+    weight = captioner.decoder.embedding.weight.detach()
+    found = read_vectors(path, vocabulary.words, weight.shape[1])
+    weight[found.rows] = found.vectors
+    known = len(found.rows) + len(found.missing)
+    without = f"; without one: {', '.join(found.missing[:8])} …" if found.missing else ""
+    say(f"word vectors: {len(found.rows):,} of {known:,} words are in {path}{without}")
 
 
 def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerLRScheduler:

@@ -246,3 +246,20 @@ def test_watching_needs_captions_that_are_long_enough(
     assert main(["prepare", *settings]) == 0
     assert main(["train", *settings, "--watch.gradient_steps", "99"]) == 1
     assert "no validation caption has 99 words; choose fewer" in capsys.readouterr().err
+
+
+def test_embeddings_start_from_a_file_of_vectors(
+    data: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = ("--encoder.weights", weights)
+    assert main(["prepare", *arguments(data, *encoder)]) == 0
+    words = (data / "run" / "vocabulary.txt").read_text().split()
+    vectors = data / "vectors.txt"
+    vectors.write_text(f"{words[4]} {'2.5 ' * 8}\nelsewhere {'1 ' * 8}\n")
+    slow = ("--optimization.learning_rate", "1e-9", "--decoder.vectors", str(vectors))
+    assert main(["train", *arguments(data, *encoder, *slow)]) == 0
+    assert f"word vectors: 1 of {len(words) - 4} words" in capsys.readouterr().err
+    trained = checkpoint.load(data / "run" / "checkpoints" / "last.ckpt")
+    embedding = trained.captioner.decoder.embedding.weight
+    torch.testing.assert_close(embedding[4], torch.full((8,), 2.5))
+    assert embedding[5].abs().max() < 1

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from captioner.evaluation.report import percent
+from captioner.gradient_plot import COLOURS, read_gradients
 from captioner.study.plan import Configuration, Study, shown
 from captioner.study.results import LEVEL, Ranking, Result
 from captioner.study.run_folder import read_curves
-from captioner.training.gradient_plot import COLOURS, read_gradients
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, GREY = "#222222", "#8a8a8a"

@@ -14,8 +14,8 @@ from torch import Tensor
 from captioner.data.batches import Batch, CaptionedImages
 from captioner.data.vocabulary import START
 from captioner.errors import CaptionerError
-from captioner.model.gradient_through_time import GradientThroughTime, gradient_through_time
 from captioner.gradient_plot import plot_gradients
+from captioner.model.gradient_through_time import GradientThroughTime, gradient_through_time
 from captioner.training.module import CaptioningModule
 
 COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")

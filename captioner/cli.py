@@ -343,7 +343,8 @@ def study_command(arguments: list[str]) -> int:
     print(report(study))
     if failed:
         print(
-            f"captioner: {failed} of {len(study.runs)} runs failed; the table says why",
+            f"captioner: {failed} of {len(study.runs)} runs failed; the table says why, and the "
+            "log.txt of each says more",
             file=sys.stderr,
         )
     return 1 if failed else 0

@@ -15,7 +15,9 @@ def modules_after(statement: str) -> set[str]:
     return set(result.stdout.rpartition("modules:")[2].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["caption", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["caption", "--help"], ["study", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     statement = (
         f"from captioner.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"

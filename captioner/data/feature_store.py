@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from captioner.data.feature_journal import (
 )
 from captioner.data.records import ImageId
 from captioner.errors import UsageError
+from captioner.file_lock import take_lock
 
 __all__ = ["Entry", "FeatureStore", "FeatureWriter", "StoreError", "folder_name", "size_in_bytes"]
 
@@ -228,7 +228,7 @@ class FeatureWriter:
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = self._keep(self.folder / "lock")
-        if not _lock(lock):
+        if not take_lock(lock):
             raise StoreError(f"{self.folder}: another prepare is writing this store")
         existing = Header.read(self.folder)
         if existing is not None:
@@ -352,25 +352,3 @@ def _write_all(file: BinaryIO, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[file.write(left) :]
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: BinaryIO) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _lock(file: BinaryIO) -> bool:
-        """Take the lock until the file is closed, by the process's death at the latest."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

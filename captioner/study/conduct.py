@@ -12,6 +12,7 @@ from types import FrameType
 from captioner.config import Config
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder
+from captioner.file_lock import take_lock
 from captioner.study.plan import Run, Study
 from captioner.study.run_folder import read_summary, state_of
 from captioner.study.runner import InItsOwnProcess, InThisProcess, Job, Progress, execute
@@ -30,14 +31,14 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
 
     Raises:
         UsageError: a folder holds a run with other settings, or the score cannot be computed here.
-        CaptionerError: the data set is refused, or features cannot be computed.
+        CaptionerError: the data set is refused, features cannot be computed, or another process
+            conducts the study.
     """
     check_score(study.score)
     left = [run for run in study.runs if state_of(run, study.split) != "done"]
     progress = Progress(total=len(study.runs), done=len(study.runs) - len(left))
     if not left:
         return progress
-    prepare_once(study, left)
     threads = max(1, processors() // jobs)
 
     def start(run: Run, slot: int) -> Job:
@@ -47,7 +48,8 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
         return InItsOwnProcess(run, study.split, threads, device)
 
     line = ProgressLine()
-    with interrupted_by_sigterm(), line:
+    with held(study), interrupted_by_sigterm(), line:
+        prepare_once(study, left)
         execute(
             left,
             start,
@@ -159,6 +161,20 @@ class ProgressLine:
     def __exit__(self, *error: object) -> None:
         if self._over:
             print(file=self._terminal)
+
+
+@contextmanager
+def held(study: Study) -> Iterator[None]:
+    """Keep others from conducting the same study, whose runs would write over one another.
+
+    Raises:
+        CaptionerError: another process does.
+    """
+    study.output.mkdir(parents=True, exist_ok=True)
+    with (study.output / "lock").open("ab") as file:
+        if not take_lock(file):
+            raise CaptionerError(f"{study.output}: another process conducts this study")
+        yield
 
 
 @contextmanager

@@ -44,6 +44,7 @@ PART_KEYS = ("grid", "runs", "seeds")
 STUDY_KEYS = ("base", "output", "score", "split", "set", *PART_KEYS, "parts")
 SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D")
 SPLITS = ("train", "val", "test")
+FLAGS = ("config", "output", "jobs", "devices", "report")
 DECIDED = {
     "seed": "seeds are given by `seeds: [0, 1, 2]` in the study file",
     "output": "the study's folder is given by `output` at the top of the study file, or --output",
@@ -145,6 +146,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"unexpected argument {argument!r}; settings are given as --name value"
             )
+        if "." not in name and name not in DECIDED:
+            raise UsageError(f"unknown flag --{name}; {suggestion(name, [*FLAGS, *settings()])}")
         check_name(name, f"unknown flag --{name}")
         if not equals:
             value = next(left, "--")

@@ -107,7 +107,9 @@ def test_empty_captions_are_scored_and_counted():
 def test_only_the_metrics_asked_for():
     scores = score(CAPTIONS, REFERENCES, metrics=["ROUGE-L", "CIDEr"])
     assert list(scores.corpus) == ["ROUGE-L", "CIDEr"]
-    with pytest.raises(UsageError, match="unknown metric 'METER'; known are BLEU, METEOR, METEOR-Java, ROUGE-L"):
+    with pytest.raises(
+        UsageError, match="unknown metric 'METER'; known are BLEU, METEOR, METEOR-Java, ROUGE-L"
+    ):
         score(CAPTIONS, REFERENCES, metrics=["METER"])
 
 

@@ -11,8 +11,8 @@ import yaml
 from captioner.config import Config, DecoderConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.study import job, runner
-from captioner.study.conduct import can_share_this_process
-from captioner.study.plan import Run
+from captioner.study.conduct import can_share_this_process, held
+from captioner.study.plan import Run, Study
 from captioner.study.run_folder import Summary, read_curves, read_failure, read_summary, state_of
 from captioner.study.runner import InItsOwnProcess, InThisProcess, Progress, execute, spoken
 
@@ -249,6 +249,18 @@ def test_when_a_run_gets_a_process_of_its_own() -> None:
     assert can_share_this_process(quiet)
     assert not can_share_this_process(config)
     assert not can_share_this_process(replace(quiet, trainer=replace(config.trainer, devices=2)))
+
+
+def test_a_study_is_conducted_by_one_process_at_a_time(tmp_path: Path) -> None:
+    study = Study(tmp_path / "out", "CIDEr-D", "val", ())
+    with (
+        held(study),
+        pytest.raises(CaptionerError, match="out: another process conducts this study"),
+        held(study),
+    ):
+        pass
+    with held(study):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_interrupted_and_failing_runs(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "3 of 4 runs" in result.stdout
     assert "missing: cell=lstm seed 1: " in result.stdout
-    assert result.stderr.splitlines()[-1] == "captioner: 1 of 4 runs failed; the table says why"
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("captioner: 1 of 4 runs failed; the table says why")
     assert "Traceback" not in result.stderr
     assert "Traceback" in (blocked / "log.txt").read_text()

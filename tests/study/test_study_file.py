@@ -184,6 +184,7 @@ def test_mistakes_in_the_file(tmp_path: Path, text: str, message: str) -> None:
         (["--decoder.layers", "--data.root", "x"], r"--decoder\.layers: expected a value"),
         (["--decoder.layers", "two"], r"decoder\.layers: expected a whole number, not 'two'"),
         (["--seed", "3"], r"seed: seeds are given by"),
+        (["--job", "3"], r"unknown flag --job; did you mean jobs\?"),
         (["stray"], r"unexpected argument 'stray'"),
     ],
 )

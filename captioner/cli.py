@@ -212,7 +212,7 @@ def evaluate_command(arguments: list[str]) -> int:
     add_run_arguments(parser)
     search_names = add_search_arguments(parser)
     for field in fields(DataConfig):
-        if field.type in ("str", "str | None", str, str | None) or field.name == "on_problem":
+        if field.type in (str, str | None) or field.name in ("format", "on_problem"):
             parser.add_argument(
                 f"--data.{field.name}",
                 metavar="VALUE",
@@ -222,7 +222,8 @@ def evaluate_command(arguments: list[str]) -> int:
     check_report_flags(options)
     if options.checkpoint is None:
         for name in search_names:
-            if getattr(options, name) is not None:
+            # (of a file --n-best says how many captions an image may have)
+            if getattr(options, name) is not None and name != "n_best":
                 raise UsageError(
                     f"evaluate: {flag(name)} goes with --checkpoint; captions of a file are there "
                     f"already"

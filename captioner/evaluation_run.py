@@ -7,6 +7,7 @@ from typing import Any
 from captioner.assembly import read_records
 from captioner.config import DataConfig
 from captioner.data.records import ImageId, by_split
+from captioner.data.vocabulary import SPECIAL_WORDS
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
@@ -32,7 +33,8 @@ def caption_split(
     Raises:
         CaptionerError: the split is empty, or none of its photos can be read.
     """
-    records = by_split(read_records(data).records, split)
+    all_records = read_records(data).records
+    records = by_split(all_records, split)
     if not records:
         raise CaptionerError(f"{data.root}: the {split} split is empty")
     candidates: dict[ImageId, list[str]] = {}
@@ -60,7 +62,15 @@ def caption_split(
         wording=predictor.wording,
         average=predictor.average,
     )
-    return CaptionedSet(candidates, references, recipe), unreadable
+    trained = by_split(all_records, "train")
+    captioned_set = CaptionedSet(
+        candidates,
+        references,
+        recipe,
+        training=tuple(caption for record in trained for caption in record.captions) or None,
+        vocabulary=frozenset(predictor.trained.vocabulary.words).difference(SPECIAL_WORDS),
+    )
+    return captioned_set, unreadable
 
 
 def recipe_of_split(

@@ -5,6 +5,8 @@ Read before any command is known, so argparse alone is imported here.
 
 import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from captioner.whole_file import check_folder, write_whole
 
 if TYPE_CHECKING:
     from captioner.evaluation.comparison import ComparisonReport
-    from captioner.evaluation.report import CaptionedSet, Report
+    from captioner.evaluation.report import CaptionedSet, Report, Section
 
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,21 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
         help="of intervals and comparisons; default: 1000",
     )
     group.add_argument(
+        "--describe",
+        action="store_true",
+        help="length, variety, novelty and faults of the captions; with --n-best their spread too",
+    )
+    group.add_argument(
+        "--training-captions",
+        metavar="A.json",
+        help="COCO captions to tell new from known ones by; of a checkpoint they are known",
+    )
+    group.add_argument(
+        "--instances",
+        metavar="F.json",
+        help="COCO instance annotations: recall and hallucination of mentioned objects",
+    )
+    group.add_argument(
         "--subset", action="store_true", help="leave out images that have no caption in the files"
     )
 
@@ -83,6 +100,16 @@ def check_report_flags(options: argparse.Namespace) -> None:
         from captioner.evaluation.scores import check_metrics
 
         check_metrics(options.metrics)
+    if source == "--compare":
+        for flag in ("--describe", "--instances", "--n-best"):
+            if getattr(options, flag[2:].replace("-", "_")):
+                raise UsageError(f"{flag} tells of one system; leave it out with --compare")
+    if options.training_captions is not None and not options.describe:
+        raise UsageError("--training-captions tells new captions from known ones; add --describe")
+    for flag in ("--training-captions", "--instances"):
+        name = getattr(options, flag[2:].replace("-", "_"))
+        if name is not None and not Path(name).is_file():
+            raise UsageError(f"{flag}: no file {name}")
     if options.resamples < 1:
         raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
     if options.subset and source == "--checkpoint":
@@ -95,7 +122,12 @@ def evaluate_files(options: argparse.Namespace) -> None:
     if options.compare is None:
         from captioner.evaluation.report import read_captioned
 
-        captioned = read_captioned(Path(options.results), references, subset=options.subset)
+        captioned = read_captioned(
+            Path(options.results),
+            references,
+            n_best=options.n_best or 1,
+            subset=options.subset,
+        )
         report_captioned(captioned, options)
         return
 
@@ -118,12 +150,19 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
     """Score captions and tell what was asked for."""
     from captioner.evaluation.report import report_on
 
+    files = {
+        name: Path(path).name
+        for name in ("training_captions", "instances")
+        if (path := getattr(options, name)) is not None
+    }
+    captioned = replace(captioned, recipe={**captioned.recipe, **files})
     report = report_on(
         captioned,
         metrics=options.metrics,
         resamples=options.resamples if options.intervals else None,
         seed=options.seed,
     )
+    report = replace(report, sections=tuple(sections(captioned, options)))
     if options.captions is not None:
         rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
         text = json.dumps(rows, ensure_ascii=False, indent=0)
@@ -132,6 +171,21 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
         path = Path(options.per_image)
         write_whole(path, report.per_image(as_csv=path.suffix == ".csv"))
     tell(report, options)
+
+
+def sections(captioned: "CaptionedSet", options: argparse.Namespace) -> Iterator["Section"]:
+    """What was asked for beside the scores."""
+    from captioner.evaluation.description import description_section, objects_section
+    from captioner.evaluation.files import read_references
+
+    if options.describe:
+        training, vocabulary = captioned.training, captioned.vocabulary
+        if options.training_captions is not None:
+            groups = read_references(options.training_captions).values()
+            training = tuple(caption for group in groups for caption in group)
+        yield description_section(captioned, training=training, vocabulary=vocabulary)
+    if options.instances is not None:
+        yield objects_section(captioned, Path(options.instances))
 
 
 def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> None:

@@ -31,11 +31,15 @@ class CaptionedSet:
         candidates: The captions of each image, best first; the first is scored.
         references: Of the same images.
         recipe: Where they come from: results, split, checkpoint, beam_size …
+        training: Captions that the system was trained on, where that is known.
+        vocabulary: Words that it could have used, where that is known.
     """
 
     candidates: Mapping[ImageId, Sequence[str]]
     references: Mapping[ImageId, Sequence[str]]
     recipe: Recipe = field(default_factory=dict)
+    training: tuple[str, ...] | None = None
+    vocabulary: frozenset[str] | None = None
 
     @property
     def captions(self) -> dict[ImageId, str]:
@@ -49,20 +53,38 @@ class CaptionedSet:
 
 
 @dataclass(frozen=True)
+class Section:
+    """Something told beside the scores.
+
+    Attributes:
+        name: Under which JSON holds it.
+        table: For a person.
+        content: For a program.
+    """
+
+    name: str
+    table: Table
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Report:
     """What is told of one system.
 
     Attributes:
         scores: Of the whole set and of each image, with their recipe.
         intervals: Of the corpus scores, by name; empty if they were not asked for.
+        sections: What else was asked for.
     """
 
     scores: Scores
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
 
     def tables(self) -> list[Table]:
         """For a person; scores times 100."""
-        return [score_table(self.scores.corpus, self.intervals)]
+        scores = score_table(self.scores.corpus, self.intervals)
+        return [scores, *(section.table for section in self.sections)]
 
     def notes(self) -> list[str]:
         """What a reader of the tables must know."""
@@ -79,7 +101,7 @@ class Report:
             content["intervals"] = {
                 name: [interval.low, interval.high] for name, interval in self.intervals.items()
             }
-        return content
+        return content | {section.name: dict(section.content) for section in self.sections}
 
     def per_image(self, *, as_csv: bool) -> str:
         """The scores of each image, a line each, as CSV or JSON Lines, the recipe in each line."""

@@ -11,6 +11,7 @@ import pytest
         "captioner.data.tokenizer",
         "captioner.evaluation.cider",
         "captioner.evaluation.diversity",
+        "captioner.evaluation.objects",
         "captioner.evaluation.recipe",
         "captioner.evaluation.scores",
         "captioner.evaluation.significance",

@@ -1,0 +1,87 @@
+"""What is told of captions beside their scores: how they are made, and what objects they name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from captioner.data.tokenizer import tokenize_all
+from captioner.evaluation.cider import DocumentFrequencies
+from captioner.evaluation.diversity import describe, mean_self_cider
+from captioner.evaluation.objects import read_instances, score_objects
+from captioner.evaluation.report import CaptionedSet, Section
+from captioner.tables import Table
+
+
+def description_section(
+    captioned: CaptionedSet,
+    *,
+    training: Sequence[str] | None = None,
+    vocabulary: Collection[str] | None = None,
+) -> Section:
+    """Length, variety, novelty and well-formedness of captions, and how an image's captions differ.
+
+    Args:
+        captioned: The captions; where images have several, their mean self-CIDEr is told, with the
+            document frequencies of the references.
+        training: Captions that the system was trained on.
+        vocabulary: Words that it could have used; None: those of ``training``.
+    """
+    if vocabulary is None and training is not None:
+        vocabulary = {word for tokens in tokenize_all(list(training)) for word in tokens}
+    found = describe(captioned.captions.values(), training=training, vocabulary=vocabulary)
+    several = {image: group for image, group in captioned.candidates.items() if len(group) > 1}
+    spread = None
+    if several:
+        groups = [tokenize_all(list(group)) for group in captioned.references.values()]
+        spread = mean_self_cider(several, DocumentFrequencies.of(groups))
+    rows = [
+        ("captions", f"{found.n_captions:,}"),
+        ("mean length, words", f"{found.mean_length:.1f}"),
+        ("distinct words, % of all words", _percent(found.distinct_1)),
+        ("distinct pairs of words, % of all pairs", _percent(found.distinct_2)),
+        ("words used", f"{found.words_used:,}"),
+        ("vocabulary used, %", _percent(found.vocabulary_used)),
+        ("distinct captions, %", _percent(found.distinct_captions)),
+        ("captions seen in training, %", _percent(found.seen)),
+        ("novel captions, %", _percent(found.novel)),
+        ("bad endings, %", _percent(found.bad_endings)),
+        ("repetitions, %", _percent(found.repetitions)),
+    ]
+    if several:
+        rows.append(("mean self-CIDEr x 100 (0: all alike)", _percent(spread)))
+        rows.append(("images with several captions", f"{len(several):,}"))
+    return Section(
+        "description",
+        Table(("description", "value"), tuple((name, value) for name, value in rows if value)),
+        asdict(found) | {"mean_self_cider": spread, "images_with_several": len(several)},
+    )
+
+
+def objects_section(captioned: CaptionedSet, instances: Path) -> Section:
+    """Objects that the captions mention beside COCO's instance annotations.
+
+    Raises:
+        UsageError: If there is no such file.
+        CaptionerError: If it is no instance file, or captioned images are not in it.
+    """
+    found = score_objects(captioned.captions, captioned.references, read_instances(instances))
+    rows = [
+        ("recall of annotated objects, %", _percent(found.recall)),
+        ("the same, of one reference, %", _percent(found.recall_of_references)),
+        ("precision of mentioned objects, %", _percent(found.precision)),
+        ("hallucinated objects, % (CHAIR-i)", _percent(found.chair_i)),
+        ("captions with one, % (CHAIR-s)", _percent(found.chair_s)),
+        ("objects annotated", f"{found.n_annotated:,}"),
+        ("objects mentioned", f"{found.n_mentioned:,}"),
+    ]
+    return Section(
+        "objects",
+        Table(("objects", "value"), tuple((name, value) for name, value in rows if value)),
+        asdict(found),
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:z.1f}"

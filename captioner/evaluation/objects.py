@@ -1,0 +1,228 @@
+r"""Objects that captions mention, beside those that COCO's instance annotations see in the images.
+
+With :math:`m_i` the object categories mentioned in the caption of image i, :math:`a_i` those
+annotated there, and :math:`t_i = a_i \cup` those its references mention:
+
+.. math::
+    \text{recall} = \frac{\sum_i |m_i \cap a_i|}{\sum_i |a_i|} \qquad
+    \text{precision} = \frac{\sum_i |m_i \cap t_i|}{\sum_i |m_i|}
+    \qquad \text{CHAIR}_i = 1 - \text{precision}
+
+and :math:`\text{CHAIR}_s` is the share of captions that mention an object outside :math:`t_i`
+(Rohrbach et al. 2018, "Object hallucination in image captioning"). Each category counts once an
+image. The words that mention a category are this project's own list (`coco_objects`), so that the
+numbers compare captions with one another, not with those of other lists. People do not name
+everything either: the recall of a single reference stands beside that of the captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from captioner.data.records import ImageId, as_list, check_id, read_json, shown
+from captioner.data.tokenizer import tokenize_all
+from captioner.errors import CaptionerError
+from captioner.evaluation.coco_objects import (
+    ANIMALS,
+    IRREGULAR,
+    NOT_OBJECTS,
+    OBJECTS,
+    OF_ANIMALS,
+)
+from captioner.evaluation.ngrams import Tokens
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """How well captions name what is there. Shares are from 0 to 1; None where of nothing.
+
+    Attributes:
+        n_images: Images.
+        n_annotated: Categories annotated, summed over images.
+        n_mentioned: Categories mentioned, summed over captions.
+        recall: Annotated categories that the captions mention, as a share.
+        recall_of_references: The same of the references, one by one.
+        precision: Mentioned categories that are annotated or mentioned by a reference.
+        chair_i: The other mentioned categories, as a share.
+        chair_s: Captions that mention one of these, as a share.
+    """
+
+    n_images: int
+    n_annotated: int
+    n_mentioned: int
+    recall: float | None
+    recall_of_references: float | None
+    precision: float | None
+    chair_i: float | None
+    chair_s: float
+
+
+def score_objects(
+    captions: Mapping[ImageId, str],
+    references: Mapping[ImageId, Sequence[str]],
+    annotated: Mapping[ImageId, frozenset[str]],
+) -> ObjectScores:
+    """Objects mentioned beside objects annotated.
+
+    Args:
+        captions: A caption for each image.
+        references: References of the same images.
+        annotated: Categories annotated, for at least the same images.
+
+    Raises:
+        CaptionerError: If images are not annotated.
+    """
+    strange = [image for image in captions if image not in annotated]
+    if strange:
+        raise CaptionerError(
+            f"{len(strange)} of {len(captions)} captioned images (the first is {strange[0]!r}) are "
+            "not among the images of the instance annotations"
+        )
+    ours = dict(zip(captions, map(mentions, tokenize_all(list(captions.values()))), strict=True))
+    theirs = {
+        image: [mentions(tokens) for tokens in tokenize_all(list(references[image]))]
+        for image in captions
+    }
+    false = {
+        image: found - annotated[image] - frozenset().union(*theirs[image])
+        for image, found in ours.items()
+    }
+    n_annotated = sum(len(annotated[image]) for image in captions)
+    n_mentioned = sum(map(len, ours.values()))
+    n_false = sum(map(len, false.values()))
+    hit = sum(len(found & annotated[image]) for image, found in ours.items())
+    hit_by_one = sum(
+        len(found & annotated[image]) for image, group in theirs.items() for found in group
+    )
+    for_one = sum(len(group) * len(annotated[image]) for image, group in theirs.items())
+    return ObjectScores(
+        n_images=len(captions),
+        n_annotated=n_annotated,
+        n_mentioned=n_mentioned,
+        recall=_share(hit, n_annotated),
+        recall_of_references=_share(hit_by_one, for_one),
+        precision=_share(n_mentioned - n_false, n_mentioned),
+        chair_i=_share(n_false, n_mentioned),
+        chair_s=sum(map(bool, false.values())) / len(captions),
+    )
+
+
+def mentions(tokens: Tokens) -> frozenset[str]:
+    """The categories that a caption mentions.
+
+    Example:
+        >>> sorted(mentions("two puppies eat a hot dog at the train station".split()))
+        ['dog', 'hot dog']
+    """
+    phrases = _phrases()
+    words = [part for token in tokens for part in token.split("-") if part]
+    found = set()
+    at = 0
+    while at < len(words):
+        # The longest phrase that begins here; its words are then used up.
+        for length in range(min(_longest(), len(words) - at), 0, -1):
+            phrase = tuple(words[at : at + length])
+            if phrase in phrases:
+                category = phrases[phrase]
+                if category is not None:
+                    found.add(category)
+                at += length
+                break
+        else:
+            at += 1
+    return frozenset(found)
+
+
+def read_instances(path: Path | str) -> dict[ImageId, frozenset[str]]:
+    """The categories annotated in each image of a COCO instance file.
+
+    Raises:
+        UsageError: If there is no such file.
+        CaptionerError: If it is no instance file, or none of its categories is one of COCO's.
+    """
+    file = Path(path)
+    document = read_json(file)
+    rows = as_list(document, file, "annotations")
+    if rows and not any(isinstance(row, dict) and "category_id" in row for row in rows):
+        raise CaptionerError(f'{file}: no annotation has a "category_id": not a COCO instance file')
+    names = {
+        row.get("id"): row.get("name")
+        for row in as_list(document, file, "categories")
+        if isinstance(row, dict)
+    }
+    if not set(names.values()).intersection(OBJECTS):
+        raise CaptionerError(
+            f"{file}: none of its categories ({', '.join(map(str, list(names.values())[:3]))}, …) "
+            "is one of COCO's 80"
+        )
+    found: dict[ImageId, set[str]] = {}
+    for row in as_list(document, file, "images"):
+        found[_image_id(file, row, "id")] = set()
+    for row in rows:
+        image = _image_id(file, row, "image_id")
+        if image not in found:
+            raise CaptionerError(f'{file}: image {image!r} is not in the list "images"')
+        name = names.get(row.get("category_id"))
+        if name in OBJECTS:
+            found[image].add(name)
+    return {image: frozenset(categories) for image, categories in found.items()}
+
+
+def _image_id(file: Path, row: object, key: str) -> ImageId:
+    if not isinstance(row, dict) or key not in row:
+        raise CaptionerError(f'{file}: expected an object with "{key}", not {shown(row)}')
+    try:
+        return check_id(row[key])
+    except ValueError as error:
+        raise CaptionerError(f"{file}: {error}") from None
+
+
+@cache
+def _phrases() -> dict[tuple[str, ...], str | None]:
+    """Phrase to category, plurals included; None for phrases that mention nothing."""
+    phrases: dict[tuple[str, ...], str | None] = {}
+    for category, words in OBJECTS.items():
+        phrases |= dict.fromkeys(_with_plurals(words), category)
+    for category, words in ANIMALS.items():
+        for before in _split(OF_ANIMALS):
+            phrases |= {(*before, *name): category for name in _with_plurals(words)}
+    return phrases | dict.fromkeys(_with_plurals(NOT_OBJECTS))
+
+
+@cache
+def _longest() -> int:
+    return max(map(len, _phrases()))
+
+
+def _with_plurals(words: str) -> Iterable[tuple[str, ...]]:
+    for phrase in _split(words):
+        yield phrase
+        yield (*phrase[:-1], plural(phrase[-1]))
+
+
+def _split(words: str) -> list[tuple[str, ...]]:
+    # As the tokenizer does it: "catcher's" is catcher 's.
+    return [tuple(phrase.replace("'s", " 's").split()) for phrase in words.split(",")]
+
+
+def plural(noun: str) -> str:
+    """The plural of an English noun, by rule but for `IRREGULAR`.
+
+    Example:
+        >>> [plural(noun) for noun in ("puppy", "toy", "bus", "bench", "man")]
+        ['puppies', 'toys', 'buses', 'benches', 'men']
+    """
+    if noun in IRREGULAR:
+        return IRREGULAR[noun]
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    if noun.endswith(("s", "sh", "ch", "x")):
+        return noun + "es"
+    return noun + "s"
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

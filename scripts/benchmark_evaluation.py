@@ -4,8 +4,10 @@
 
 ``--peer-python`` names a Python that has pycocoevalcap (and Java on the path); without it only this
 package is timed. Each tool runs in a process of its own, so that its memory can be told; start-up
-and imports are not counted, the start of the Java tokenizer (a part of each call) is. Captions come
-from ``--annotations`` and ``--results`` in COCO's format, or are made up from a small grammar.
+and imports are not counted, the start of the Java tokenizer (a part of each call) is. METEOR is
+timed by itself, from tokens to scores, reading its data included on both sides: once with their
+compact copy in the cache folder, and the first time, when there is none. Captions come from
+``--annotations`` and ``--results`` in COCO's format, or are made up from a small grammar.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from captioner.data.records import ImageId
 from captioner.data.tokenizer import tokenize_all
 from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
 from captioner.evaluation.files import read_references, read_results
+from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder, load_data
+from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
 from captioner.evaluation.scores import score_tokens
 from captioner.evaluation.significance import intervals
 
@@ -133,6 +137,23 @@ out["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps([out, scores]))
 """
 
+# The same for METEOR: captions as tokens joined by blanks; the Java program is a child process.
+PEER_METEOR = """
+import json, resource, sys, time
+from pycocoevalcap.meteor.meteor import Meteor
+
+captions, references = json.load(open(sys.argv[1]))
+begin = time.perf_counter()
+meteor = Meteor()
+score, _ = meteor.compute_score(references, {i: [c] for i, c in captions.items()})
+out = {"METEOR": time.perf_counter() - begin}
+del meteor
+ours, java = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+out["METEOR, CPU"] = java.ru_utime + java.ru_stime
+out["METEOR, peak MB"] = (ours.ru_maxrss + java.ru_maxrss) / 1024
+print(json.dumps([out, {"METEOR": score}]))
+"""
+
 
 def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of each step in this process, and the scores."""
@@ -169,6 +190,63 @@ def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
     return times, {name: scores.corpus[name] for name in ("BLEU-4", "ROUGE-L", "CIDEr-D")}
 
 
+def time_meteor(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds from tokens to METEOR in this process, its memory, and the score."""
+    captions, references = json.loads(path.read_text(encoding="utf-8"))
+    folder = find_folder()
+    if folder is None:
+        sys.exit(f"METEOR's data are not installed ({HOW_TO_GET_IT})")
+    candidates = [captions[image].split(" ") for image in references]
+    groups = [[text.split(" ") for text in group] for group in references.values()]
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    statistics = meteor_statistics(candidates, groups, load_data(folder))
+    score = float(meteor_from_statistics(statistics.sum(axis=0))[0])
+    times = {
+        "METEOR": time.perf_counter() - begin,
+        "METEOR, CPU": time.process_time() - begin_cpu,
+        "METEOR, peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return times, {"METEOR": score}
+
+
+def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> None:
+    """Prints METEOR's rows: this package's, with and without its cache, beside the Java program's.
+
+    Args:
+        folder: Holds captions.json, as `time_this_package` reads it.
+        repeats: Runs of each; the best counts.
+        peer_python: A Python that has pycocoevalcap.
+    """
+    captions, references = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
+
+    def tokens(texts: list[str]) -> list[str]:
+        return [" ".join(words) for words in tokenize_all(texts, in_sequence=True)]
+
+    content = [
+        dict(zip(captions, tokens(list(captions.values())), strict=True)),
+        {image: tokens(group) for image, group in references.items()},
+    ]
+    path = folder / "tokens.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    this = [sys.executable, __file__, "--measure-meteor", str(path)]
+    first, later, java = [], [], []
+    for run in range(repeats):
+        cache = {"XDG_CACHE_HOME": str(folder / f"cache{run}")}
+        first.append(_run(this, cache))
+        later.append(_run(this, cache))
+        if peer_python:
+            java.append(_run([peer_python, "-c", PEER_METEOR, str(path)]))
+    peer, peer_score = _best(java) if java else ({}, {})
+    for label, runs in (("", later), (", first time", first)):
+        ours, score = _best(runs)
+        for name, value in ours.items():
+            digits = 0 if "MB" in name else 3
+            official = f"{peer[name]:10.{digits}f} {peer[name] / value:6.1f}x" if peer else ""
+            print(f"{name + label:28} {value:10.{digits}f} {official}")
+    if peer:
+        print(f"difference of METEOR: {abs(score['METEOR'] - peer_score['METEOR']):.1e}")
+
+
 def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,9 +257,13 @@ def main() -> None:
     parser.add_argument("--peer-python", help="a Python that has pycocoevalcap")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each tool; the best counts")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-meteor", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(time_this_package(arguments.measure)))
+        return
+    if arguments.measure_meteor:
+        print(json.dumps(time_meteor(arguments.measure_meteor)))
         return
 
     captions: Mapping[ImageId, str]
@@ -194,17 +276,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "captions.json"
         path.write_text(json.dumps([captions, references]), encoding="utf-8")
-        this = [sys.executable, __file__, "--measure", str(path)]
-        peer = [arguments.peer_python, "-c", PEER, str(path)] if arguments.peer_python else None
-        runs = [
-            [_run(command) for command in (this, peer) if command] for _ in range(arguments.repeats)
-        ]
+        compare_all(path, arguments.repeats, arguments.peer_python)
+        if find_folder() is not None:
+            compare_meteor(Path(folder), arguments.repeats, arguments.peer_python)
+
+
+def compare_all(path: Path, repeats: int, peer_python: str | None) -> None:
+    """Prints the rows of all that needs no data.
+
+    Args:
+        path: Captions and references.
+        repeats: Runs of each tool; the best counts.
+        peer_python: A Python that has pycocoevalcap.
+    """
+    _, references = json.loads(path.read_text(encoding="utf-8"))
+    this = [sys.executable, __file__, "--measure", str(path)]
+    peer = [peer_python, "-c", PEER, str(path)] if peer_python else None
+    runs = [[_run(command) for command in (this, peer) if command] for _ in range(repeats)]
     ours, our_scores = _best([run[0] for run in runs])
     n_references = sum(map(len, references.values()))
     print(
         f"{len(references)} images, {n_references} references; "
         f"{os.cpu_count()} cores, Python {platform.python_version()}; seconds, "
-        f"best of {arguments.repeats}"
+        f"best of {repeats}"
     )
     scoring = "BLEU + ROUGE-L + CIDEr-D"
     rows = [("tokens", ours["tokens"]), (scoring, ours[scoring])]
@@ -228,8 +322,11 @@ def main() -> None:
         print(f"largest difference of a score: {difference:.1e}")
 
 
-def _run(command: list[str]) -> tuple[dict[str, float], dict[str, float]]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(
+    command: list[str], environment: Mapping[str, str] | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:
         sys.exit(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1]}")
     times, scores = json.loads(done.stdout.splitlines()[-1])

@@ -309,7 +309,8 @@ def study_command(arguments: list[str]) -> int:
         prog="captioner study",
         description="Train every configuration of a study file with every seed, score the best "
         "checkpoints, and say which differences are more than noise. What is done is kept: the "
-        "same command goes on where a study was killed. Every setting of `captioner train`, "
+        "same command goes on where a study was killed. Ends in table.md, table.csv, table.json, "
+        "plots.png and plots.svg in the study's folder. Every setting of `captioner train`, "
         "--data.root say, may be given too and goes to all runs.",
     )
     parser.add_argument("--config", required=True, metavar="C", help="study file (YAML)")

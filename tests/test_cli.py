@@ -42,6 +42,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "--results", "r.json"], "--results needs --references A.json"),
         (["train", "--resume", "none.ckpt"], "--resume: no checkpoint none.ckpt"),
         (["train", "--decoder.cell", "gruu"], "decoder.cell: expected one of"),
+        (["study"], "the following arguments are required: --config"),
+        (["study", "--config", "nowhere.yaml"], "no file nowhere.yaml"),
+        (["study", "--config", "s.yaml", "--jobs", "0"], "not a whole number of at least 1"),
+        (["study", "--config", "s.yaml", "--devices", "0,,1"], "expected names of GPUs as 0,1"),
         (["prepare", "--data.root", "nowhere", "--data.format", "coco"], "nowhere"),
     ],
 )

@@ -148,6 +148,10 @@ def draw_losses(
         heights = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
         if heights and min(map(len, heights)) >= 4:
             late = np.concatenate([values[1:] for values in heights])
+            late = late[np.isfinite(late)]  # a run that diverges has none
+        else:
+            late = np.empty(0)
+        if late.size:
             room = 0.05 * float(np.ptp(late))
             axes.set_ylim(late.min() - room, late.max() + room)
 

@@ -102,6 +102,15 @@ def test_a_colour_each_where_dashes_do_not_suffice() -> None:
     assert len(legend) == 12
 
 
+def test_a_run_that_diverged(tmp_path: Path, data: Path) -> None:
+    study, ranking = ranked(tmp_path, data, [[0.4]])
+    rows = "".join(f"{epoch},{4 - epoch},nan\n" for epoch in range(5))
+    (study.runs[0].folder / "metrics.csv").write_text("epoch,train/loss,val/loss\n" + rows)
+    train, val, _ = page(study, ranking).axes
+    assert train.get_ylim()[1] == pytest.approx(3.15), "the first epoch is cut off"
+    assert len(val.get_lines()) == 1
+
+
 def test_a_study_of_one_configuration(tmp_path: Path, data: Path) -> None:
     study, ranking = ranked(tmp_path, data, [[0.4]])
     assert len(page(study, ranking).axes) == 3

@@ -10,9 +10,9 @@ import yaml
 
 from captioner.config import Config, DecoderConfig
 from captioner.errors import CaptionerError, UsageError
-from captioner.study import job, runner
+from captioner.study import conduct, job, runner
 from captioner.study.conduct import can_share_this_process, held
-from captioner.study.plan import Run, Study
+from captioner.study.plan import Configuration, Run, Study
 from captioner.study.run_folder import Summary, read_curves, read_failure, read_summary, state_of
 from captioner.study.runner import InItsOwnProcess, InThisProcess, Progress, execute, spoken
 
@@ -249,6 +249,36 @@ def test_when_a_run_gets_a_process_of_its_own() -> None:
     assert can_share_this_process(quiet)
     assert not can_share_this_process(config)
     assert not can_share_this_process(replace(quiet, trainer=replace(config.trainer, devices=2)))
+
+
+def test_conducting_skips_what_is_done_and_shares_out_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features once; a process for each run, with its threads and its device."""
+    runs = tuple(run_in(tmp_path, seed=seed) for seed in range(4))
+    study = Study(tmp_path, "CIDEr-D", "val", (Configuration("cell=gru", {}, runs),))
+    leave(runs[1], "trained", "checkpoints/last.ckpt")
+    end(runs[1], summary())
+    prepared: list[Config] = []
+    started: list[tuple[int, int, str | None]] = []
+
+    class Process(FakeJob):
+        def __init__(self, run: Run, split: str, threads: int, device: str | None) -> None:
+            super().__init__(0, None, [], str(run))
+            started.append((run.seed, threads, device))
+            leave(run, "trained")
+            end(run, summary())
+
+    monkeypatch.setattr("captioner.preparation.prepare", prepared.append)
+    monkeypatch.setattr(conduct, "InItsOwnProcess", Process)
+    monkeypatch.setattr(conduct, "processors", lambda: 8)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.0)
+    progress = conduct.conduct(study, jobs=3, devices=["0", "7"])
+    assert started == [(0, 2, "0"), (2, 2, "7"), (3, 2, "0")]
+    assert progress.done == 4
+    assert [config.output for config in prepared] == [str(tmp_path)]
+    assert conduct.conduct(study).done == 4
+    assert len(prepared) == 1, "nothing is left to prepare for"
 
 
 def test_a_study_is_conducted_by_one_process_at_a_time(tmp_path: Path) -> None:

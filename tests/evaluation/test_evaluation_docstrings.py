@@ -10,6 +10,7 @@ import pytest
         "captioner.data.longest_match",
         "captioner.data.tokenizer",
         "captioner.evaluation.cider",
+        "captioner.evaluation.correlation",
         "captioner.evaluation.diversity",
         "captioner.evaluation.objects",
         "captioner.evaluation.recipe",

@@ -132,7 +132,7 @@ def test_layers_beside_the_file_and_overrides(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", r"mine\.yaml: the file must hold some of base, output, .*, not None"),
-        ("gird: {}", r"mine\.yaml: the file: unknown key gird; did you mean grid\?"),
+        ("grids: {}", r"mine\.yaml: the file: unknown key grids; did you mean grid\?"),
         ("grid: [1]", r"grid: expected dotted names and values, not \[1\]"),
         ("grid: {decoder.cel: [gru]}", r"unknown setting decoder\.cel; did you mean decoder\.cell"),
         ("grid: {decoder.cell: gru}", r"grid decoder\.cell: expected a list of values, not 'gru'"),

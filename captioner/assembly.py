@@ -101,7 +101,7 @@ def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Cap
     decoder = build_decoder(
         config.decoder, vocab_size=vocab_size, feature_size=encoder.feature_size
     )
-    return Captioner(encoder, decoder)
+    return Captioner(encoder, decoder, backward=config.decoder.direction == "backward")
 
 
 def search_options(config: SearchConfig) -> SearchOptions:

@@ -412,6 +412,8 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
         rerank=chosen_rerank(options),
         wording=wording,
         average=options.ensemble or "probability",
+        backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
+        agreement=0.5 if options.agreement is None else options.agreement,
     )
 
 

@@ -112,6 +112,9 @@ class DecoderConfig:
     reset_after: bool = True
     """Apply a gru's reset gate after the product with the state, as torch does; false is the form
     of Cho et al. 2014."""
+    direction: Literal["forward", "backward"] = "forward"
+    """`backward` learns to write captions from the last word to the first; it serves to re-rank
+    what a forward decoder found (`captioner caption --backward`)."""
     teacher: Literal["softmax", "word"] = "softmax"
     """What a jordan cell is fed while training: its own last output, as when it writes captions,
     or the true word."""
@@ -206,6 +209,8 @@ class TrainerConfig:
     """Batches of an epoch used for training, a count or a share."""
     limit_val_batches: int | float = 1.0
     """Batches used for validation, a count or a share."""
+    check_val_every_n_epoch: int = 1
+    """Epochs between two validations; checkpoints are written after each."""
     log_every_n_steps: int = 50
     """Steps between two rows of the log."""
     enable_progress_bar: bool = True
@@ -289,6 +294,7 @@ def check(config: Config) -> None:
         ("trainer.max_epochs", config.trainer.max_epochs),
         ("trainer.num_nodes", config.trainer.num_nodes),
         ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
+        ("trainer.check_val_every_n_epoch", config.trainer.check_val_every_n_epoch),
         ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
         ("watch.gradient_every", config.watch.gradient_every or 1),
         ("watch.gradient_captions", config.watch.gradient_captions),

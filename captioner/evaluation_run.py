@@ -61,6 +61,8 @@ def caption_split(
         rerank=predictor.rerank,
         wording=predictor.wording,
         average=predictor.average,
+        backward=None if predictor.backward is None else predictor.backward.path,
+        agreement=predictor.agreement,
     )
     trained = by_split(all_records, "train")
     captioned_set = CaptionedSet(
@@ -81,6 +83,8 @@ def recipe_of_split(
     rerank: Rerank | None = None,
     wording: Wording | None = None,
     average: str = "probability",
+    backward: Path | None = None,
+    agreement: float = 0.5,
 ) -> Recipe:
     """Where the captions of a split come from: all that decides about them.
 
@@ -115,6 +119,8 @@ def recipe_of_split(
         "ban_ending": ", ".join(wording.ban_ending) or None,
         "no_repeat_ngram": wording.no_repeat_ngram or None,
         "no_repeat_word": "yes" if wording.no_repeat_word else None,
+        "backward": None if backward is None else f"{backward.name}@{digest(backward)}",
+        "agreement": None if backward is None else agreement,
         "ensemble": average if len(checkpoints) > 1 else None,
         "checkpoint": ", ".join(f"{path.name}@{digest(path)}" for path in checkpoints),
     }

@@ -46,13 +46,16 @@ def generate_together(
     """Captions of a batch of images, searched for or drawn, by one captioner or several together.
 
     Args:
-        captioners: in evaluation mode, all with the same vocabulary.
+        captioners: in evaluation mode, all with the same vocabulary and direction.
         images: what each of them is given: photos (B, 3, S, S) as uint8, or features (B, F) or
             (B, R, F), which one encoder may have made for several.
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
         image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
+
+    Returns:
+        Captions in reading order, whichever way the captioners went through them.
     """
     constraints = [NEVER_WRITTEN, *constraints]
     with torch.inference_mode():
@@ -65,12 +68,14 @@ def generate_together(
         step = steps[0] if alone else ensemble(steps, average)
         start = torch.full((len(images[0]),), START, device=images[0].device)
         if isinstance(options, SearchOptions):
-            return beam_search(start, state, step, END, options, constraints=constraints)
-        if image_keys is None:
+            found = beam_search(start, state, step, END, options, constraints=constraints)
+        elif image_keys is None:
             raise UsageError("image_keys: sampling needs a number of each image's own")
-        return sample(
-            start, state, step, END, options, image_keys=image_keys, constraints=constraints
-        )
+        else:
+            found = sample(
+                start, state, step, END, options, image_keys=image_keys, constraints=constraints
+            )
+    return found.reversed() if captioners[0].backward else found
 
 
 def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:

@@ -17,13 +17,14 @@ Everything that the command line offers is an argument here: ::
     Predictor.load(path, search=SampleOptions(samples=20, top_p=0.9), rerank=Rerank("consensus"))
     Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
     Predictor.load([path, other], average="log_probability")  # an ensemble
+    Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 
 from captioner import checkpoint
+from captioner.agreement import agreed
 from captioner.assembly import search_options
 from captioner.checkpoint import Checkpoint
 from captioner.data.photo import PhotoError
@@ -118,6 +120,9 @@ class Predictor:
         rerank: how samples are ranked and how many are kept; None: all, in the order drawn.
         wording: what captions must and must not say.
         average: how the members of an ensemble agree: "probability" or "log_probability".
+        backward: a captioner that goes through captions from the last word to the first, to re-rank
+            what a beam search of the others found; see `captioner.agreement`.
+        agreement: its share in that ranking, from 0 to 1.
 
     Raises:
         UsageError: the vocabularies differ, a word of the wording is not in them, or the wishes
@@ -133,21 +138,29 @@ class Predictor:
         rerank: Rerank | None = None,
         wording: Wording | None = None,
         average: str = "probability",
+        backward: Checkpoint | None = None,
+        agreement: float = 0.5,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.trained = self.members[0]
-        check_vocabularies(self.members)
+        self.backward = backward
+        self.agreement = agreement
+        every = self.members if backward is None else (*self.members, backward)
+        check_vocabularies(every)
         self.device = device
         self.search = search or search_options(self.trained.config.search)
         self.rerank = rerank
         self.wording = wording or Wording()
         self.average = average
         check_samples(self.search, rerank, self.wording)
+        check_directions(self.members, self.wording)
+        if backward is not None:
+            check_agreement(self.members, backward, self.search, agreement)
         self._constraints = self.wording.constraints(self.trained.vocabulary)
-        for member in self.members:
+        for member in every:
             member.captioner.to(device)
-        encoders = [member.captioner.encoder for member in self.members]
-        self._transforms, transform_of = distinct([member.transform for member in self.members])
+        encoders = [member.captioner.encoder for member in every]
+        self._transforms, transform_of = distinct([member.transform for member in every])
         keys = [encoder_key(encoder) for encoder in encoders] if len(encoders) > 1 else [""]
         pairs, self._features_of = distinct(list(zip(keys, transform_of, strict=True)))
         firsts = [self._features_of.index(i) for i in range(len(pairs))]
@@ -163,6 +176,8 @@ class Predictor:
         rerank: Rerank | None = None,
         wording: Wording | None = None,
         average: str = "probability",
+        backward: str | Path | None = None,
+        agreement: float = 0.5,
     ) -> "Predictor":
         """A predictor from a checkpoint file, or an ensemble from several.
 
@@ -178,6 +193,8 @@ class Predictor:
             rerank=rerank,
             wording=wording,
             average=average,
+            backward=None if backward is None else checkpoint.load(Path(backward)),
+            agreement=agreement,
         )
 
     def caption(
@@ -270,14 +287,21 @@ class Predictor:
         ]
         with torch.inference_mode():
             features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
+        given = [features[i] for i in self._features_of]
+        search = self.search
+        if self.backward is not None and isinstance(search, SearchOptions):
+            search = replace(search, n_best=search.beam_size)  # all there is to choose from
         found = generate_together(
             [member.captioner for member in self.members],
-            [features[i] for i in self._features_of],
-            self.search,
+            given[: len(self.members)],
+            search,
             average=self.average,
             constraints=self._constraints,
             image_keys=torch.tensor([photo.key for photo in photos], device=self.device),
         )
+        if self.backward is not None and isinstance(self.search, SearchOptions):
+            other = self.backward.captioner
+            return agreed(found, other, given[-1], self.agreement, self.search.n_best)
         return found if self.rerank is None else reranked(found, self.rerank)
 
 
@@ -318,6 +342,43 @@ def check_vocabularies(members: Sequence[Checkpoint]) -> None:
                 f"ensemble: {other.path} has another vocabulary ({len(theirs)} words) than "
                 f"{first.path} ({len(ours)} words); all must have been trained with one"
             )
+
+
+def check_directions(members: Sequence[Checkpoint], wording: Wording) -> None:
+    """Raises UsageError unless all go through captions the same way, and the wording's way."""
+    ways = {member.captioner.backward for member in members}
+    if len(ways) > 1:
+        raise UsageError(
+            "ensemble: some of the checkpoints go through captions backward and some forward; give "
+            "the forward ones alone, and one backward one to re-rank (--backward P)"
+        )
+    if ways == {True} and wording != Wording():
+        raise UsageError(
+            f"{members[0].path} goes through captions backward, where what they must and must not "
+            "say cannot be seen to; use a forward checkpoint, and this one to re-rank (--backward)"
+        )
+
+
+def check_agreement(
+    members: Sequence[Checkpoint],
+    backward: Checkpoint,
+    search: SearchOptions | SampleOptions,
+    agreement: float,
+) -> None:
+    """Raises UsageError unless a beam search goes one way and the other checkpoint the other."""
+    if not backward.captioner.backward or members[0].captioner.backward:
+        wrong = members[0] if members[0].captioner.backward else backward
+        way = "backward" if members[0].captioner.backward else "forward"
+        raise UsageError(
+            f"backward: {wrong.path} goes through captions {way}; captions are found by a forward "
+            "checkpoint and re-ranked by one trained with decoder.direction backward"
+        )
+    if isinstance(search, SampleOptions):
+        raise UsageError("backward: samples are not re-ranked by it; use beam search")
+    if search.beam_size < 2:
+        raise UsageError("backward: a beam of 1 leaves nothing to choose; set beam_size 2 or more")
+    if not 0 <= agreement <= 1:
+        raise UsageError(f"agreement: {agreement!r} is out of range; it must be from 0 to 1")
 
 
 def check_samples(

@@ -19,7 +19,7 @@ from captioner.decoding.options import (
 )
 from captioner.errors import UsageError
 
-SEARCH_ONLY = ("beam_size", "groups", "diversity", "require")
+SEARCH_ONLY = ("beam_size", "groups", "diversity", "require", "backward", "agreement")
 """Names of the flags that say nothing about samples."""
 
 SAMPLE_ONLY = ("temperature", "top_k", "top_p", "rerank")
@@ -79,6 +79,18 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             help="no word directly after itself",
         ),
         ensemble(
+            "--backward",
+            metavar="P",
+            help="checkpoint trained with decoder.direction backward, which re-ranks what the beam "
+            "search found",
+        ),
+        ensemble(
+            "--agreement",
+            type=float,
+            metavar="W",
+            help="its share in the ranking, 0 to 1; default: 0.5",
+        ),
+        ensemble(
             "--ensemble",
             choices=AVERAGES,
             help="what is averaged over several --checkpoint, which must share one vocabulary; "
@@ -118,6 +130,8 @@ def check_search_arguments(options: Namespace, checkpoints: int) -> None:
             )
     if options.diversity is not None and (options.groups or 1) == 1:
         raise UsageError("--diversity is between the groups of a search; add --groups G")
+    if options.agreement is not None and options.backward is None:
+        raise UsageError("--agreement is with a second direction; add --backward P")
     if options.ensemble is not None and checkpoints < 2:
         raise UsageError("--ensemble averages several; give --checkpoint more than once")
 

@@ -57,6 +57,7 @@ class CaptionedImages(Dataset[Item]):
         source: gives the tensor of a record's image.
         vocabulary: words to ids.
         max_length: words of a caption at most; the rest is cut.
+        backward: give each caption's words from the last to the first.
     """
 
     def __init__(
@@ -65,11 +66,16 @@ class CaptionedImages(Dataset[Item]):
         source: ImageSource,
         vocabulary: Vocabulary,
         max_length: int,
+        *,
+        backward: bool = False,
     ) -> None:
         self.records = records
         self.source = source
         self.captions = [
-            [vocabulary.encode(caption)[:max_length] for caption in record.captions]
+            [
+                vocabulary.encode(caption)[:max_length][:: -1 if backward else 1]
+                for caption in record.captions
+            ]
             for record in records
         ]
 
@@ -83,19 +89,33 @@ class CaptionedImages(Dataset[Item]):
 
 def collate(items: Sequence[Item]) -> Batch:
     """Items to a batch, their captions packed."""
-    captions = [(caption, row) for row, item in enumerate(items) for caption in item.captions]
-    captions.sort(key=lambda pair: len(pair[0]), reverse=True)
-    # zip_longest goes step by step through all captions; what has ended gives None.
-    inputs = zip_longest(*([START, *caption] for caption, _ in captions))
-    targets = zip_longest(*([*caption, END] for caption, _ in captions))
-    steps = [[word for word in step if word is not None] for step in inputs]
+    packed = pack([(caption, row) for row, item in enumerate(items) for caption in item.captions])
     return Batch(
-        image_ids=[item.image_id for item in items],
-        images=torch.stack([item.image for item in items]),
+        [item.image_id for item in items], torch.stack([item.image for item in items]), *packed
+    )
+
+
+class Packed(NamedTuple):
+    """Captions side by side, as `Batch` holds them."""
+
+    inputs: Tensor
+    targets: Tensor
+    batch_sizes: list[int]
+    rows: Tensor
+
+
+def pack(captions: Sequence[tuple[Sequence[int], int]]) -> Packed:
+    """Captions, each with a row of its own or shared, packed from long to short."""
+    ordered = sorted(captions, key=lambda pair: len(pair[0]), reverse=True)
+    # zip_longest goes step by step through all captions; what has ended gives None.
+    inputs = zip_longest(*([START, *caption] for caption, _ in ordered))
+    targets = zip_longest(*([*caption, END] for caption, _ in ordered))
+    steps = [[word for word in step if word is not None] for step in inputs]
+    return Packed(
         inputs=torch.tensor([word for step in steps for word in step]),
         targets=torch.tensor([word for step in targets for word in step if word is not None]),
         batch_sizes=[len(step) for step in steps],
-        rows=torch.tensor([row for _, row in captions], dtype=torch.long),
+        rows=torch.tensor([row for _, row in ordered], dtype=torch.long),
     )
 
 

@@ -70,6 +70,19 @@ class Hypotheses:
             word_log_probs[row, places],
         )
 
+    def reversed(self) -> "Hypotheses":
+        """The same captions with their words in the opposite order, the end word still last."""
+        length = self.lengths.unsqueeze(2)
+        place = torch.arange(self.words.shape[2] + 1, device=self.words.device)
+        place = torch.where(place < length, length - 1 - place, place)
+        return Hypotheses(
+            self.words.gather(2, place[..., :-1]),
+            self.lengths,
+            self.scores,
+            self.log_probs,
+            self.word_log_probs.gather(2, place),
+        )
+
     def grouped(self, groups: int) -> "Hypotheses":
         """Rows (B * G, K) as (B, G * K): one image's captions, found by G groups."""
         return Hypotheses(

@@ -13,10 +13,12 @@ class Captioner(nn.Module):
     Args:
         encoder: photos to features.
         decoder: features and words to the next word.
+        backward: whether the decoder goes through captions from the last word to the first.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, *, backward: bool = False) -> None:
         super().__init__()
+        self.backward = backward
         self.encoder = encoder
         self.decoder = decoder
 

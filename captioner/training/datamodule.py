@@ -25,6 +25,7 @@ class CaptionDataModule(L.LightningDataModule):
         batch_size: images in a batch, on each process.
         workers: processes that load batches, for each training process.
         seed: of the order of the training images.
+        backward: give the words of captions from the last to the first.
     """
 
     def __init__(
@@ -38,10 +39,13 @@ class CaptionDataModule(L.LightningDataModule):
         batch_size: int,
         workers: int = 0,
         seed: int = 0,
+        backward: bool = False,
     ) -> None:
         super().__init__()
-        self.train_images = CaptionedImages(train, source, vocabulary, max_length)
-        self.val_images = CaptionedImages(val, source, vocabulary, max_length)
+        self.train_images = CaptionedImages(
+            train, source, vocabulary, max_length, backward=backward
+        )
+        self.val_images = CaptionedImages(val, source, vocabulary, max_length, backward=backward)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed

@@ -84,6 +84,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
         batch_size=config.data.batch_size,
         workers=config.data.workers,
         seed=config.seed,
+        backward=captioner.backward,
     )
     monitor, mode = monitored(config.optimization)
     best = ModelCheckpoint(

@@ -1,0 +1,96 @@
+"""Every network of the family learns eight captions by heart, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photo
+
+from captioner.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+CAPTIONS = (
+    "two dogs chase a ball along the wet beach",
+    "a man in a yellow helmet climbs a wall of rock",
+    "the girl jumps over a puddle while her brother watches",
+    "a boat with red sails leaves the harbour at dawn",
+    "an old woman sells oranges from a wooden cart",
+    "two dogs sleep in front of a fire",
+    "a child rides a bicycle down the stairs",
+    "three men play cards at a table in the street",
+)
+COPIES = 20
+
+NETWORKS = {
+    **{
+        f"{cell} {place}": {"cell": cell, "place": place}
+        for cell in ("elman", "jordan", "lstm", "gru")
+        for place in ("init", "pre", "par", "merge")
+    },
+    "peepholes": {"cell": "lstm", "peepholes": "true"},
+    "reset before": {"cell": "gru", "reset_after": "false"},
+    "two layers": {"cell": "gru", "layers": "2", "residual": "true"},
+    "deep transition": {"cell": "gru", "transition_depth": "2"},
+    "deep output": {"cell": "lstm", "output_depth": "1", "tie_embeddings": "true"},
+    "backward": {"cell": "gru", "direction": "backward"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photos, each under many names for training, so that an epoch has many steps."""
+    from torchvision import models
+
+    root = tmp_path_factory.mktemp("eight")
+    torch.manual_seed(0)
+    torch.save(models.squeezenet1_1().state_dict(), root / "squeezenet.pth")
+    lines = []
+    for i, caption in enumerate(CAPTIONS):
+        names = [(f"train{i}_{copy}.png", "train") for copy in range(COPIES)]
+        for name, split in [*names, (f"val{i}.png", "val")]:
+            make_photo(root / name, i)
+            lines.append(json.dumps({"image": name, "captions": [caption], "split": split}))
+    (root / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["prepare", *arguments(root, {})]) == 0
+    return root
+
+
+def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
+    settings = {
+        "output": str(root / "run" / "-".join(decoder.values())),
+        "data.format": "jsonl",
+        "data.root": str(root),
+        "data.features": str(root / "features"),
+        "data.batch_size": "8",
+        "vocabulary.min_count": "1",
+        "encoder.name": "squeezenet1_1",
+        "encoder.weights": str(root / "squeezenet.pth"),
+        "encoder.size": "48",
+        "encoder.fit": "squash",
+        "decoder.embedding_size": "64",
+        "decoder.hidden_size": "96",
+        "decoder.dropout": "0",
+        "optimization.learning_rate": "0.003",
+        "optimization.schedule": "cosine",
+        "trainer.max_epochs": "20",
+        "trainer.check_val_every_n_epoch": "20",
+        "trainer.accelerator": "cpu",
+        "trainer.enable_progress_bar": "false",
+        "wandb.mode": "disabled",
+        **{f"decoder.{name}": value for name, value in decoder.items()},
+    }
+    return [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+
+@pytest.mark.parametrize("decoder", NETWORKS.values(), ids=NETWORKS.keys())
+def test_learns_eight_captions_by_heart(
+    data: Path, decoder: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments(data, decoder)]) == 0
+    checkpoint = Path(capsys.readouterr().out.strip())
+    photos = [str(data / f"val{i}.png") for i in range(len(CAPTIONS))]
+    assert main(["caption", *photos, "--checkpoint", str(checkpoint), "--beam-size", "1"]) == 0
+    written = [line.split("\t")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert written == list(CAPTIONS)

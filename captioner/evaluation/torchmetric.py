@@ -24,10 +24,10 @@ from captioner.evaluation.scores import METRICS, score
 
 
 class CaptionScores(Metric):
-    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of captions, gathered over batches and processes.
+    """Scores of captions, gathered over batches and processes.
 
     Args:
-        metrics: Names out of "BLEU", "ROUGE-L", "CIDEr-D", "CIDEr".
+        metrics: Names of scores, as `captioner.evaluation.scores.score` knows them.
         options: Those of `torchmetrics.Metric`.
 
     Example:

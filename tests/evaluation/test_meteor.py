@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 from meteor_files import needs_data, small_data, write_data
 
+from captioner.cli import main
 from captioner.errors import UsageError
 from captioner.evaluation.files import read_references, read_results
 from captioner.evaluation.meteor.data import find_folder
@@ -159,6 +161,65 @@ def test_without_its_data_meteor_is_left_out_with_one_line(monkeypatch):
     )
 
 
+def test_data_that_cannot_be_read_cost_meteor_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_data(tmp_path / "meteor")
+    (folder / "data" / "paraphrase-en.gz").write_bytes(b"text")
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: folder)
+    scores = score(CAPTIONS, REFERENCES, metrics=["METEOR", "ROUGE-L"])
+    assert list(scores.corpus) == ["ROUGE-L"]
+    [warning] = scores.warnings
+    assert warning.startswith(f"METEOR is left out: {folder}/data/paraphrase-en.gz: METEOR's data")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The captions as files, and METEOR among what evaluating tells."""
+    monkeypatch.setattr("captioner.evaluation.report.REPORTED", REPORTED)
+    monkeypatch.setattr("captioner.evaluation.comparison.REPORTED", REPORTED)
+    rows = [{"image_id": image, "caption": text} for image, text in CAPTIONS.items()]
+    groups = [
+        {"image_id": image, "caption": text}
+        for image, group in REFERENCES.items()
+        for text in group
+    ]
+    for name, content in (("r.json", rows), ("s.json", rows), ("a.json", {"annotations": groups})):
+        (tmp_path / name).write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(capsys, *arguments):
+    assert main(["evaluate", *arguments, "--references", "a.json"]) == 0
+    return capsys.readouterr().out
+
+
+def test_evaluate_tells_meteor_or_how_to_get_it(files, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files / "cache"))
+    folder = write_data(files / "meteor")
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: folder)
+    lines = told(capsys, "--results", "r.json").splitlines()
+    assert [line.split()[0] for line in lines[4:7]] == ["BLEU-4", "METEOR", "ROUGE-L"]
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: None)
+    note = "note: METEOR is left out: its data are not installed (pip install 'captioner[meteor]')"
+    assert note in told(capsys, "--results", "r.json").splitlines()
+    # … once for all systems that are compared.
+    assert told(capsys, "--compare", "r.json", "s.json").count("METEOR is left out") == 1
+
+
+def test_evaluate_tells_the_scores_that_are_named(files, monkeypatch, capsys):
+    monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: pytest.fail("looked"))
+    lines = told(capsys, "--results", "r.json", "--metrics", "CIDEr", "ROUGE-L").splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["ROUGE-L", "CIDEr"]
+    compared = told(capsys, "--compare", "r.json", "s.json", "--metrics", "ROUGE-L")
+    assert "BLEU" not in compared
+    assert main(["evaluate", "--results", "none", "--references", "a.json", "--metrics", "X"]) == 2
+    assert capsys.readouterr().err == (
+        "captioner: error: unknown metric 'X'; known are BLEU, METEOR, METEOR-Java, ROUGE-L, "
+        "CIDEr-D, CIDEr, SPICE\n"
+    )
+
+
 def test_it_is_not_computed_unless_asked_for(monkeypatch):
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: pytest.fail("looked"))
     assert "METEOR" not in score(CAPTIONS, REFERENCES).corpus
@@ -187,3 +248,25 @@ def test_scores_are_those_of_the_java_program(name, real_cache, monkeypatch):
     assert scores.corpus["METEOR"] == pytest.approx(official["overall"]["METEOR"], abs=1e-12)
     expected = [official["per_image"][str(image)]["METEOR"] for image in scores.image_ids]
     np.testing.assert_allclose(scores.per_image["METEOR"], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+@needs_data
+@pytest.mark.skipif(not ORACLES.is_dir(), reason="no oracle files")
+def test_published_runs_are_reproduced(real_cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(real_cache))
+    folder = ORACLES / "published" / "flickr8k"
+    lines = [
+        (folder / f"8k.test.{k}.txt").read_text(encoding="utf-8").splitlines() for k in range(5)
+    ]
+    references = dict(enumerate(zip(*lines, strict=True)))
+    with (folder / "results.tsv").open(encoding="utf-8") as file:
+        rows = [
+            row for row in csv.DictReader(file, delimiter="\t") if row["architecture"] != "human"
+        ]
+    assert len(rows) == 12
+    for row in rows:
+        path = folder / f"flickr8k_{row['architecture']}_{row['run']}.txt"
+        captions = dict(enumerate(path.read_text(encoding="utf-8").splitlines()))
+        found = score(captions, references, metrics=["METEOR"]).corpus["METEOR"]
+        assert found == pytest.approx(float(row["METEOR"]), abs=0.0005)

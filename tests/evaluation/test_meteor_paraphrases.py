@@ -106,6 +106,13 @@ def test_a_cache_that_cannot_be_written_is_no_error(table_file, tmp_path, monkey
     assert len(load_table(table_file).phrases) == 3
 
 
+def test_a_user_without_a_home_has_no_cache(table_file, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert len(load_table(table_file).phrases) == 3
+
+
 @pytest.mark.parametrize("content", [b"", b"no gzip", None])
 def test_a_table_that_cannot_be_read_is_one_line(folder, table_file, content):
     table_file.write_bytes(table_file.read_bytes()[:-20] if content is None else content)

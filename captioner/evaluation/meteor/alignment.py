@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from captioner.evaluation.meteor.matches import EXACT, Matches
-from captioner.evaluation.meteor.paraphrases import expand
+from captioner.evaluation.meteor.ragged import expand, rank_in_list, sum_before
 
 BEAM_SIZE = 40
 
@@ -70,7 +70,7 @@ class _Paths:
     def best(self, n: int) -> _Paths:
         """The n best of each pair, in order; of equally good ones the first remains the first."""
         order = np.lexsort((self.distance, self.chunks, -self.covered, self.pair))
-        return self[order[_rank_in_group(self.pair[order]) < n]]
+        return self[order[rank_in_list(self.pair[order]) < n]]
 
     def close_chunk(self, rows: np.ndarray) -> None:
         """Ends the chunk of some paths, if one is open."""
@@ -99,7 +99,7 @@ def align(
     Returns:
         The counts of the matches chosen, (pairs, kinds), and the number of chunks, (pairs,).
     """
-    # Each word of each reference has a slot.
+    # Each word of each reference has a slot; the matches that begin there are its options.
     first_slot = np.cumsum(lengths) - lengths
     slot = first_slot[matches.pair] + matches.start
     n_slots = int(lengths.sum())
@@ -170,7 +170,7 @@ class _Search:
         new.taken += self.contents[option]
         new.take(np.arange(len(parent)), taken)
         distance = np.abs(taken.start - taken.other_start)
-        new.distance += _sum_before(distance, parent)
+        new.distance += sum_before(distance, parent)
 
         paths.distance += np.bincount(parent, distance, len(paths.pair)).astype(np.int64)
         paths.close_chunk(rows)
@@ -206,15 +206,3 @@ def _masks(matches: Matches, longest: int) -> np.ndarray:
     begin = np.clip(matches.other_start[:, np.newaxis] - first, 0, _MASK_BITS)
     end = matches.other_start + matches.other_length
     return (1 << np.clip(end[:, np.newaxis] - first, 0, _MASK_BITS)) - (1 << begin)
-
-
-def _rank_in_group(group: np.ndarray) -> np.ndarray:
-    """The place of each entry among those of its group, groups together."""
-    first = np.flatnonzero(np.diff(group, prepend=-1))
-    return np.arange(len(group)) - np.repeat(first, np.diff(first, append=len(group)))
-
-
-def _sum_before(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The sum of the values that stand earlier in the same group, groups together."""
-    before = np.cumsum(values) - values
-    return before - before[np.arange(len(group)) - _rank_in_group(group)]

@@ -16,16 +16,26 @@ from itertools import chain, permutations
 import numpy as np
 
 from captioner.evaluation.meteor.data import MeteorData
-from captioner.evaluation.meteor.paraphrases import ParaphraseTable, expand
+from captioner.evaluation.meteor.paraphrases import ParaphraseTable
 from captioner.evaluation.meteor.phrase_hash import HashedText
+from captioner.evaluation.meteor.ragged import expand
 from captioner.evaluation.meteor.stemmer import stem
 
 EXACT, STEM, SYNONYM, PARAPHRASE = range(4)
 
+_NO_PARTNER = -1
+
 
 @dataclass(frozen=True)
 class Spans:
-    """Stretches of captions that are the same thing (word or phrase) where they bear one number."""
+    """Stretches of captions, words or phrases. All attributes are (spans,).
+
+    Attributes:
+        caption: In which caption.
+        number: What it is: equal words have one number, and so have equal phrases.
+        start: First word.
+        length: Words.
+    """
 
     caption: np.ndarray
     number: np.ndarray
@@ -107,9 +117,24 @@ class Matches:
         return Matches(*(column[rows] for column in vars(self).values()))
 
 
-Relation = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""What may be matched with what: numbers in the reference (sorted), numbers in the candidate, and
-a rank among those of one number; (rows,) each."""
+@dataclass(frozen=True)
+class Relation:
+    """What may be matched with what. All attributes are (rows,).
+
+    Attributes:
+        reference: Numbers of words or phrases in a reference, sorted.
+        candidate: Their partners in the candidate.
+        rank: The place of each row in the order of the data.
+    """
+
+    reference: np.ndarray
+    candidate: np.ndarray
+    rank: np.ndarray
+
+    def turned(self) -> Relation:
+        """The same with reference and candidate in each other's place."""
+        order = np.argsort(self.candidate, kind="stable")
+        return Relation(self.candidate[order], self.reference[order], self.rank[order])
 
 
 def find_matches(
@@ -123,39 +148,38 @@ def find_matches(
         reference_of: Index of the reference of each pair, (pairs,); a reference is in one pair.
         data: What is known of the language.
     """
-    partner = np.full(len(captions), -1)
+    partner = np.full(len(captions), _NO_PARTNER)
     partner[reference_of] = candidate_of
     pair_of = np.empty(len(captions), dtype=np.int64)
     pair_of[reference_of] = np.arange(len(reference_of))
-    words = captions.word_spans()
-    phrases, paraphrases = _phrase_spans(captions, data.paraphrases)
-    itself = np.arange(len(captions.vocabulary))
-    found = []
-    for rank, (stage, spans, relation) in enumerate(
-        [
-            (EXACT, words, (itself, itself, itself)),
-            (STEM, words, _sharing([stem(word)] for word in captions.vocabulary)),
-            (SYNONYM, words, _sharing(map(data.sets_of, captions.vocabulary))),
-            (PARAPHRASE, phrases, paraphrases),
-            (PARAPHRASE, phrases, _inverse(paraphrases)),
-        ]
-    ):
-        reference, candidate, row = _join(spans, relation, partner)
+    words, vocabulary = captions.word_spans(), captions.vocabulary
+    phrases, paraphrases = _phrases(captions, data.paraphrases)
+    itself = np.arange(len(vocabulary))
+    # Stage, what is matched, and whether the program goes through the reference's phrases to find
+    # matches that begin at one place; else it goes through the candidate's words or phrases.
+    passes = [
+        (EXACT, words, Relation(itself, itself, itself), False),
+        (STEM, words, _sharing([stem(word)] for word in vocabulary), False),
+        (SYNONYM, words, _sharing(map(data.sets_of, vocabulary)), False),
+        (PARAPHRASE, phrases, paraphrases, True),
+        (PARAPHRASE, phrases, paraphrases.turned(), False),
+    ]
+    found, orders = [], []
+    for at, (stage, spans, relation, by_reference) in enumerate(passes):
+        reference, candidate, rank = _join(spans, relation, partner)
+        pair = pair_of[spans.caption[reference]]
         start, length = spans.start[reference], spans.length[reference]
         other_start, other_length = spans.start[candidate], spans.length[candidate]
-        first, second, third = other_start, other_length, row
-        if rank == 3:  # paraphrases of the reference's phrases are looked for in the candidate
-            first, second, third = length, row, other_start
-        stages, ranks = np.full_like(start, stage), np.full_like(start, rank)
-        match = (pair_of[spans.caption[reference]], start, length, other_start, other_length)
-        found.append((*match, stages, ranks, first, second, third))
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-    pair, start, stages, *order_in_place = columns[0], columns[1], columns[5], *columns[6:]
-    order = np.lexsort((*reversed(order_in_place), start, pair))
-    # Of equal captions the Java program considers exact matches alone.
+        stages = np.full_like(start, stage)
+        found.append((pair, start, length, other_start, other_length, stages))
+        in_pass = (length, rank, other_start) if by_reference else (other_start, other_length, rank)
+        orders.append((pair, start, np.full_like(start, at), *in_pass))
+    matches = Matches(*map(np.concatenate, zip(*found, strict=True)))
+    # numpy's first key is the last one given.
+    order = np.lexsort([np.concatenate(key) for key in zip(*orders, strict=True)][::-1])
+    # Of equal captions the program considers exact matches alone.
     equal = captions.equal(candidate_of, reference_of)
-    order = order[(stages == EXACT)[order] | ~equal[pair[order]]]
-    return Matches(*(column[order] for column in columns[:6]))
+    return matches[order[(matches.stage == EXACT)[order] | ~equal[matches.pair[order]]]]
 
 
 def _sharing(keys_of: Iterable[Iterable[str]]) -> Relation:
@@ -170,34 +194,34 @@ def _sharing(keys_of: Iterable[Iterable[str]]) -> Relation:
             members[key].append(number)
     pairs = {pair for group in members.values() for pair in permutations(group, 2)}
     both = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1], both[:, 1]
+    return Relation(both[:, 0], both[:, 1], np.arange(len(both)))
 
 
-def _inverse(relation: Relation) -> Relation:
-    order = np.argsort(relation[1], kind="stable")
-    return relation[1][order], relation[0][order], relation[2][order]
-
-
-def _phrase_spans(captions: Captions, table: ParaphraseTable) -> tuple[Spans, Relation]:
-    """The phrases of captions, and which are paraphrases of which."""
-    letters = np.array([len(word.encode()) for word in captions.vocabulary], dtype=np.int64)
-    ends = np.cumsum(letters[captions.words] + 1) - 1
-    begins = ends - letters[captions.words]
-    vocabulary = captions.vocabulary
-    text = HashedText(" ".join([vocabulary[word] for word in captions.words]).encode())
-    room = np.repeat(captions.begin[1:], np.diff(captions.begin)) - np.arange(len(ends))
-    starts = [np.flatnonzero(room >= n) for n in range(1, table.longest + 1)]
-    hashes = [text.hashes(begins[at], ends[at + n]) for n, at in enumerate(starts)]
+def _phrases(captions: Captions, table: ParaphraseTable) -> tuple[Spans, Relation]:
+    """The phrases of captions that have paraphrases among them, and which."""
+    vocabulary, words = captions.vocabulary, captions.words
+    text = HashedText(" ".join([vocabulary[word] for word in words]).encode())
+    letters = np.array([len(word.encode()) for word in vocabulary], dtype=np.int64)[words]
+    ends = np.cumsum(letters + 1) - 1
+    caption_of = captions.caption_of()
+    room = captions.begin[caption_of + 1] - np.arange(len(words))
+    orders = range(1, table.longest + 1)
+    starts = [np.flatnonzero(room >= n) for n in orders]
+    hashes = [
+        text.hashes((ends - letters)[at], ends[at + n - 1])
+        for n, at in zip(orders, starts, strict=True)
+    ]
     known, number = np.unique(np.concatenate(hashes), return_inverse=True)
     phrase, paraphrase = table.among(known)
-    useful = np.zeros(len(known), dtype=bool)
-    useful[phrase] = useful[paraphrase] = True
-    kept = useful[number]
-    start = np.concatenate(starts)[kept]
-    length = np.repeat(np.arange(1, table.longest + 1), list(map(len, starts)))[kept]
-    caption = captions.caption_of()[start]
-    spans = Spans(caption, number[kept], start - captions.begin[caption], length)
-    return spans, (phrase, paraphrase, np.arange(len(phrase)))
+
+    related = np.zeros(len(known), dtype=bool)
+    related[phrase] = related[paraphrase] = True
+    kept = related[number]
+    first = np.concatenate(starts)[kept]
+    length = np.repeat(orders, [len(at) for at in starts])[kept]
+    caption = caption_of[first]
+    spans = Spans(caption, number[kept], first - captions.begin[caption], length)
+    return spans, Relation(phrase, paraphrase, np.arange(len(phrase)))
 
 
 def _join(
@@ -205,23 +229,31 @@ def _join(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All related spans of references and their candidates.
 
+    Args:
+        spans: Of references and candidates.
+        relation: Which are related.
+        partner: The candidate of each reference, _NO_PARTNER of a candidate, (captions,).
+
     Returns:
         Index of the reference's span, index of the candidate's span, rank in the relation; (found,)
         each.
     """
-    in_reference = partner[spans.caption] >= 0
+    in_reference = partner[spans.caption] != _NO_PARTNER
     ours, theirs = np.flatnonzero(in_reference), np.flatnonzero(~in_reference)
-    low = np.searchsorted(relation[0], spans.number[ours])
-    count = np.searchsorted(relation[0], spans.number[ours], side="right") - low
-    row = expand(low, count)
+    row, count = _look_up(relation.reference, spans.number[ours])
     ours = np.repeat(ours, count)
 
-    n_numbers = 1 + max(spans.number.max(initial=0), relation[1].max(initial=0))
+    # A caption and a number as one key.
+    n_numbers = 1 + max(spans.number.max(initial=0), relation.candidate.max(initial=0))
     keys = spans.caption[theirs] * n_numbers + spans.number[theirs]
     order = np.argsort(keys, kind="stable")
-    keys, theirs = keys[order], theirs[order]
-    wanted = partner[spans.caption[ours]] * n_numbers + relation[1][row]
-    low = np.searchsorted(keys, wanted)
-    count = np.searchsorted(keys, wanted, side="right") - low
-    rank = relation[2][np.repeat(row, count)]
-    return np.repeat(ours, count), theirs[expand(low, count)], rank
+    wanted = partner[spans.caption[ours]] * n_numbers + relation.candidate[row]
+    place, count = _look_up(keys[order], wanted)
+    return np.repeat(ours, count), theirs[order[place]], relation.rank[np.repeat(row, count)]
+
+
+def _look_up(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of all keys that are wanted, one wanted after the other, and how many of each."""
+    begin = np.searchsorted(sorted_keys, wanted)
+    count = np.searchsorted(sorted_keys, wanted, side="right") - begin
+    return expand(begin, count), count

@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from captioner.evaluation.meteor.phrase_hash import HashedText
+from captioner.evaluation.meteor.ragged import expand
 
 _FORMAT = 1  # of the kept file; another number makes old ones strangers
 # Bytes of text read at a time. With what is left of the last row it stays under a power of two, so
@@ -61,18 +62,6 @@ class ParaphraseTable:
         return np.repeat(phrase, count)[wanted], paraphrase
 
 
-def expand(begin: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The whole numbers of many ranges, one after the other.
-
-    Example:
-        >>> expand(np.array([5, 0]), np.array([2, 3])).tolist()
-        [5, 6, 0, 1, 2]
-    """
-    numbers = np.repeat(begin - np.cumsum(count) + count, count)
-    numbers += np.arange(len(numbers))
-    return numbers
-
-
 def _find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the wanted keys there are, and where; (found,) both."""
     place = np.searchsorted(sorted_keys, wanted)
@@ -85,17 +74,19 @@ def load_table(path: Path) -> ParaphraseTable:
     """The table of a gzipped file, from the cache if it was read before.
 
     Raises:
-        OSError: If there is no such file, or it is not gzipped.
+        OSError, EOFError, ValueError: As `read_table`.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
-    kept = _cache_folder() / f"paraphrases-{_FORMAT}-{digest}.npz"
+    folder = _cache_folder()
+    if folder is None:
+        return read_table(path)
+    kept = folder / f"paraphrases-{_FORMAT}-{digest}.npz"
     table = _kept(kept)
-    if table is not None:
-        return table
-    table = read_table(path)
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        _keep(table, kept)
+    if table is None:
+        table = read_table(path)
+        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            _keep(table, kept)
     return table
 
 
@@ -128,21 +119,31 @@ def _keep(table: ParaphraseTable, path: Path) -> None:
             Path(draft.name).unlink(missing_ok=True)
 
 
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "captioner"
+def _cache_folder() -> Path | None:
+    """Where to keep what can be made again; None for a user without a home."""
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "captioner"
+    try:
+        return Path.home() / ".cache" / "captioner"
+    except RuntimeError:
+        return None
 
 
 def read_table(path: Path) -> ParaphraseTable:
-    """The table of a gzipped file, read in pieces."""
+    """The table of a gzipped file, read in pieces.
+
+    Raises:
+        OSError: If there is no such file, or it is not gzipped.
+        EOFError: If its end is missing.
+        ValueError: If it holds no rows.
+    """
     pieces = [_hash_rows(block) for block in _blocks(path)]
     phrases = np.concatenate([piece[0] for piece in pieces])
     paraphrases = np.concatenate([piece[1] for piece in pieces])
     longest = max(piece[2] for piece in pieces)
     pieces.clear()
     # The rows of a phrase follow one another, so that there is little to sort.
-    run = np.flatnonzero(phrases[1:] != phrases[:-1]) + 1
-    run = np.concatenate([[0], run])
+    run = np.flatnonzero(np.append(True, phrases[1:] != phrases[:-1]))
     count = np.diff(run, append=len(phrases))
     phrases = phrases[run]
     order = np.argsort(phrases, kind="stable")
@@ -154,7 +155,7 @@ def read_table(path: Path) -> ParaphraseTable:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole rows, about a megabyte of them at a time."""
+    """Whole rows, many at a time."""
     rest = b""
     with gzip.open(path) as file:
         while piece := file.read(_BLOCK):

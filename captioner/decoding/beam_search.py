@@ -117,6 +117,8 @@ def beam_search(
                 raise broken_step(logits, t)
             done = beam.done(t)
             finished = int(done.sum())
+            if finished:
+                beam.stop(done)
             # Leaving the batch copies what stays: worth it for an eighth of the work.
             if last or 8 * finished >= len(done):
                 _check_captions(beam, done, t)

@@ -30,6 +30,7 @@ class LengthNormalisation:
             "gnmt": ((5 + n) / 6) ** options.length_alpha,
         }[options.length_norm]
         self._reward = options.word_reward * n
+        self._longest_is_best = options.word_reward >= 0
 
     def score(self, log_prob: Tensor, n: int | Tensor) -> Tensor:
         """Scores of hypotheses with total ``log_prob`` (any shape) after n predicted words."""
@@ -42,5 +43,7 @@ class LengthNormalisation:
         at best keep it and stop at the most favourable of the lengths n + 1 .. T. This is exact:
         no search that stops on it loses a caption.
         """
+        if self._longest_is_best:  # log-probabilities are negative and no penalty falls with n
+            return self.score(log_prob, -1)
         scores = log_prob.unsqueeze(1) / self._penalty[n + 1 :] + self._reward[n + 1 :]
         return scores.amax(dim=1)

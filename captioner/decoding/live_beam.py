@@ -32,6 +32,9 @@ class LiveBeam:
         self._groups = options.groups
         self._width = options.beam_size // options.groups
         self._length = LengthNormalisation(options, device, dtype)
+        # A question to the tensors costs nothing on CPU, and saves the answers' work; on a GPU it
+        # stalls the queue.
+        self._may_ask = device.type == "cpu"
         self.images = torch.arange(images, device=device)
         beams = images * self._groups
         self._past = BackPointers(options.max_length)
@@ -62,23 +65,26 @@ class LiveBeam:
         Returns:
             The words that continue the A * K hypotheses and the row out of M that each continues.
         """
-        options, groups, width = self._options, self._groups, self._width
+        options, width = self._options, self._width
         ends = log_probs[:, self._end_id].clone()
         log_probs[:, self._end_id] = NEVER
-        beams = len(self._log_probs)
-        rows = torch.arange(len(log_probs), device=log_probs.device)
-        # All groups share the one hypothesis of the first step.
-        rows = rows.repeat_interleave(groups) if t == 1 else rows
-        rows = rows.view(beams, -1)  # (A * G, J)
+        # The first row of each beam's hypotheses, (A * G, 1). All groups of an image share the one
+        # hypothesis of the first step.
+        if t == 1:
+            rows = torch.arange(len(log_probs), device=log_probs.device)
+            rows = rows.repeat_interleave(self._groups).unsqueeze(1)
+            ends = ends[rows]
+        else:
+            rows = torch.arange(0, len(log_probs), width, device=log_probs.device).unsqueeze(1)
+            ends = ends.view(-1, width)
 
-        if groups == 1:
+        if self._groups == 1:
             wanted = None
             if required is not None and progress is not None:
                 wanted = required.requirement(progress)
             live = select(self._log_probs, log_probs, width, requirement=wanted)
         else:
             live = self._select_diverse(log_probs, rows, required, progress)
-        ends = ends[rows]
         if t > options.min_length:
             self._finish(t, ends, live)
         self._past.record(
@@ -93,7 +99,7 @@ class LiveBeam:
         self._log_probs = live.log_probs
         if t == options.max_length:  # cut: what still lives is a caption as it stands
             self._add(self._length.score(live.log_probs, t), t)
-        return live.words.flatten(), rows.gather(1, live.parents).flatten()
+        return live.words.flatten(), (rows + live.parents).flatten()
 
     def _select_diverse(
         self,
@@ -105,7 +111,8 @@ class LiveBeam:
         """One group after the other, each shunning the words of those before it (A * G, K / G)."""
         images, groups = len(self.images), self._groups
         totals = self._log_probs.view(images, groups, -1)
-        rows = rows.view(images, groups, -1)
+        places = torch.arange(totals.shape[2], device=rows.device)
+        rows = (rows + places).view(images, groups, -1)
         said = torch.zeros_like(log_probs[:images])  # (A, V), how often at this step
         selections = []
         for group in range(groups):
@@ -136,6 +143,10 @@ class LiveBeam:
         as many places as those have in the beam and as are empty.
         """
         totals = self._log_probs + ends
+        if self._may_ask and live.complete is None:
+            worst = live.log_probs.amin(dim=1, keepdim=True)
+            if not bool((totals >= worst).any()):  # most steps end nothing
+                return
         totals = totals.masked_fill(self._log_probs == NEVER, NEVER)
         if live.complete is None:
             ranked = torch.cat([live.log_probs, totals], dim=1).topk(self._width, dim=1).values
@@ -160,21 +171,25 @@ class LiveBeam:
 
     def is_broken(self) -> Tensor:
         """Whether a NaN has come in: one bool."""
-        return (self._log_probs[:, 0].isnan() | self._scores[:, 0].isnan()).any()
+        return (self._log_probs[:, 0] + self._scores[:, 0]).isnan().any()
 
     def done(self, t: int) -> Tensor:
-        """Which images (A,) can find nothing better after step t; they are no longer extended."""
+        """Which images (A,) can find nothing better after step t."""
         if t == self._options.max_length:
             return torch.ones_like(self.images, dtype=torch.bool)
         worst = self._scores[:, -1]
-        done = worst >= self._length.bound(self._log_probs[:, 0], t)
+        # Diverse beams are in the order of their penalised log-probabilities.
+        best = self._log_probs[:, 0] if self._groups == 1 else self._log_probs.amax(dim=1)
+        done = worst >= self._length.bound(best, t)
         if self._width == 1:
             done |= worst > NEVER
         # A group that is done still guides the groups after it, until the whole image is done.
-        done = done.view(-1, self._groups).all(dim=1)
-        stopped = done.repeat_interleave(self._groups).unsqueeze(1)
+        return done if self._groups == 1 else done.view(-1, self._groups).all(dim=1)
+
+    def stop(self, which: Tensor) -> None:
+        """Extends the images of the mask (A,) no longer, while they still are in the batch."""
+        stopped = which.repeat_interleave(self._groups).unsqueeze(1)
         self._log_probs = self._log_probs.masked_fill(stopped, NEVER)
-        return done
 
     def without_caption(self, which: Tensor) -> Tensor:
         """Which of the images (A,) have not a single caption."""

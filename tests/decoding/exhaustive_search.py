@@ -58,3 +58,37 @@ def slow_beam_search(model, width, max_length, norm, alpha, reward, n_best, min_
 def ranked(captions, norm, alpha, reward):
     """Best score first."""
     return sorted(captions, key=lambda c: score(c[1], c[2], norm, alpha, reward), reverse=True)
+
+
+def slow_diverse_search(model, width, groups, diversity, max_length, norm, alpha, reward, n_best):
+    """Diverse beam search to the maximum length: each group shuns the words of those before it."""
+    live = [[((), 0.0)] for _ in range(groups)]
+    finished = [[] for _ in range(groups)]
+    for n in range(1, max_length + 1):
+        said = {}
+        for group in range(groups):
+            going_on, ends = [], []
+            for words, log_prob in live[group]:
+                for word, probability in enumerate(model(words)):
+                    if probability > 0:
+                        total = log_prob + math.log(probability)
+                        if word == END:
+                            ends.append((words, total, n))
+                        else:
+                            rank = total - diversity * said.get(word, 0)
+                            going_on.append((rank, total, (*words, word)))
+            going_on.sort(reverse=True)
+            live[group] = [(words, total) for _, total, words in going_on[:width]]
+            for words, _ in live[group]:
+                said[words[-1]] = said.get(words[-1], 0) + 1
+            totals = sorted([t for _, t in live[group]] + [t for _, t, _ in ends], reverse=True)
+            ends = [end for end in ends if end[1] in totals[:width]]
+            if width > 1 or not finished[group]:
+                finished[group] += ends
+    shares = []
+    for group in range(groups):
+        cut = [(words, total, max_length) for words, total in live[group]]
+        if width > 1 or not finished[group]:
+            finished[group] += cut
+        shares += ranked(finished[group], norm, alpha, reward)[: -(-n_best // groups)]
+    return ranked(shares, norm, alpha, reward)[:n_best]

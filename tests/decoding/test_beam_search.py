@@ -6,8 +6,15 @@ from collections import namedtuple
 
 import pytest
 import torch
-from exhaustive_search import END, all_captions, ranked, score, slow_beam_search
-from hypothesis import given, settings
+from exhaustive_search import (
+    END,
+    all_captions,
+    ranked,
+    score,
+    slow_beam_search,
+    slow_diverse_search,
+)
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_models import RandomModel
 
@@ -308,6 +315,41 @@ def test_diverse_beam_search_by_hand():
     assert words(beam_size=3, n_best=3, groups=3, diversity=0.0)[0] == [[1, 1]] * 3
     # Groups of two: the second avoids 1 and 2 at the first step, and so on.
     assert words(beam_size=4, n_best=2, groups=2, diversity=5.0)[0] == [[1, 1], [3, 3]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(1, 3),
+    groups=st.integers(2, 3),
+    max_length=st.integers(1, 4),
+    diversity=st.sampled_from([0.3, 1.0, 3.0]),
+    norm=NORMS,
+    reward=st.sampled_from([0.0, -0.5, 0.7]),
+    ends=st.booleans(),
+    best_fraction=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+)
+@example(3, 2, 4, 1.0, "none", 0.0, True, 0.33, 34)  # a group's first is not its most probable
+def test_diverse_search_equals_the_slow_reference(
+    width, groups, max_length, diversity, norm, reward, ends, best_fraction, seed
+):
+    n_best = max(1, round(best_fraction * width * groups))
+    model = RandomModel(5, max_length, seed=seed, images=3, ends=ends)
+    options = SearchOptions(
+        width * groups,
+        max_length,
+        length_norm=norm,
+        word_reward=reward,
+        n_best=n_best,
+        groups=groups,
+        diversity=diversity,
+    )
+    found = beam_search(*model.start(), model.step, END, options)
+    for image in range(3):
+        expected = slow_diverse_search(
+            model.of_image(image), width, groups, diversity, max_length, norm, 0.6, reward, n_best
+        )
+        assert_same(found, image, expected, norm, 0.6, reward)
 
 
 @settings(deadline=None, max_examples=30)

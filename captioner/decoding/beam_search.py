@@ -112,7 +112,9 @@ def beam_search(
         ids, rows = beam.extend(t, log_probs, required, progress)
         del log_probs  # the largest thing here, with the logits: not kept while the next is made
 
-        if last or t % ask_every == 0:
+        # Before anything may have ended, or died without being allowed to, no image is done.
+        may_be_done = beam.has_ends or t <= options.min_length
+        if last or (may_be_done and t % ask_every == 0):
             if bool(beam.is_broken()):
                 raise broken_step(logits, t)
             done = beam.done(t)

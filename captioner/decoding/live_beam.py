@@ -45,6 +45,8 @@ class LiveBeam:
         n_best = -(-options.n_best // self._groups)
         self._scores = torch.full((beams, n_best), NEVER, dtype=dtype, device=device)
         self._places = torch.zeros_like(self._scores, dtype=torch.int64)
+        self.has_ends = False
+        """Whether anything may have ended so far, or is dead and had its chance to."""
 
     def extend(
         self,
@@ -161,6 +163,7 @@ class LiveBeam:
 
     def _add(self, scores: Tensor, words: int) -> None:
         """Merges captions of so many words, scores (A * G, N), into the best finished ones."""
+        self.has_ends = True
         if self._width == 1:  # greedy: the first end is the end
             scores = scores.masked_fill(self._scores > NEVER, NEVER)
         n_best = self._scores.shape[1]

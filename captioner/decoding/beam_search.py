@@ -92,8 +92,8 @@ def beam_search(
     required = _required(constraints, options)
     if len(start_ids) == 0:
         return Hypotheses.empty(options.n_best, options.max_length, start_ids.device)
-    # Asking "is all done?" waits for the device: nothing on CPU, a stalled queue on a GPU.
-    ask_every = 1 if start_ids.device.type == "cpu" else 4
+    may_ask = answers_at_once(start_ids.device)
+    ask_every = 1 if may_ask else 4
 
     beam: LiveBeam | None = None
     ids = start_ids
@@ -104,7 +104,9 @@ def beam_search(
         logits, state = step(ids, state) if shared is None else step(ids, state, shared)
         log_probs = normalised(logits, len(ids), end_id)
         if beam is None:
-            beam = LiveBeam(len(ids), end_id, options, log_probs.device, log_probs.dtype)
+            beam = LiveBeam(
+                len(ids), end_id, options, log_probs.device, log_probs.dtype, may_ask=may_ask
+            )
         last = t == options.max_length
         for constraint, memory in zip(constraints, held, strict=True):
             constraint.forbid(log_probs, memory, end_id, last)
@@ -138,6 +140,11 @@ def beam_search(
             for constraint, memory in zip(constraints, held, strict=True)
         ]
     return Hypotheses.concatenate(found).of_images(torch.cat(images).argsort())
+
+
+def answers_at_once(device: torch.device) -> bool:
+    """Whether reading a value costs nothing; a GPU's queue of work has to run empty first."""
+    return device.type == "cpu"
 
 
 def normalised(logits: Tensor, rows: int, end_id: int) -> Tensor:

@@ -26,15 +26,15 @@ class LiveBeam:
         options: SearchOptions,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        may_ask: bool,
     ) -> None:
         self._end_id = end_id
         self._options = options
         self._groups = options.groups
         self._width = options.beam_size // options.groups
         self._length = LengthNormalisation(options, device, dtype)
-        # A question to the tensors costs nothing on CPU, and saves the answers' work; on a GPU it
-        # stalls the queue.
-        self._may_ask = device.type == "cpu"
+        self._may_ask = may_ask
         self.images = torch.arange(images, device=device)
         beams = images * self._groups
         self._past = BackPointers(options.max_length)

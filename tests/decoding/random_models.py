@@ -1,5 +1,7 @@
 """Small random models whose next word depends on the whole caption so far."""
 
+from copy import copy
+
 import torch
 from exhaustive_search import END
 
@@ -32,9 +34,15 @@ class RandomModel:
 
         return next_word
 
+    def to(self, device):
+        """The same model on another device."""
+        moved = copy(self)
+        moved.logits = self.logits.to(device)
+        return moved
+
     def start(self):
         """Start ids and state; the state is the image and the node before the current word."""
-        images = torch.arange(len(self.logits))
+        images = torch.arange(len(self.logits), device=self.logits.device)
         return torch.full_like(images, -1), (images, torch.zeros_like(images))
 
     def step(self, ids, state):

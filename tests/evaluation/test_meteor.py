@@ -124,7 +124,7 @@ def test_batches_change_nothing(data, monkeypatch):
     references = [[["a", "hound"]], [["dog"]], [["dog"]], [["a", "lot", "of", "dogs"]]]
     references.append([["dog"] * 65, ["x"]])
     together = meteor_statistics(candidates, references, data)
-    monkeypatch.setattr("captioner.evaluation.meteor.score._IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr("captioner.evaluation.meteor.score._WORD_PAIRS", 3)
     np.testing.assert_array_equal(meteor_statistics(candidates, references, data), together)
 
 

@@ -23,7 +23,7 @@ sums of the counts over all images, where an image whose caption equals its refe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -39,7 +39,9 @@ STAGE_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 N_STAGES = len(STAGE_WEIGHTS)
 N_STATISTICS = 4 + 4 * N_STAGES + 1
 
-_IMAGES_AT_ONCE = 500  # bounds the memory; more are hardly faster
+# Pairs of a candidate's and a reference's word that are looked at together, some 500 images of
+# usual captions: bounds the memory, and more are hardly faster.
+_WORD_PAIRS = 300_000
 
 
 def meteor_statistics(
@@ -57,11 +59,24 @@ def meteor_statistics(
         candidate and reference; for each stage content words matched of candidate and reference and
         function words matched of candidate and reference; chunks.
     """
-    rows = []
-    for at in range(0, len(candidates), _IMAGES_AT_ONCE):
-        some = slice(at, at + _IMAGES_AT_ONCE)
-        rows.append(_statistics(candidates[some], references[some], data))
+    rows = [
+        _statistics(candidates[some], references[some], data)
+        for some in _batches(candidates, references)
+    ]
     return np.concatenate(rows)
+
+
+def _batches(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> Iterator[slice]:
+    begin, work = 0, 0
+    for at, (candidate, group) in enumerate(zip(candidates, references, strict=True)):
+        more = len(candidate) * sum(map(len, group))
+        if at > begin and work + more > _WORD_PAIRS:
+            yield slice(begin, at)
+            begin, work = at, 0
+        work += more
+    yield slice(begin, len(candidates))
 
 
 def _statistics(

@@ -296,7 +296,7 @@ def check(config: Config) -> None:
         ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
         ("trainer.check_val_every_n_epoch", config.trainer.check_val_every_n_epoch),
         ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
-        ("watch.gradient_every", config.watch.gradient_every or 1),
+        ("watch.gradient_every", _given(config.watch.gradient_every)),
         ("watch.gradient_captions", config.watch.gradient_captions),
         ("watch.gradient_steps", config.watch.gradient_steps),
     )
@@ -345,6 +345,11 @@ def check(config: Config) -> None:
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")
+
+
+def _given(value: int | None) -> int:
+    """A value that may be null, which is in range."""
+    return 1 if value is None else value
 
 
 def check_decoder(decoder: DecoderConfig) -> None:

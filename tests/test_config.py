@@ -61,6 +61,32 @@ def test_every_setting_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> No
         ("--decoder.hidden_size -3", r"decoder.hidden_size: -3 is out of range; .* at least 1"),
         ("--decoder.dropout 1", r"decoder.dropout: 1.0 is out of range; it must be from 0 up to"),
         ("--trainer.devices 0", r"trainer.devices: 0 is out of range"),
+        ("--decoder.cell jordn", r"decoder.cell: expected one of .*jordan.*, not 'jordn'"),
+        ("--decoder.place beside", r"decoder.place: expected one of .*merge.*, not 'beside'"),
+        ("--decoder.transition_depth 0", r"decoder.transition_depth: 0 is out of range"),
+        ("--decoder.output_depth -1", r"decoder.output_depth: -1 is out of range"),
+        ("--decoder.image_dropout 1.5", r"decoder.image_dropout: 1.5 is out of range"),
+        (
+            "--decoder.cell gru --decoder.peepholes true",
+            r"decoder.peepholes: True means nothing to the cell gru; it belongs to lstm",
+        ),
+        (
+            "--decoder.cell lstm --decoder.activation relu",
+            r"decoder.activation: 'relu' means nothing .* lstm; it belongs to elman and jordan",
+        ),
+        ("--decoder.reset_after false", r"reset_after: False means nothing .*; it belongs to gru"),
+        ("--decoder.teacher word", r"teacher: 'word' means nothing .*; it belongs to jordan"),
+        ("--decoder.residual true", r"decoder.residual: needs decoder.layers of 2 or more"),
+        (
+            "--decoder.tie_embeddings true --decoder.hidden_size 64",
+            r"embeddings of 512 numbers cannot be tied to outputs of 64; set "
+            r"decoder.embedding_size 64, or decoder.output_depth 1",
+        ),
+        (
+            "--decoder.tie_embeddings true --decoder.place merge",
+            r"embeddings of 512 numbers cannot be tied to outputs of 1024; set decoder.output_d",
+        ),
+        ("--watch.gradient_every 0", r"watch.gradient_every: 0 is out of range"),
         ("--config nowhere.yaml", r"--config: no file nowhere.yaml"),
         ("stray", r"unexpected argument 'stray'; settings are given as --name value"),
         ("--seed", r"--seed: expected one argument"),

@@ -83,7 +83,8 @@ def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
     }
     if decoder.get("cell") == "jordan" and decoder["place"] in ("init", "pre"):
         # Which of the two captions that begin with "two dogs" it is in must pass through the
-        # distribution over words. Certainty of "dogs" would close that way: smoothing keeps it open.
+        # distribution over words. Certainty of "dogs" would close that way; smoothing does not
+        # let it come.
         settings |= {"trainer.max_epochs": "40", "trainer.check_val_every_n_epoch": "40"}
         settings |= {"optimization.label_smoothing": "0.1"}
     return [part for name, value in settings.items() for part in (f"--{name}", value)]

@@ -16,7 +16,15 @@ def modules_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["caption", "--help"], ["study", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["caption", "--help"],
+        ["evaluate", "--help"],
+        ["audit", "--help"],
+        ["study", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     statement = (

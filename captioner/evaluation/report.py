@@ -22,6 +22,8 @@ from captioner.evaluation.scores import REPORTED, Scores, check_pairing, score
 from captioner.evaluation.significance import Interval, intervals
 from captioner.tables import Table
 
+_FEW_IMAGES = 30
+
 
 @dataclass(frozen=True)
 class CaptionedSet:
@@ -150,6 +152,9 @@ def report_on(
     if resamples is not None:
         found = intervals(scores, resamples=resamples, level=level, seed=seed)
         recipe["intervals"] = bootstrap_recipe(resamples, level, seed)
+        if len(scores.image_ids) < _FEW_IMAGES:
+            few = f"intervals from {len(scores.image_ids)} images are too narrow: resampling "
+            scores = replace(scores, warnings=(*scores.warnings, few + "sees only these"))
     return Report(replace(scores, recipe=recipe), found)
 
 

@@ -156,6 +156,9 @@ def test_intervals_change_no_score() -> None:
     plain = score({1: "a dog", 2: "two men"}, references)
     assert report.scores.corpus == plain.corpus
     assert set(report.intervals) == set(plain.corpus)
+    assert report.scores.warnings == (
+        "intervals from 2 images are too narrow: resampling sees only these",
+    )
 
 
 def test_scoring_files_needs_no_torch(files) -> None:

@@ -1,13 +1,17 @@
 """How fast the beam search is, beside the machine's own limit and what others use.
 
-All rows are measured in one run, in turns, around the same LSTM step with random weights; each
-number is the best of the rounds. One table a batch size:
+All are measured in one run, in turns, around the same LSTM step with random weights; each number is
+the best of the rounds. One row a batch size:
 
 - limit: only the matrix products of the search (gates and vocabulary), nothing else.
-- captioner: :func:`captioner.decoding.beam_search.beam_search`.
-- early ends: captions that end after 6 to 14 words, as real ones do; also with generate.
+- captioner: :func:`captioner.decoding.beam_search.beam_search`, and its share of the limit.
 - per image: a straightforward beam search, one image at a time (no images batched).
-- generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed.
+- generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed: around the
+  same step; at most, that is, how many times faster than it a search would be that costs nothing
+  but the products; and around the step as it is usually written, with ``F.linear`` in place of
+  :func:`captioner.model.linear.linear` (the same weights, and on a GPU the same).
+- early ends: captions that end after 6 to 14 words, as real ones do.
+- same words: the share of captions that generate finds too.
 
 Run it with ``python scripts/benchmark_decoding.py --threads 2``.
 """
@@ -17,16 +21,20 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.decoding.beam_search import SearchOptions, beam_search
+from captioner.model.linear import linear
 
 START, END = 1, 0
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
+Product = Callable[..., Tensor]
+"""Rows (M, I), weight (O, I) and, if there is one, bias (O,) to rows (M, O)."""
 
 
 class LstmStep:
@@ -36,7 +44,10 @@ class LstmStep:
     trained model. The end word is never chosen, or, with ``early_ends``, after 6 to 14 words.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, device: torch.device) -> None:
+    def __init__(
+        self, vocab_size: int, hidden_size: int, device: torch.device, product: Product = linear
+    ) -> None:
+        self.product = product
         generator = torch.Generator().manual_seed(0)
 
         def weight(rows: int, columns: int, spread: float) -> Tensor:
@@ -60,11 +71,11 @@ class LstmStep:
     def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits (M, V) of the next word and the new state."""
         h, c = state
-        gates = F.linear(torch.cat([self.embedding[ids], h], dim=1), self.gates)
+        gates = self.product(torch.cat([self.embedding[ids], h], dim=1), self.gates)
         i, f, o, g = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        return F.linear(h, self.words, self.bias), (h, c)
+        return self.product(h, self.words, self.bias), (h, c)
 
     def with_early_ends(self, images: int) -> tuple[Step, State]:
         """A step and a start state whose captions end: the end word wins after 6 to 14 words."""
@@ -81,7 +92,7 @@ class LstmStep:
         return step, (h, c, length)
 
 
-def beams_of_one_image(step: LstmStep, state: State, width: int, max_length: int) -> list[int]:
+def beams_of_one_image(step: Step, state: State, width: int, max_length: int) -> list[int]:
     """Beam search as it is usually written: one image, lists and ``.item()``."""
     ids = torch.tensor([START])
     beams: list[tuple[list[int], float]] = [([], 0.0)]
@@ -182,8 +193,8 @@ def products(step: LstmStep, images: int, width: int, max_length: int) -> None:
     for t in range(max_length):
         rows = images if t == 0 else images * width
         x = torch.empty(rows, 2 * hidden, device=step.bias.device)
-        F.linear(x, step.gates)
-        F.linear(x[:, :hidden].contiguous(), step.words)
+        step.product(x, step.gates)
+        step.product(x[:, :hidden].contiguous(), step.words, step.bias)
 
 
 def best_seconds(
@@ -227,6 +238,7 @@ def main() -> None:
 
     device = torch.device(arguments.device)
     step = LstmStep(arguments.vocab_size, arguments.hidden_size, device)
+    usual_step = LstmStep(arguments.vocab_size, arguments.hidden_size, device, F.linear)
     options = SearchOptions(beam_size=width, max_length=max_length)
     generate = generate_around(width, max_length, arguments.vocab_size, device)
 
@@ -236,88 +248,90 @@ def main() -> None:
         f"float32, {device.type} {name}, {arguments.threads} threads, torch {torch.__version__}"
     )
     if generate is None:
-        print("transformers is not installed: the column of generate is left out")
+        print("transformers is not installed: the columns of generate are left out")
     print(
-        "batch | limit | captioner | of limit | x per image | x generate | same words"
-        " || early ends | x generate | same words"
+        "      |      images per second        |  x per | x generate, same words                 |"
+        "| early ends | x generate, same words"
     )
     print(
-        "      |  images per second           |             |            |            || images/s"
+        "batch |  limit | captioner | of limit |  image | same step | at most | F.linear |  same |"
+        "| images/s   | same step | F.linear |  same"
     )
     for images in arguments.batch_sizes:
-        ids, state = step.start(images)
-        early_step, early_state = step.with_early_ends(images)
-        found: dict[str, list[list[int]]] = {}
-
-        def ours(ids: Tensor = ids, state: State = state, found: dict = found) -> None:
-            best = beam_search(ids, state, step, END, options).captions()
-            found["captioner"] = [captions[0] for captions in best]
-
-        def slow(state: State = state, found: dict = found) -> None:
-            found["per image"] = [
-                beams_of_one_image(step, tuple(x[i : i + 1] for x in state), width, max_length)
-                for i in range(len(state[0]))
-            ]
-
-        def theirs(ids: Tensor = ids, state: State = state, found: dict = found) -> None:
-            assert generate is not None
-            found["generate"] = generate(step, ids, state).tolist()
-
-        def early(
-            ids: Tensor = ids,
-            state: State = early_state,
-            step: Step = early_step,
-            found: dict = found,
-        ) -> None:
-            best = beam_search(ids, state, step, END, options).captions()
-            found["early"] = [captions[0] for captions in best]
-
-        def early_theirs(
-            ids: Tensor = ids,
-            state: State = early_state,
-            step: Step = early_step,
-            found: dict = found,
-        ) -> None:
-            assert generate is not None
-            words = generate(step, ids, state).tolist()
-            found["early generate"] = [
-                row[: row.index(END)] if END in row else row for row in words
-            ]
-
         runs: dict[str, Callable[[], object]] = {
-            "limit": lambda n=images: products(step, n, width, max_length),  # type: ignore[misc]
-            "captioner": ours,
-            "early": early,
-            "per image": slow,
+            "limit": lambda n=images: products(step, n, width, max_length)  # type: ignore[misc]
         }
-        if generate is not None:
-            runs["generate"] = theirs
-            runs["early generate"] = early_theirs
+        found: dict[str, list[list[int]]] = {}
+        for early in (False, True):
+            prefix = "early " if early else ""
+            ids, state = step.start(images)
+            own: Step = step
+            usual: Step = usual_step
+            if early:
+                own, state = step.with_early_ends(images)
+                usual, _ = usual_step.with_early_ends(images)
+
+            def ours(ids: Tensor = ids, state: State = state, step: Step = own) -> list[list[int]]:
+                best = beam_search(ids, state, step, END, options).captions()
+                return [captions[0] for captions in best]
+
+            def theirs(
+                ids: Tensor = ids, state: State = state, step: Step = own
+            ) -> list[list[int]]:
+                assert generate is not None
+                rows = generate(step, ids, state).tolist()
+                return [row[: row.index(END)] if END in row else row for row in rows]
+
+            def slow(state: State = state, step: Step = own) -> list[list[int]]:
+                return [
+                    beams_of_one_image(step, tuple(x[i : i + 1] for x in state), width, max_length)
+                    for i in range(len(state[0]))
+                ]
+
+            runs[prefix + "captioner"] = kept(found, prefix + "captioner", ours)
+            if generate is not None:
+                runs[prefix + "generate"] = kept(found, prefix + "generate", theirs)
+                runs[prefix + "usual"] = partial(theirs, step=usual)
+            if not early:
+                runs["per image"] = slow
         with torch.no_grad():
             seconds = best_seconds(runs, arguments.rounds, clock)
         rate = {key: images / value for key, value in seconds.items()}
         print(
-            f"{images:5} | {rate['limit']:5.0f} | {rate['captioner']:9.1f} | "
+            f"{images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
             f"{rate['captioner'] / rate['limit']:8.0%} | "
-            f"{rate['captioner'] / rate['per image']:11.1f} | "
-            f"{times(rate, 'captioner', 'generate')} | {same(found, 'captioner', 'generate')} || "
-            f"{rate['early']:10.1f} | {times(rate, 'early', 'early generate')} | "
-            f"{same(found, 'early', 'early generate')}",
+            f"{rate['captioner'] / rate['per image']:6.1f} | "
+            f"{times(rate, 'captioner', 'generate'):>9} | {times(rate, 'limit', 'generate'):>7} | "
+            f"{times(rate, 'captioner', 'usual'):>8} | {same(found, ''):>5} || "
+            f"{rate['early captioner']:10.1f} | "
+            f"{times(rate, 'early captioner', 'early generate'):>9} | "
+            f"{times(rate, 'early captioner', 'early usual'):>8} | {same(found, 'early '):>5}",
             flush=True,
         )
 
 
+def kept(
+    found: dict[str, list[list[int]]], name: str, run: Callable[[], list[list[int]]]
+) -> Callable[[], None]:
+    """The same run, whose captions are kept under a name."""
+
+    def keep() -> None:
+        found[name] = run()
+
+    return keep
+
+
 def times(rate: dict[str, float], ours: str, other: str) -> str:
-    """How many times faster, as a cell of the table."""
-    return f"{rate[ours] / rate[other]:10.2f}" if other in rate else f"{'-':>10}"
+    """How many times faster."""
+    return f"{rate[ours] / rate[other]:.2f}" if other in rate else "-"
 
 
-def same(found: dict[str, list[list[int]]], ours: str, other: str) -> str:
-    """The share of images with the same caption, as a cell of the table."""
-    if other not in found:
-        return f"{'-':>10}"
-    pairs = list(zip(found[ours], found[other], strict=True))
-    return f"{sum(a == b for a, b in pairs) / len(pairs):10.0%}"
+def same(found: dict[str, list[list[int]]], prefix: str) -> str:
+    """The share of images for which generate has found the same caption."""
+    if prefix + "generate" not in found:
+        return "-"
+    pairs = list(zip(found[prefix + "captioner"], found[prefix + "generate"], strict=True))
+    return f"{sum(a == b for a, b in pairs) / len(pairs):.0%}"
 
 
 if __name__ == "__main__":

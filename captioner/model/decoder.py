@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.cells import Cell, CellState
+from captioner.model.linear import Linear
 
 Place = Literal["init", "pre", "par", "merge"]
 """Where the image goes in (Tanti et al. 2018)."""
@@ -122,7 +123,7 @@ class Decoder(nn.Module):
         for _ in range(output_depth):
             self.deep_output.append(nn.Linear(output_size, embedding_size))
             output_size = embedding_size
-        self.projection = nn.Linear(output_size, vocab_size)
+        self.projection = Linear(output_size, vocab_size)
         self.initialise()
         if tie_embeddings:
             if output_size != embedding_size:

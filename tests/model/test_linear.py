@@ -1,0 +1,55 @@
+"""The product of decoding is that of torch, whoever multiplies."""
+
+import pytest
+import torch
+from torch import nn
+
+from captioner.model.linear import Linear, onednn_multiplies
+
+
+def layers(inputs: int, outputs: int) -> tuple[Linear, nn.Linear]:
+    torch.manual_seed(0)
+    ours, theirs = Linear(inputs, outputs), nn.Linear(inputs, outputs)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 33])
+def test_the_product_is_torchs_to_rounding(rows: int) -> None:
+    ours, theirs = layers(24, 37)
+    x = torch.randn(rows, 48)[:, ::2]  # not contiguous
+    with torch.inference_mode():
+        assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    with torch.no_grad():
+        out = ours(x)
+    assert out.layout == torch.strided
+    assert torch.equal(out + 1, out + 1)  # a plain tensor, fit for anything
+
+
+def test_gradients_are_torchs_to_the_bit() -> None:
+    ours, theirs = layers(24, 37)
+    x = torch.randn(5, 24)
+    for layer in (ours, theirs):
+        layer(x).square().sum().backward()
+    assert torch.equal(ours.weight.grad, theirs.weight.grad)
+    assert torch.equal(ours.bias.grad, theirs.bias.grad)
+
+
+def test_what_onednn_leaves_to_torch() -> None:
+    assert not onednn_multiplies(torch.randn(2, 3, dtype=torch.float64))
+    assert not onednn_multiplies(torch.randn(2, 3, 4))
+    assert not onednn_multiplies(torch.randn(0, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not onednn_multiplies(torch.randn(2, 3))
+    ours, theirs = layers(4, 6)
+    x = torch.randn(2, 3, 4)
+    with torch.inference_mode():
+        assert torch.equal(ours(x), theirs(x))
+
+
+def test_it_can_be_exported() -> None:
+    ours, theirs = layers(4, 6)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        exported = torch.export.export(ours, (x,))
+        assert torch.allclose(exported.module()(x), theirs(x), atol=1e-6)

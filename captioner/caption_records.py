@@ -23,7 +23,7 @@ from captioner.photo_paths import image_of_photo
 from captioner.whole_file import check_folder
 
 if TYPE_CHECKING:
-    from captioner.predictor import Candidate, Captioned
+    from captioner.captioned import Candidate, Captioned
 
 FORMATS = ("text", "jsonl", "csv", "coco")
 

@@ -27,7 +27,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -35,62 +34,25 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.agreement import agreed
 from captioner.assembly import search_options
+from captioner.captioned import Captioned, candidates
 from captioner.checkpoint import Checkpoint
 from captioner.data.photo import PhotoError
-from captioner.data.vocabulary import END, Vocabulary
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.generation import generate_together, reranked
-from captioner.model.encoder import Encoder
+from captioner.members import (
+    check_agreement,
+    check_directions,
+    check_vocabularies,
+    distinct,
+    encoder_key,
+)
 from captioner.wording import Wording
-
-T = TypeVar("T")
 
 READERS = 4
 """Threads that read photos ahead; decoding JPEG runs outside Python's lock."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One of several captions of a photo.
-
-    Attributes:
-        caption: its text.
-        log_prob: natural logarithm of its probability under the model, the end word included.
-        score: what ranked it: `log_prob`, length-normalised if that was asked for, or what samples
-            were ranked by.
-        words: its words as the model wrote them ("man", "'s"), the end word last unless it was cut.
-        word_log_probs: the log-probability of each of `words`; they sum to `log_prob`.
-    """
-
-    caption: str
-    log_prob: float
-    score: float
-    words: tuple[str, ...]
-    word_log_probs: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """What became of one photo: captions, best first, or the reason why there is none.
-
-    Attributes:
-        path: the photo.
-        candidates: its captions, best first, or, if drawn and not re-ranked, in the order drawn;
-            empty if there is none.
-        error: why there is none.
-    """
-
-    path: Path
-    candidates: tuple[Candidate, ...] = ()
-    error: str | None = None
-
-    @property
-    def caption(self) -> str | None:
-        """The best caption."""
-        return self.candidates[0].caption if self.candidates else None
 
 
 @dataclass(frozen=True)
@@ -305,82 +267,6 @@ class Predictor:
         return found if self.rerank is None else reranked(found, self.rerank)
 
 
-def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:
-    """The captions of each image as text, in the order found."""
-    longest = found.words.shape[2]
-    columns = zip(
-        found.captions(),
-        found.log_probs.tolist(),
-        found.scores.tolist(),
-        found.word_log_probs.tolist(),
-        strict=True,
-    )
-    listed = []
-    for captions, *numbers in columns:
-        own = []
-        for ids, log_prob, score, parts in zip(captions, *numbers, strict=False):
-            written = [*ids, END] if len(ids) < longest else ids
-            words = tuple(vocabulary.words[i] for i in written)
-            own.append(
-                Candidate(
-                    vocabulary.decode(ids), log_prob, score, words, tuple(parts[: len(written)])
-                )
-            )
-        listed.append(tuple(own))
-    return listed
-
-
-def check_vocabularies(members: Sequence[Checkpoint]) -> None:
-    """Raises UsageError unless there are members and all have the words of the first."""
-    if not members:
-        raise UsageError("ensemble: no checkpoint is given; it should be one or more")
-    first = members[0]
-    for other in members[1:]:
-        ours, theirs = first.vocabulary.words, other.vocabulary.words
-        if ours != theirs:
-            raise UsageError(
-                f"ensemble: {other.path} has another vocabulary ({len(theirs)} words) than "
-                f"{first.path} ({len(ours)} words); all must have been trained with one"
-            )
-
-
-def check_directions(members: Sequence[Checkpoint], wording: Wording) -> None:
-    """Raises UsageError unless all go through captions the same way, and the wording's way."""
-    ways = {member.captioner.backward for member in members}
-    if len(ways) > 1:
-        raise UsageError(
-            "ensemble: some of the checkpoints go through captions backward and some forward; give "
-            "the forward ones alone, and one backward one to re-rank (--backward P)"
-        )
-    if ways == {True} and wording != Wording():
-        raise UsageError(
-            f"{members[0].path} goes through captions backward, where what they must and must not "
-            "say cannot be seen to; use a forward checkpoint, and this one to re-rank (--backward)"
-        )
-
-
-def check_agreement(
-    members: Sequence[Checkpoint],
-    backward: Checkpoint,
-    search: SearchOptions | SampleOptions,
-    agreement: float,
-) -> None:
-    """Raises UsageError unless a beam search goes one way and the other checkpoint the other."""
-    if not backward.captioner.backward or members[0].captioner.backward:
-        wrong = members[0] if members[0].captioner.backward else backward
-        way = "backward" if members[0].captioner.backward else "forward"
-        raise UsageError(
-            f"backward: {wrong.path} goes through captions {way}; captions are found by a forward "
-            "checkpoint and re-ranked by one trained with decoder.direction backward"
-        )
-    if isinstance(search, SampleOptions):
-        raise UsageError("backward: samples are not re-ranked by it; use beam search")
-    if search.beam_size < 2:
-        raise UsageError("backward: a beam of 1 leaves nothing to choose; set beam_size 2 or more")
-    if not 0 <= agreement <= 1:
-        raise UsageError(f"agreement: {agreement!r} is out of range; it must be from 0 to 1")
-
-
 def check_samples(
     search: SearchOptions | SampleOptions, rerank: Rerank | None, wording: Wording
 ) -> None:
@@ -394,17 +280,6 @@ def check_samples(
             )
     elif rerank is not None:
         raise UsageError("rerank: only samples are re-ranked; a beam search ranks by its score")
-
-
-def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
-    """The different ones of some items, in order, and for each item its place among them."""
-    different = list(dict.fromkeys(items))
-    return different, [different.index(item) for item in items]
-
-
-def encoder_key(encoder: Encoder) -> str:
-    """What two encoders that give the same features have in common: layers and weights."""
-    return f"{encoder.trunk}{encoder.fingerprint()}"
 
 
 def key_number(key: str) -> int:

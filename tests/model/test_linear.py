@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from captioner.model.cells import GRU, LSTM
 from captioner.model.linear import Linear, onednn_multiplies
 
 
@@ -35,12 +36,30 @@ def test_gradients_are_torchs_to_the_bit() -> None:
     assert torch.equal(ours.bias.grad, theirs.bias.grad)
 
 
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+def test_a_step_of_a_cell_is_torchs_to_rounding(cell: type[LSTM | GRU]) -> None:
+    torch.manual_seed(0)
+    layer = cell(24, 16)
+    for weight in layer.parameters():
+        nn.init.normal_(weight)
+    x = torch.randn(7, 24)
+    state = tuple(torch.randn(7, 16) for _ in range(layer.n_states))
+    by_torch = layer.step(x, state)[1]  # with gradients
+    with torch.no_grad():
+        by_onednn = layer.step(x, state)[1]
+    for ours, theirs in zip(by_onednn, by_torch, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
 def test_what_onednn_leaves_to_torch() -> None:
-    assert not onednn_multiplies(torch.randn(2, 3, dtype=torch.float64))
-    assert not onednn_multiplies(torch.randn(2, 3, 4))
-    assert not onednn_multiplies(torch.randn(0, 3))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not onednn_multiplies(torch.randn(2, 3))
+    assert not onednn_multiplies(torch.randn(2, 3))  # with gradients
+    with torch.no_grad():
+        assert onednn_multiplies(torch.randn(2, 3)) == torch.backends.mkldnn.is_available()
+        assert not onednn_multiplies(torch.randn(2, 3, dtype=torch.float64))
+        assert not onednn_multiplies(torch.randn(2, 3, 4))
+        assert not onednn_multiplies(torch.randn(0, 3))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not onednn_multiplies(torch.randn(2, 3))
     ours, theirs = layers(4, 6)
     x = torch.randn(2, 3, 4)
     with torch.inference_mode():

@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
 from captioner.model.cells.through_time import GRUThroughTime, by_hand
+from captioner.model.linear import linear, onednn_multiplies
 
 UPDATE = slice(1, 2)
 """Place of the update gate among torch's three: r, z, n (the candidate)."""
@@ -39,7 +40,17 @@ class GRU(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
-        h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
+        weights = self.recurrence.all_weights[0]
+        (h,) = state
+        if not onednn_multiplies(x):
+            h = torch.gru_cell(x, h, *weights)
+            return h, (h,)
+        w, u, b, d = weights
+        size = h.shape[1]
+        of_x, of_h = linear(x, w, b), linear(h, u, d)
+        r, z = (of_x[:, : 2 * size] + of_h[:, : 2 * size]).sigmoid().chunk(2, dim=1)
+        candidate = (of_x[:, 2 * size :] + r * of_h[:, 2 * size :]).tanh()
+        h = torch.lerp(candidate, h, z)  # (1 - z) * candidate + z * h
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:

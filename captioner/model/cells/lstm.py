@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
 from captioner.model.cells.through_time import LSTMThroughTime, by_hand
+from captioner.model.linear import linear, onednn_multiplies
 
 FORGET = slice(1, 2)
 """Place of the forget gate among torch's four: i, f, c (the candidate), o."""
@@ -37,7 +38,15 @@ class LSTM(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h, c) of (M, H) each; returns h_t and (h_t, c_t)."""
-        h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
+        weights = self.recurrence.all_weights[0]
+        if not onednn_multiplies(x):
+            h, c = torch.lstm_cell(x, state, *weights)
+            return h, (h, c)
+        w, u, b, d = weights
+        h, c = state
+        i, f, candidate, o = linear(x, w, b).add_(linear(h, u, d)).chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
+        h = o.sigmoid() * c.tanh()
         return h, (h, c)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:

@@ -72,8 +72,13 @@ class PerStepDecoder(nn.Module):
         return result
 
 
+LENGTHS = {7: 2, 8: 14, 9: 19, 10: 19, 11: 15, 12: 11, 13: 8, 14: 5, 15: 3, 16: 4}
+"""Words of a caption and how many in a hundred have so many: near COCO's, 10.7 on average, with
+those beyond 16 words cut there, as is usual."""
+
+
 def make_batch(seed: int = 0) -> Batch:
-    """Captions of 8 to 16 words, as COCO's mostly are."""
+    """Captions as long as COCO's, of random words."""
     rng = random.Random(seed)
     return collate(
         [
@@ -81,8 +86,8 @@ def make_batch(seed: int = 0) -> Batch:
                 image,
                 torch.randn(FEATURES),
                 [
-                    [rng.randrange(SPECIAL, VOCABULARY) for _ in range(rng.randint(8, 16))]
-                    for _ in range(CAPTIONS)
+                    [rng.randrange(SPECIAL, VOCABULARY) for _ in range(length)]
+                    for length in rng.choices(list(LENGTHS), list(LENGTHS.values()), k=CAPTIONS)
                 ],
             )
             for image in range(IMAGES)

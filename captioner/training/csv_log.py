@@ -1,6 +1,7 @@
 """The run's numbers as one CSV file that a spreadsheet opens and a resumed run continues."""
 
 import csv
+import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
+
+from captioner.whole_file import write_whole
 
 FIRST_COLUMNS = ("epoch", "step")
 
@@ -66,10 +69,9 @@ class CSVLog(Logger):
 
     def _write_anew(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(self.path.name + ".new")
-        with draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        draft.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.path, text.getvalue())
         self._started = True

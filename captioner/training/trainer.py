@@ -29,6 +29,7 @@ from captioner.training.datamodule import CaptionDataModule
 from captioner.training.gradient_watch import GradientWatch, probe_captions
 from captioner.training.module import CaptioningModule
 from captioner.training.optimization import build_optimizer, build_schedules
+from captioner.whole_file import write_whole
 
 SAMPLES = 8
 """Validation pictures shown with their captions."""
@@ -237,9 +238,7 @@ def write_config(config: Config, path: Path) -> None:
     """The resolved configuration as YAML; `--config` reads it back."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
 
 
 def is_rank_zero() -> bool:

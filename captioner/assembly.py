@@ -110,4 +110,6 @@ def search_options(config: SearchConfig) -> SearchOptions:
         beam_size=config.beam_size,
         max_length=config.max_length,
         length_norm=config.length_norm,
+        length_alpha=config.length_alpha,
+        word_reward=config.word_reward,
     )

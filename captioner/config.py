@@ -183,6 +183,11 @@ class SearchConfig:
     length_norm: Literal["none", "average", "gnmt"] = "none"
     """What a hypothesis' log-probability is divided by before ranking: nothing, its length, or the
     penalty of Wu et al. 2016."""
+    length_alpha: float = 0.6
+    """Exponent of that penalty; 0 is none, 1 is nearly an average."""
+    word_reward: float = 0.0
+    """Added to the score for each word, in nats: beam search alone prefers captions that are too
+    short."""
 
 
 @dataclass(frozen=True)
@@ -312,6 +317,7 @@ def check(config: Config) -> None:
         ("optimization.plateau_patience", config.optimization.plateau_patience),
         ("optimization.patience", config.optimization.patience or 0),
         ("seed", config.seed),
+        ("search.length_alpha", config.search.length_alpha),
     )
     for name, count in at_least_zero:
         _require(name, count, count >= 0, "0 or more")
@@ -342,6 +348,8 @@ def check(config: Config) -> None:
     for name, text in (("output", config.output), ("data.root", config.data.root)):
         _require(name, text, bool(text.strip()), "the path of a folder")
     check_decoder(config.decoder)
+    reward = config.search.word_reward
+    _require("search.word_reward", reward, math.isfinite(reward), "a finite number")
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")

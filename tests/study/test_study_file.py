@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_study_parses(path: Path) -> None:
     study = read_study(path)
-    assert len(study.configurations) > 1
+    assert len(study.runs) > 1
     assert str(study.output) == f"runs/{path.stem}"
     for run in study.runs:
         assert run.config.data.format == "flickr8k"

@@ -157,7 +157,10 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
         common = SampleOptions(
             samples=options.sample,
             max_length=default.max_length,
+            min_length=default.min_length,
             length_norm=default.length_norm,
+            length_alpha=default.length_alpha,
+            word_reward=default.word_reward,
         )
         chosen: SearchOptions | SampleOptions = replace(
             common, **given_fields(SampleOptions, options)

@@ -11,11 +11,13 @@ import torch
 from conftest import WORDS, make_photo, save_checkpoint, tiny_config, write_jsonl
 
 from captioner import checkpoint
+from captioner.argument_parser import Parser
 from captioner.cli import main
 from captioner.config import DataConfig, DecoderConfig, EncoderConfig
 from captioner.decoding.options import SampleOptions, SearchOptions
 from captioner.errors import UsageError
 from captioner.predictor import Predictor
+from captioner.search_arguments import add_search_arguments, chosen_search
 from captioner.wording import Wording
 
 Capture = pytest.CaptureFixture[str]
@@ -317,6 +319,18 @@ def test_evaluated_samples_are_those_of_the_image_id(
     expected = {"sample": 3, "top_p": 0.9, "top_k": 5, "seed": 7, "rerank": "consensus"}
     assert {name: recipe.get(name) for name in expected} == expected
     assert "beam_size" not in recipe
+
+
+def test_samples_too_are_as_the_checkpoint_says_where_no_flag_does() -> None:
+    parser = Parser(prog="captioner")
+    add_search_arguments(parser)
+    lengths = {"max_length": 7, "min_length": 2, "length_norm": "gnmt", "length_alpha": 0.8}
+    default = SearchOptions(beam_size=3, word_reward=0.4, **lengths)
+    flags = ["--sample", "3", "--top-k", "5", "--max-length", "8"]
+    chosen = chosen_search(parser.parse_args(flags), default)
+    assert chosen == SampleOptions(3, top_k=5, word_reward=0.4, **(lengths | {"max_length": 8}))
+    found = chosen_search(parser.parse_args(["--n-best", "4"]), default)
+    assert found == SearchOptions(beam_size=4, n_best=4, word_reward=0.4, **lengths)
 
 
 def test_results_of_a_file_are_not_searched_for(tmp_path: Path, capsys: Capture) -> None:

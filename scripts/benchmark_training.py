@@ -41,6 +41,7 @@ from captioner.model.cells import (
     ResetBeforeGRU,
 )
 from captioner.model.decoder import Decoder
+from captioner.model.linear import product
 
 IMAGES, CAPTIONS, VOCABULARY, SIZE, FEATURES = 10, 5, 9488, 512, 2048
 SPECIAL = 4
@@ -202,14 +203,17 @@ def jordan_floor(batch: Batch) -> Callable[[], None]:
     return step
 
 
-def product(words: int) -> Callable[[], None]:
-    """The projection's matrix product."""
-    left, right = torch.randn(words, SIZE), torch.randn(SIZE, VOCABULARY)
+def projections(words: int) -> list[Callable[[], None]]:
+    """The projection's matrix product, by both libraries that torch has for it on a CPU."""
+    left, right = torch.randn(words, SIZE), torch.randn(VOCABULARY, SIZE)
 
-    def step() -> None:
-        torch.mm(left, right)
+    def by_torch() -> None:
+        torch.mm(left, right.t())
 
-    return step
+    def by_onednn() -> None:
+        product(left, right)
+
+    return [by_torch, by_onednn]
 
 
 def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
@@ -249,10 +253,10 @@ def main() -> None:
     gates = {"LSTM": 4, "GRU": 3}
     kinds = (("LSTM", LSTM, nn.LSTMCell), ("GRU", GRU, nn.GRUCell))
     for name, cell, torch_cell in kinds:
-        steps = (our_step(cell, batch), per_step(torch_cell, batch), product(words))
-        ours, theirs, bare = take_turns(steps, options.rounds)
+        steps = [our_step(cell, batch), per_step(torch_cell, batch), *projections(words)]
+        ours, theirs, *bare = take_turns(steps, options.rounds)
         # A product's best time, not its median: the limit is what the machine can do.
-        speed = 2 * words * SIZE * VOCABULARY / min(bare)
+        speed = 2 * words * SIZE * VOCABULARY / min(map(min, bare))
         # Forward, and backward to weights and to inputs: three products each.
         work = 3 * 2 * words * (SIZE * VOCABULARY + 2 * SIZE * gates[name] * SIZE)
         limit = words / (work / speed)

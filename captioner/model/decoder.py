@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.cells import Cell, CellState
-from captioner.model.linear import Linear
+from captioner.model.linear import Linear, onednn_multiplies
 
 Place = Literal["init", "pre", "par", "merge"]
 """Where the image goes in (Tanti et al. 2018)."""
@@ -26,6 +26,9 @@ Place = Literal["init", "pre", "par", "merge"]
 DecoderState = tuple[CellState, ...]
 """One cell state for each layer; then, in the places `par` and `merge`, the image vector."""
 
+
+MOST_LOGITS = 2**26
+"""Logits of a batch that are held at once on a CPU: 0.27 GB, and as much again for the gradient."""
 
 Observer = Callable[[int, Tensor, CellState, Tensor], None]
 """Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
@@ -113,7 +116,7 @@ class Decoder(nn.Module):
         self.recurrent_layers = nn.ModuleList(self.cells)  # makes their weights this module's
         self.hidden_size = hidden_size
         self.n_states = self.cells[0].n_states
-        self.image = nn.Linear(
+        self.image = Linear(
             feature_size,
             layers * self.n_states * hidden_size if place == "init" else embedding_size,
         )
@@ -121,7 +124,7 @@ class Decoder(nn.Module):
         output_size = hidden_size + embedding_size if place == "merge" else hidden_size
         self.deep_output = nn.ModuleList()
         for _ in range(output_depth):
-            self.deep_output.append(nn.Linear(output_size, embedding_size))
+            self.deep_output.append(Linear(output_size, embedding_size))
             output_size = embedding_size
         self.projection = Linear(output_size, vocab_size)
         self.initialise()
@@ -203,11 +206,17 @@ class Decoder(nn.Module):
 
     def loss(self, unrolled: Unrolled, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy in nats: what `unroll` gave, target words (W,)."""
-        weight, bias = self.projection.weight, self.projection.bias
+        outputs, weight = unrolled.outputs, self.projection.weight
         fused = getattr(F, "linear_cross_entropy", None)  # newer torch only
-        if fused is not None and unrolled.logits is None:
+        # It never holds all the logits; oneDNN's product is faster where they are not too many.
+        quick = onednn_multiplies(outputs) and len(outputs) * len(weight) <= MOST_LOGITS
+        if fused is not None and unrolled.logits is None and not quick:
             loss: Tensor = fused(
-                unrolled.outputs, weight, targets, linear_bias=bias, label_smoothing=label_smoothing
+                outputs,
+                weight,
+                targets,
+                linear_bias=self.projection.bias,
+                label_smoothing=label_smoothing,
             )
             return loss
         return F.cross_entropy(self.logits(unrolled), targets, label_smoothing=label_smoothing)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.model.cells.cell import Cell, CellState
+from captioner.model.linear import Linear
 
 
 class DeepTransition(Cell):
@@ -25,7 +26,7 @@ class DeepTransition(Cell):
         self.cell = cell
         self.n_states = cell.n_states
         self.reads_output = cell.reads_output
-        self.transition = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(depth))
+        self.transition = nn.ModuleList(Linear(hidden_size, hidden_size) for _ in range(depth))
         for name, weight in self.transition.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(weight)

@@ -1,7 +1,6 @@
 """Gated recurrent unit, its reset gate acting after or before the product with the state."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -42,7 +41,7 @@ class GRU(Cell):
         """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
         weights = self.recurrence.all_weights[0]
         (h,) = state
-        if not onednn_multiplies(x):
+        if torch.is_grad_enabled() or not onednn_multiplies(x):
             h = torch.gru_cell(x, h, *weights)
             return h, (h,)
         w, u, b, d = weights
@@ -57,7 +56,7 @@ class GRU(Cell):
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
         if by_hand(xs):
             w, u, b, d = self.recurrence.all_weights[0]
-            product = F.linear(xs, w, b)
+            product = linear(xs, w, b)
             hidden_states: Tensor = GRUThroughTime.apply(
                 product, batch_sizes.tolist(), *state, u, d
             )
@@ -69,7 +68,7 @@ class GRU(Cell):
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Reset and update gate of a step, (M, H) each."""
         w, u, b, d = self.recurrence.all_weights[0]
-        r, z, _ = (F.linear(x, w, b) + F.linear(state[0], u, d)).sigmoid().chunk(3, dim=1)
+        r, z, _ = (linear(x, w, b) + linear(state[0], u, d)).sigmoid().chunk(3, dim=1)
         return {"reset": r, "update": z}
 
 
@@ -100,7 +99,7 @@ class ResetBeforeGRU(LoopedCell):
 
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all three, in order r, z, n: (W, 3 * H)."""
-        return F.linear(xs, self.weight_ih, self.bias)
+        return linear(xs, self.weight_ih, self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""

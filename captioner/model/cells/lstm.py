@@ -1,7 +1,6 @@
 """Long short-term memory, without and with peepholes."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -39,7 +38,7 @@ class LSTM(Cell):
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h, c) of (M, H) each; returns h_t and (h_t, c_t)."""
         weights = self.recurrence.all_weights[0]
-        if not onednn_multiplies(x):
+        if torch.is_grad_enabled() or not onednn_multiplies(x):
             h, c = torch.lstm_cell(x, state, *weights)
             return h, (h, c)
         w, u, b, d = weights
@@ -53,7 +52,7 @@ class LSTM(Cell):
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
         if by_hand(xs):
             w, u, b, d = self.recurrence.all_weights[0]
-            product = F.linear(xs, w, b + d)
+            product = linear(xs, w, b + d)
             hidden_states: Tensor = LSTMThroughTime.apply(product, batch_sizes.tolist(), *state, u)
             return hidden_states
         h, c = (tensor.unsqueeze(0) for tensor in state)
@@ -63,7 +62,7 @@ class LSTM(Cell):
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Input, forget and output gate of a step, (M, H) each."""
         w, u, b, d = self.recurrence.all_weights[0]
-        i, f, _, o = (F.linear(x, w, b) + F.linear(state[0], u, d)).sigmoid().chunk(4, dim=1)
+        i, f, _, o = (linear(x, w, b) + linear(state[0], u, d)).sigmoid().chunk(4, dim=1)
         return {"input": i, "forget": f, "output": o}
 
 
@@ -99,7 +98,7 @@ class PeepholeLSTM(LoopedCell):
 
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
-        return F.linear(xs, self.weight_ih, self.bias)
+        return linear(xs, self.weight_ih, self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import ACTIVATIONS, Activation, Cell, CellState, initialise
+from captioner.model.linear import Linear, linear
 
 
 class Elman(Cell):
@@ -36,7 +37,7 @@ class Elman(Cell):
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
         w, u, b, c = self.recurrence.all_weights[0]
-        h = ACTIVATIONS[self.activation](F.linear(x, w, b) + F.linear(state[0], u, c))
+        h = ACTIVATIONS[self.activation](linear(x, w, b) + linear(state[0], u, c))
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
@@ -80,7 +81,7 @@ class Jordan(Cell):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.input = nn.Linear(input_size, hidden_size)
+        self.input = Linear(input_size, hidden_size)
         # Stored as (V, H), so that a word's column of U is a row to look up.
         self.feedback = nn.Parameter(torch.empty(output_size, hidden_size))
         initialise(self.input, hidden_size)
@@ -96,7 +97,7 @@ class Jordan(Cell):
 
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
         """State after a step whose output is the distribution y (M, V)."""
-        return (y @ self.feedback,)
+        return (linear(y, self.feedback.t()),)
 
     def feed_back_words(self, words: Tensor, state: CellState) -> CellState:
         """State after a step whose output is certain of one word a sequence, words (M,)."""

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captioner.model.linear import product
+
 
 def by_hand(xs: Tensor) -> bool:
     """Whether these inputs are for the functions below: on a CPU, outside of mixed precision."""
@@ -45,28 +47,28 @@ class LSTMThroughTime(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, product: Tensor, sizes: list[int], h0: Tensor, c0: Tensor, u: Tensor
+        ctx: Any, inputs: Tensor, sizes: list[int], h0: Tensor, c0: Tensor, u: Tensor
     ) -> Tensor:
         """Hidden states (W, H).
 
         Args:
             ctx: what backward needs.
-            product: W x_t + biases, packed (W, 4 * H).
+            inputs: W x_t + biases, packed (W, 4 * H).
             sizes: sequences that still run at each step.
             h0: first hidden state (M, H).
             c0: first cell (M, H).
             u: U (4 * H, H).
         """
         size = h0.shape[1]
-        gates = product.clone()
-        cells = product.new_empty(len(product), size)
+        gates = inputs.clone()
+        cells = inputs.new_empty(len(inputs), size)
         tanh_cells, hidden = torch.empty_like(cells), torch.empty_like(cells)
-        h, c, ut = h0, c0, u.t()
+        h, c = h0, c0
         for a, cell, tanh_cell, out in zip(
             *(whole.split(sizes) for whole in (gates, cells, tanh_cells, hidden)), strict=True
         ):
             n = len(a)
-            a.addmm_(h[:n], ut)
+            a += product(h[:n], u)
             a[:, : 2 * size].sigmoid_()
             a[:, 2 * size : 3 * size].tanh_()
             a[:, 3 * size :].sigmoid_()
@@ -82,7 +84,7 @@ class LSTMThroughTime(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `product`, the first states and U."""
+        """Gradients of `inputs`, the first states and U."""
         gates, cells, tanh_cells, hidden, h0, c0, u = ctx.saved_tensors
         sizes = ctx.sizes
         size = h0.shape[1]
@@ -95,6 +97,7 @@ class LSTMThroughTime(torch.autograd.Function):
         to_o = tanh_cells * o * (1 - o)
         to_c = o * (1 - tanh_cells * tanh_cells)
         da = torch.empty_like(gates)
+        ut = u.t().contiguous()
         later_h = gradient.new_zeros(0, size)
         later_c = gradient.new_zeros(0, size)
         steps = zip(
@@ -112,9 +115,9 @@ class LSTMThroughTime(torch.autograd.Function):
                 out=d_a[:, : 3 * size].view(n, 3, size),
             )
             torch.mul(d_h, o_of, out=d_a[:, 3 * size :])
-            later_h = d_a @ u
+            later_h = product(d_a, ut)
             later_c = d_c.mul_(forget)
-        d_u = da.t() @ previous(h0, hidden, sizes)
+        d_u = product(da.t(), previous(h0, hidden, sizes).t())
         return da, None, later_h, later_c, d_u
 
 
@@ -130,27 +133,27 @@ class GRUThroughTime(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, product: Tensor, sizes: list[int], h0: Tensor, u: Tensor, b: Tensor
+        ctx: Any, inputs: Tensor, sizes: list[int], h0: Tensor, u: Tensor, b: Tensor
     ) -> Tensor:
         """Hidden states (W, H).
 
         Args:
             ctx: what backward needs.
-            product: W x_t + b, packed (W, 3 * H).
+            inputs: W x_t + b, packed (W, 3 * H).
             sizes: sequences that still run at each step.
             h0: first hidden state (M, H).
             u: U (3 * H, H).
             b: bias of the products with U (3 * H).
         """
         size = h0.shape[1]
-        gates = product.clone()  # r, z and n, in the end
-        recurrent = product.new_empty(len(product), 3 * size)  # U h + b'; its last part is q
-        hidden = product.new_empty(len(product), size)
-        h, ut = h0, u.t()
+        gates = inputs.clone()  # r, z and n, in the end
+        recurrent = inputs.new_empty(len(inputs), 3 * size)  # U h + b'; its last part is q
+        hidden = inputs.new_empty(len(inputs), size)
+        h = h0
         for a, q, out in zip(
             *(whole.split(sizes) for whole in (gates, recurrent, hidden)), strict=True
         ):
-            torch.addmm(b, h[: len(a)], ut, out=q)
+            q.copy_(product(h[: len(a)], u, b))
             rz, n = a[:, : 2 * size], a[:, 2 * size :]
             rz.add_(q[:, : 2 * size]).sigmoid_()
             n.addcmul_(rz[:, :size], q[:, 2 * size :]).tanh_()
@@ -163,7 +166,7 @@ class GRUThroughTime(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `product`, the first state, U and its bias."""
+        """Gradients of `inputs`, the first state, U and its bias."""
         gates, q, hidden, h0, u = ctx.saved_tensors
         sizes = ctx.sizes
         size = h0.shape[1]
@@ -175,6 +178,7 @@ class GRUThroughTime(torch.autograd.Function):
         to_r = q * r * (1 - r)
         da = torch.empty_like(gates)  # r, z, n: of the product with the input
         dq = torch.empty_like(gates)  # r, z, q: of the product with U
+        ut = u.t().contiguous()
         later = gradient.new_zeros(0, size)
         steps = zip(
             *(whole.split(sizes) for whole in (da, dq, gradient, to_n, to_z, to_r, r, z)),
@@ -187,6 +191,6 @@ class GRUThroughTime(torch.autograd.Function):
             torch.mul(d_h, z_of, out=d_q[:, size : 2 * size])
             torch.mul(d_n, r_of, out=d_q[:, :size])
             torch.mul(d_n, reset, out=d_q[:, 2 * size :])
-            later = torch.addmm(d_h.mul_(update), d_q, u)
+            later = d_h.mul_(update).add_(product(d_q, ut))
         da[:, : 2 * size] = dq[:, : 2 * size]
-        return da, None, later, dq.t() @ before, dq.sum(0)
+        return da, None, later, product(dq.t(), before.t()), dq.sum(0)

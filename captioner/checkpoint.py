@@ -6,7 +6,9 @@ training data and without torchvision. Only tensors, numbers, strings, lists and
 and it is read with `weights_only=True`: nothing in it is ever unpickled into code.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,19 @@ def load(path: Path) -> Checkpoint:
     captioner.encoder.fold_batch_norm()
     captioner.encoder.trunk.to(memory_format=torch.channels_last)
     return Checkpoint(captioner, vocabulary, transform, config, path)
+
+
+def file_digest(path: Path) -> str:
+    """blake2b-128 of a checkpoint's file, in hexadecimal.
+
+    Raises:
+        UsageError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: no such checkpoint") from error
 
 
 def _encoder(saved: dict[str, Any], config: Config) -> Encoder:

@@ -5,41 +5,29 @@ answer at once. Exit codes: 0 all went well; 1 something could not be done (the 
 call itself was wrong.
 """
 
-import argparse
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from captioner import __version__
 from captioner.argument_parser import Parser, positive
-from captioner.caption_records import FORMATS, RecordWriter, destination
+from captioner.captioning import caption_command
 from captioner.config import DataConfig
 from captioner.errors import CaptionerError, UsageError, suggestion
+from captioner.predictor_arguments import add_run_arguments, load_predictor
 from captioner.reporting import (
     add_report_flags,
     check_report_flags,
     evaluate_files,
     report_captioned,
 )
-from captioner.search_arguments import (
-    add_search_arguments,
-    captions_a_photo,
-    check_search_arguments,
-    chosen_rerank,
-    chosen_search,
-    chosen_wording,
-    flag,
-)
+from captioner.search_arguments import add_search_arguments, flag
 from captioner.tables import FORMATS as TABLE_FORMATS
 from captioner.tables import json_text, render
 from captioner.whole_file import check_folder, write_whole
-
-if TYPE_CHECKING:
-    from captioner.predictor import Predictor
 
 HELP = """\
 usage: captioner COMMAND ...
@@ -251,58 +239,6 @@ def evaluate_command(arguments: list[str]) -> int:
     return 1 if unreadable else 0
 
 
-def caption_command(arguments: list[str]) -> int:
-    """`captioner caption`: a caption for each photo."""
-    parser = Parser(
-        prog="captioner caption",
-        description="Write a caption for each photo, in the order given. A photo that cannot be "
-        "read gets a record with the reason, and the exit code is 1.",
-    )
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="photos, folders, globs; - reads a list of paths"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        required=True,
-        metavar="P",
-        help="trained checkpoint; several are an ensemble",
-    )
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    parser.add_argument("--output", metavar="F", help="write there instead of to the terminal")
-    add_run_arguments(parser)
-    add_search_arguments(parser)
-    options = parser.parse_args(arguments)
-    several = captions_a_photo(options)
-    if several > 1 and options.format != "jsonl":
-        raise UsageError(
-            f"caption: --format {options.format} holds one caption a photo, not {several}; "
-            f"use --format jsonl"
-        )
-
-    from captioner.photo_paths import expand
-
-    predictor = load_predictor(options)
-    photos = expand(options.paths, sys.stdin)
-    unreadable = count = 0
-    with destination(options.output) as file:
-        listed = options.n_best is not None or several > 1
-        writer = RecordWriter(file, options.format, candidates=listed)
-        for captioned in predictor.caption(photos, batch_size=options.batch_size):
-            writer.write(captioned)
-            count += 1
-            if captioned.error is not None:
-                unreadable += 1
-                if options.format == "coco" or options.output:
-                    print(f"captioner: {captioned.path}: {captioned.error}", file=sys.stderr)
-        writer.finish()
-    if count == 0:
-        raise CaptionerError("no photo found in what was named")
-    if unreadable:
-        print(f"captioner: {unreadable} of {count} photos could not be captioned", file=sys.stderr)
-    return 1 if unreadable else 0
-
-
 def study_command(arguments: list[str]) -> int:
     """`captioner study`: configurations x seeds, one table, one page of plots."""
     parser = Parser(
@@ -382,39 +318,6 @@ def words_command(arguments: list[str]) -> int:
     if options.export is not None:
         words.export(trained, Path(options.export))
     return 0
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the batch and the device."""
-    parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="photos at once; default: 32"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-
-
-def load_predictor(options: argparse.Namespace) -> "Predictor":
-    """The predictor that flags ask for; what they leave open is as the first checkpoint says."""
-    check_search_arguments(options, len(options.checkpoint))
-
-    from captioner import checkpoint
-    from captioner.assembly import search_options
-    from captioner.device import choose_device
-    from captioner.predictor import Predictor
-    from captioner.wording import Wording
-
-    wording = Wording(**chosen_wording(options))
-    device = choose_device(options.device)
-    trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
-    return Predictor(
-        trained,
-        device,
-        chosen_search(options, search_options(trained[0].config.search)),
-        rerank=chosen_rerank(options),
-        wording=wording,
-        average=options.ensemble or "probability",
-        backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
-        agreement=0.5 if options.agreement is None else options.agreement,
-    )
 
 
 def failed(message: str, code: int, debug: bool) -> int:

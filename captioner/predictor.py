@@ -23,11 +23,13 @@ Everything that the command line offers is an argument here: ::
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
+from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ from captioner.agreement import agreed
 from captioner.assembly import search_options
 from captioner.captioned import Captioned, candidates
 from captioner.checkpoint import Checkpoint
-from captioner.data.photo import PhotoError
+from captioner.data.photo_source import PhotoSource, read_pixels
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
@@ -49,10 +51,8 @@ from captioner.members import (
     distinct,
     encoder_key,
 )
+from captioner.photo_reading import readers
 from captioner.wording import Wording
-
-READERS = 4
-"""Threads that read photos ahead; decoding JPEG runs outside Python's lock."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,20 @@ class Photo:
     path: Path
     key: int
     pixels: tuple[Tensor, ...] | str
+
+
+@dataclass
+class Seconds:
+    """What a predictor has spent on photos so far, in seconds of the clock.
+
+    Attributes:
+        encoding: in the encoders (a GPU works on after it was asked, and is waited for in the
+            search).
+        searching: in the decoders and the search.
+    """
+
+    encoding: float = 0.0
+    searching: float = 0.0
 
 
 class Predictor:
@@ -119,6 +133,7 @@ class Predictor:
         if backward is not None:
             check_agreement(self.members, backward, self.search, agreement)
         self._constraints = self.wording.constraints(self.trained.vocabulary)
+        self.seconds = Seconds()
         for member in every:
             member.captioner.to(device)
         encoders = [member.captioner.encoder for member in every]
@@ -161,37 +176,48 @@ class Predictor:
 
     def caption(
         self,
-        paths: Iterable[str | Path],
+        paths: Iterable[str | Path | PhotoSource],
         *,
         batch_size: int = 32,
         keys: Iterable[object] | None = None,
+        workers: int = 0,
     ) -> Iterator[Captioned]:
         """Caption photos one after the other, in the order given.
 
         A photo that cannot be read, or that has no caption under the constraints, takes its place
-        with a reason and does not end the work. Photos are read ahead by threads, so that memory
-        stays flat for any number of them.
+        with a reason and does not end the work. Photos are read ahead, so that memory stays flat
+        for any number of them.
 
         Args:
-            paths: the photos.
+            paths: the photos: files, or what `captioner.photo_inputs` makes of a tar's members.
             batch_size: photos encoded and searched at once.
             keys: what samples are seeded from, an id for each photo; its path if not given. The
                 samples of a photo depend on the seed and this alone, not on batch or order.
+            workers: processes that read photos ahead; 0: threads of this one.
+
+        Raises:
+            CaptionerError: a process that reads was killed.
         """
-        files = map(Path, paths)
-        named = zip(files, repeat(None)) if keys is None else zip(files, keys, strict=True)
-        with ThreadPoolExecutor(READERS) as readers:
-            for batch in self._read_ahead(readers, named, batch_size):
-                yield from self._caption_batch(batch)
+        sources = (one if isinstance(one, PhotoSource) else PhotoSource(Path(one)) for one in paths)
+        named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
+        with readers(workers) as pool:
+            try:
+                for batch in self._read_ahead(pool, named, batch_size):
+                    yield from self._caption_batch(batch)
+            except BrokenExecutor as error:
+                raise CaptionerError(
+                    "a process that reads photos was killed (not enough memory?); try fewer "
+                    "--workers"
+                ) from error
 
     def _read_ahead(
         self,
-        readers: ThreadPoolExecutor,
-        named: Iterator[tuple[Path, object]],
+        pool: Executor,
+        named: Iterator[tuple[PhotoSource, object]],
         batch_size: int,
     ) -> Iterator[list[Photo]]:
         """Batches of photos that have been read while the batch before was captioned."""
-        ahead: deque[Future[Photo]] = deque()
+        ahead: deque[tuple[PhotoSource, int, Future[tuple[np.ndarray, ...] | str]]] = deque()
         batch: list[Photo] = []
         exhausted = False
         while True:
@@ -199,23 +225,23 @@ class Predictor:
                 following = next(named, None)
                 if following is None:
                     exhausted = True
-                else:
-                    ahead.append(readers.submit(self._read, *following))
+                    break
+                source, key = following
+                number = key_number(str(source.path if key is None else key))
+                reading = pool.submit(read_pixels, source, self._transforms)
+                # What has been read, or is being read by others, need not be held here too.
+                ahead.append((replace(source, content=None), number, reading))
             if not ahead:
                 break
-            batch.append(ahead.popleft().result())
-            if len(batch) == batch_size:
+            source, number, reading = ahead.popleft()
+            found = reading.result()
+            pixels = found if isinstance(found, str) else tuple(map(torch.from_numpy, found))
+            batch.append(Photo(source.path, number, pixels))
+            if len(batch) == batch_size or source.ends_batch:
                 yield batch
                 batch = []
         if batch:
             yield batch
-
-    def _read(self, path: Path, key: object) -> Photo:
-        number = key_number(str(path if key is None else key))
-        try:
-            return Photo(path, number, tuple(one.load(path) for one in self._transforms))
-        except PhotoError as error:
-            return Photo(path, number, str(error))
 
     def _caption_batch(self, batch: Sequence[Photo]) -> Iterator[Captioned]:
         good = [photo for photo in batch if not isinstance(photo.pixels, str)]
@@ -230,8 +256,11 @@ class Predictor:
         """Captions of photos that have been read."""
         if not photos:
             return []
+        began, encoded = perf_counter(), self.seconds.encoding
         try:
             found = self._hypotheses(photos)
+            encoding = self.seconds.encoding - encoded
+            self.seconds.searching += perf_counter() - began - encoding
         except UsageError:
             raise
         except CaptionerError as error:  # one of them has no caption: which one?
@@ -247,8 +276,10 @@ class Predictor:
             torch.stack([photo.pixels[i] for photo in photos if isinstance(photo.pixels, tuple)])
             for i in range(len(self._transforms))
         ]
+        began = perf_counter()
         with torch.inference_mode():
             features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
+        self.seconds.encoding += perf_counter() - began
         given = [features[i] for i in self._features_of]
         search = self.search
         if self.backward is not None and isinstance(search, SearchOptions):

@@ -9,6 +9,7 @@ treats such a file alike: a picture drawn as a viewer would draw it, or a :class
 from __future__ import annotations
 
 import errno
+import io
 import re
 import stat
 import warnings
@@ -42,6 +43,11 @@ MAX_PIXELS = 2**27
 
 MAX_BYTES = 2**29
 """512 MiB: an uncompressed 8-bit TIFF of `MAX_PIXELS` fits."""
+
+_TRUNCATED = (
+    "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so a damaged photo would pass for"
+    " a whole one: set it to False"
+)
 
 _Plugin = Callable[[BinaryIO], ImageFile.ImageFile]
 
@@ -95,10 +101,7 @@ def read_photo(
         ('RGB', (4, 3), (128, 128, 128))
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise CaptionerError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so a damaged photo would"
-            " pass for a whole one: set it to False"
-        )
+        raise CaptionerError(_TRUNCATED)
     _silence_pillow()
     try:
         _check_file(path, max_bytes)
@@ -110,6 +113,20 @@ def read_photo(
         raise PhotoError(_file_reason(path, error)) from error
     except ValueError as error:  # a null byte in the path
         raise PhotoError(f"not a possible file name: {error}") from error
+
+
+def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture from the bytes of its file, as `read_photo` reads it from the file itself.
+
+    Raises:
+        PhotoError: as `read_photo` does.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise CaptionerError(_TRUNCATED)
+    _silence_pillow()
+    if not content:
+        raise PhotoError("the file is empty")
+    return _decode(io.BytesIO(content), max_pixels)
 
 
 def _check_file(path: Path, max_bytes: int) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from captioner.data.photo import read_photo
 from captioner.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    import torch
 
 FITS = ("crop", "squash")
 INTERPOLATIONS = {
@@ -87,8 +89,14 @@ class Transform:
         Returns:
             (3, S, S) uint8, red, green, blue from 0 to 255.
         """
+        import torch  # here, so that processes that only decode photos do without it
+
+        return torch.from_numpy(self.array(photo))
+
+    def array(self, photo: Image.Image) -> np.ndarray:
+        """As calling it, but a numpy array: (3, S, S) uint8."""
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
-        return torch.from_numpy(np.asarray(square).transpose(2, 0, 1).copy())
+        return np.asarray(square).transpose(2, 0, 1).copy()
 
     def load(self, path: Path) -> torch.Tensor:
         """Read one photo file and fit it: (3, S, S) uint8.

@@ -2,7 +2,7 @@
 
 Arguments are parsed before anything heavy is imported, so that `--help` and a mistyped flag
 answer at once. Exit codes: 0 all went well; 1 something could not be done (the rest was); 2 the
-call itself was wrong.
+call itself was wrong; 143 SIGTERM ended `train`, which wrote a checkpoint first.
 """
 
 import os
@@ -50,7 +50,8 @@ options:
   --version    show the version
   --debug      show a traceback where something goes wrong (before or after the command)
 
-exit codes: 0 all went well; 1 something could not be done; 2 the call was wrong
+exit codes: 0 all went well; 1 something could not be done; 2 the call was wrong;
+143 `train` was asked to end (SIGTERM), and can go on from its checkpoint
 """
 
 
@@ -164,12 +165,17 @@ def train_command(arguments: list[str]) -> int:
 
     parser = config_parser("train", "Train a captioner; run `captioner prepare` first.")
     parser.add_argument(
-        "--resume", type=str, default=None, metavar="PATH", help="Checkpoint to go on from."
+        "--resume",
+        type=str,
+        default=None,
+        metavar="PATH",
+        help="Checkpoint to go on from; auto is the last one of the output, if there is one.",
     )
     config, parsed = parse_config(parser, arguments)
-    resume = None if parsed.resume is None else Path(parsed.resume)
-    if resume is not None and not resume.is_file():
-        raise UsageError(f"--resume: no checkpoint {resume}")
+
+    from captioner.training.run_files import to_resume
+
+    resume = to_resume(Path(config.output), parsed.resume)
 
     from captioner.training.trainer import train
 

@@ -145,18 +145,30 @@ class OptimizationConfig:
     """Share of each target's probability spread over the whole vocabulary."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """Learning rate after warm-up: kept, cosine down to 0 at the last step, or multiplied by
-    plateau_factor when the monitored score has not risen for plateau_patience epochs."""
+    plateau_factor when the monitored score has not risen for plateau_patience validations."""
     warmup_steps: int = 0
     """Optimiser steps over which the learning rate rises from 0."""
     plateau_factor: float = 0.5
     """What the learning rate is multiplied by on a plateau."""
     plateau_patience: int = 1
-    """Epochs without a better score before the learning rate falls."""
+    """Validations without a better score before the learning rate falls."""
     monitor: Literal["CIDEr-D", "BLEU-4", "loss"] = "CIDEr-D"
     """Validation score that chooses the best checkpoint and stops the run: of generated captions,
     or the loss."""
     patience: int | None = None
-    """Epochs without a better score before the run stops; null never stops early."""
+    """Validations without a better score before the run stops; null never stops early."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a loss or gradient that is not finite does: `stop` the run, or `skip` the step, which
+    changes no weight and is counted in the log."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How much work a killed run may lose."""
+
+    every_steps: int | None = 1000
+    """Optimiser steps between two checkpoints within an epoch; null writes them at the ends of
+    epochs only."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +227,7 @@ class TrainerConfig:
     limit_val_batches: int | float = 1.0
     """Batches used for validation, a count or a share."""
     check_val_every_n_epoch: int = 1
-    """Epochs between two validations; checkpoints are written after each."""
+    """Epochs between two validations."""
     log_every_n_steps: int = 50
     """Steps between two rows of the log."""
     enable_progress_bar: bool = True
@@ -255,6 +267,7 @@ class Config:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
@@ -301,6 +314,7 @@ def check(config: Config) -> None:
         ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
         ("trainer.check_val_every_n_epoch", config.trainer.check_val_every_n_epoch),
         ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
+        ("checkpoint.every_steps", _given(config.checkpoint.every_steps)),
         ("watch.gradient_every", _given(config.watch.gradient_every)),
         ("watch.gradient_captions", config.watch.gradient_captions),
         ("watch.gradient_steps", config.watch.gradient_steps),

@@ -6,6 +6,7 @@ all first words before all second ones, no padding.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ class Batch(NamedTuple):
     """What a training step takes."""
 
     image_ids: list[ImageId]
-    """Ids of the B images."""
+    """Ids of the B images; none in a batch that fills a place and counts nothing."""
     images: Tensor
     """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8."""
     inputs: Tensor
@@ -95,6 +96,21 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
+@dataclass(frozen=True)
+class Collate:
+    """Items to a batch; no items to one that counts nothing, so that all processes make each step.
+
+    Attributes:
+        images: the split.
+    """
+
+    images: CaptionedImages
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        """The batch."""
+        return collate(items) if items else collate([self.images[0]])._replace(image_ids=[])
+
+
 class Packed(NamedTuple):
     """Captions side by side, as `Batch` holds them."""
 
@@ -119,23 +135,60 @@ def pack(captions: Sequence[tuple[Sequence[int], int]]) -> Packed:
     )
 
 
-class Share(Sampler[int]):
-    """Every image of a split exactly once over all processes, in order, none repeated.
+class SharedBatches(Sampler[list[int]]):
+    """Batches of indices: every image of a split exactly once an epoch over all processes.
 
-    torch's `DistributedSampler` repeats images until all processes have equally many, which counts
-    them twice in a score.
+    W processes with batches of B share each W * B images of the order, which is the batch that one
+    process would take. The last of these may be short, and leave a process an empty batch: all of
+    them make equally many steps, and no image is repeated to fill one up (torch's
+    `DistributedSampler` does that, and counts those images twice).
 
     Args:
         n: images in the split.
+        batch_size: images in a batch, on each process.
         rank: this process.
         world: number of processes.
+        seed: of the order, which is another one each epoch; None keeps the images in order.
+        start: epoch, and the batches of it that are left out: where a resumed run goes on.
     """
 
-    def __init__(self, n: int, rank: int, world: int) -> None:
-        self.indices = range(rank, n, world)
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        seed: int | None = None,
+        start: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.n = n
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+        self.seed = seed
+        self.start = start
+        self.epoch = start[0]
+
+    @property
+    def sampler(self) -> "SharedBatches":
+        """Itself: where Lightning looks for whom to tell the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of an epoch from now on."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.indices)
+        """Batches of a whole epoch."""
+        return -(-self.n // (self.batch_size * self.world))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(range(self.n))
+        if self.seed is not None:
+            draw = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(self.n, generator=draw).tolist()
+        together = self.batch_size * self.world
+        first = self.start[1] if self.epoch == self.start[0] else 0
+        for begin in range(first * together, self.n, together):
+            yield order[begin : begin + together][self.rank :: self.world]

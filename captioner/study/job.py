@@ -15,12 +15,12 @@ from captioner.errors import CaptionerError
 from captioner.study.plan import Run
 from captioner.study.run_folder import (
     Summary,
-    last_checkpoint,
     read_curves,
     record_failure,
     state_of,
 )
 from captioner.tables import json_text
+from captioner.training.run_files import last_checkpoint
 from captioner.whole_file import write_whole
 
 

@@ -19,10 +19,12 @@ import yaml
 from captioner.config import Config, from_dict
 from captioner.errors import CaptionerError, UsageError
 from captioner.study.plan import Run, shown
+from captioner.training.run_files import last_checkpoint
 
 State = Literal["done", "trained", "started", "new"]
 
 IDLE = (
+    "checkpoint.",
     "output",
     "data.features",
     "data.workers",
@@ -72,11 +74,6 @@ def state_of(run: Run, split: str) -> State:
     if (run.folder / "trained").is_file():
         return "trained"
     return "started" if last_checkpoint(run.folder).is_file() else "new"
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """Where training keeps what it can go on from."""
-    return folder / "checkpoints" / "last.ckpt"
 
 
 def check_same(run: Run) -> None:

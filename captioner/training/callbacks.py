@@ -18,6 +18,19 @@ class Throughput(L.Callback):
         self._words = 0
         self._since = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Words and seconds of this epoch so far."""
+        return {"words": self._words, "seconds": time.perf_counter() - self._since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._words = state_dict["words"]
+        self._since = -state_dict["seconds"]  # see on_train_start
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """The clock goes on, from 0 or from what a checkpoint said."""
+        self._since += time.perf_counter()
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock; validation and checkpoints are not counted."""
         self._words, self._since = 0, time.perf_counter()
@@ -31,7 +44,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count; say how fast the epoch has been so far."""
-        self._words += len(batch.targets)
+        self._words += len(batch.targets) if batch.image_ids else 0
         seconds = time.perf_counter() - self._since
         rate = self._words * trainer.world_size / max(seconds, 1e-9)
         module.log("words_per_second", rate, prog_bar=True)
@@ -54,9 +67,9 @@ class SampleCaptions(L.Callback):
         assert isinstance(module, CaptioningModule)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                self._log_table(logger, module)
+                self._log_table(logger, module, trainer.global_step - 1)
 
-    def _log_table(self, logger: WandbLogger, module: CaptioningModule) -> None:
+    def _log_table(self, logger: WandbLogger, module: CaptioningModule, step: int) -> None:
         import wandb
 
         rows = [
@@ -68,4 +81,5 @@ class SampleCaptions(L.Callback):
             for record in self.records
             if record.image_id in module.written
         ]
-        logger.log_table("samples", columns=["image", "references", "caption"], data=rows)
+        columns = ["image", "references", "caption"]
+        logger.log_table("samples", columns=columns, data=rows, step=step)

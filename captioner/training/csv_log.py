@@ -1,7 +1,5 @@
 """The run's numbers as one CSV file that a spreadsheet opens and a resumed run continues."""
 
-import csv
-import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +8,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
+from captioner.errors import CaptionerError
+from captioner.training.csv_rows import append_rows, text_of, whole_rows
 from captioner.whole_file import write_whole
 
 FIRST_COLUMNS = ("epoch", "step")
@@ -33,11 +33,11 @@ class CSVLog(Logger):
         self.path = path
         self.columns: list[str] = list(FIRST_COLUMNS)
         self.rows: list[dict[str, Any]] = []
-        if resume_step is not None and path.is_file():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self.columns = list(reader.fieldnames or FIRST_COLUMNS)
-                self.rows = [row for row in reader if int(row["step"]) < resume_step]
+        before = [] if resume_step is None else whole_rows(path)
+        if before and resume_step is not None:
+            self.columns, *rows = before
+            named = [dict(zip(self.columns, row, strict=True)) for row in rows]
+            self.rows = [row for row in named if int(row["step"]) < resume_step]
         self._started = False
 
     @property
@@ -64,14 +64,18 @@ class CSVLog(Logger):
             self.columns += new
             self._write_anew()
             return
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+        append_rows(self.path, [self._cells(row)])
 
     def _write_anew(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_whole(self.path, text.getvalue())
+        rows = [self.columns, *map(self._cells, self.rows)]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, text_of(rows))
+        except OSError as error:
+            raise CaptionerError(
+                f"{self.path}: cannot be written: {error.strerror or error}"
+            ) from error
         self._started = True
+
+    def _cells(self, row: Mapping[str, Any]) -> list[Any]:
+        return [row.get(column, "") for column in self.columns]

@@ -1,20 +1,37 @@
 """The training and validation splits, fed in batches to any number of processes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import lightning as L
-from torch.utils.data import DataLoader, DistributedSampler
+import torch
+from torch.utils.data import DataLoader
 
-from captioner.data.batches import Batch, CaptionedImages, ImageSource, Share, collate
+from captioner.data.batches import (
+    Batch,
+    CaptionedImages,
+    Collate,
+    ImageSource,
+    SharedBatches,
+)
 from captioner.data.records import Record
 from captioner.data.vocabulary import Vocabulary
+
+
+def next_batch(trainer: L.Trainer) -> tuple[int, int]:
+    """Between two steps: the epoch that the next batch belongs to, and its place there, from 0."""
+    epochs = trainer.fit_loop.epoch_progress.current
+    within = epochs.ready != epochs.completed
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return epochs.completed, batches if within else 0
 
 
 class CaptionDataModule(L.LightningDataModule):
     """Captioned images of two splits.
 
     The order of an epoch depends on the seed and the epoch alone: with W processes and batches of
-    B, the W batches of a step hold the same images as one process' batch of W * B.
+    B, the W batches of a step hold the same images as one process' batch of W * B. A run resumed
+    in the middle of an epoch goes on with its next batch, and reads none of those before.
 
     Args:
         train: records of the training split.
@@ -49,33 +66,46 @@ class CaptionDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
+        self.start = (0, 0)
+        """Epoch, and batches of it that have been learned from, where training begins."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which batch is the next."""
+        assert self.trainer is not None
+        epoch, batches = next_batch(self.trainer)
+        return {"epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin with that batch."""
+        self.start = (state_dict["epoch"], state_dict["batches"])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This process' share of the training images, in a new order each epoch."""
-        assert self.trainer is not None
-        sampler: DistributedSampler[int] = DistributedSampler(
-            self.train_images,
-            num_replicas=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-            seed=self.seed,
-        )
-        return self._loader(self.train_images, sampler)
+        return self._loader(self.train_images, self.seed, self.start)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This process' share of the validation images, each image on one process only."""
-        assert self.trainer is not None
-        share = Share(len(self.val_images), self.trainer.global_rank, self.trainer.world_size)
-        return self._loader(self.val_images, share)
+        return self._loader(self.val_images)
 
     def _loader(
-        self, images: CaptionedImages, sampler: DistributedSampler[int] | Share
+        self, images: CaptionedImages, seed: int | None = None, start: tuple[int, int] = (0, 0)
     ) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        batches = SharedBatches(
+            len(images),
+            self.batch_size,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            seed=seed,
+            start=start,
+        )
         return DataLoader(
             images,  # type: ignore[arg-type]  # collate turns items into a batch
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=collate,
+            batch_sampler=batches,
+            collate_fn=Collate(images),
+            # Its own, so that beginning an epoch draws no number that dropout would have drawn.
+            generator=torch.Generator().manual_seed(self.seed),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.accelerator.name() == "cuda",
+            pin_memory=self.trainer.accelerator.name() == "cuda",
         )

@@ -1,6 +1,5 @@
 """Looks at the gradient through time while a run trains: gradients.csv, gradients.png, the logs."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from captioner.data.vocabulary import START
 from captioner.errors import CaptionerError
 from captioner.gradient_plot import plot_gradients
 from captioner.model.gradient_through_time import GradientThroughTime, gradient_through_time
+from captioner.training.csv_rows import append_rows, text_of, whole_rows
 from captioner.training.module import CaptioningModule
+from captioner.whole_file import write_whole
 
 COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")
 
@@ -79,12 +80,9 @@ class GradientWatch(L.Callback):
         if not trainer.is_global_zero:
             return
         rows: list[list[str]] = []
-        if self.resume_step is not None and self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = list(csv.reader(file))[1:]
-            rows = [row for row in rows if int(row[0]) < self.resume_step]
-        with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([list(COLUMNS), *rows])
+        if self.resume_step is not None:
+            rows = [row for row in whole_rows(self.path)[1:] if int(row[0]) < self.resume_step]
+        write_whole(self.path, text_of([list(COLUMNS), *rows]))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, batch_idx: int
@@ -104,7 +102,7 @@ class GradientWatch(L.Callback):
         plot_gradients({self.path.parent.name: self.path}, picture)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("gradient through time", [str(picture)])
+                logger.log_image("gradient through time", [str(picture)], step=trainer.global_step)
 
     def _look(self, module: CaptioningModule) -> GradientThroughTime:
         captioner = module.captioner
@@ -127,8 +125,7 @@ class GradientWatch(L.Callback):
         for layer, (norms, whole) in enumerate(zip(look.by_distance, look.by_time, strict=True)):
             for k, (norm, of_whole) in enumerate(zip(norms, whole.flip(0), strict=True)):
                 rows.append((step, layer, k + 1, f"{float(norm):.6g}", f"{float(of_whole):.6g}"))
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows(rows)
+        append_rows(self.path, rows)
         numbers = {"gradient/far_over_near": far_over_near(look)}
         numbers |= {f"gates/{name}": value for name, value in look.gates.items()}
         numbers |= {f"saturated/{name}": value for name, value in look.saturated.items()}

@@ -16,6 +16,9 @@ from captioner.decoding.options import SearchOptions
 from captioner.evaluation.scores import score
 from captioner.generation import generate, write_captions
 from captioner.model.captioner import Captioner
+from captioner.preparation import say
+from captioner.training.datamodule import next_batch
+from captioner.training.failures import NotFiniteError, named
 from captioner.training.gather import gather_rows, total
 
 
@@ -33,6 +36,9 @@ class CaptioningModule(L.LightningModule):
         optimizers: gives Lightning's optimiser and schedule for the module.
         contents: what a checkpoint holds besides the weights (plain values).
         label_smoothing: share of a target's probability spread over the vocabulary.
+        skip_not_finite: leave out a step whose loss or gradient is not finite, and count it,
+            instead of ending the run.
+        between_steps: called before each training batch, when nothing of a step is left undone.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class CaptioningModule(L.LightningModule):
         optimizers: Callable[["CaptioningModule"], OptimizerLRScheduler],
         contents: Mapping[str, Any],
         label_smoothing: float = 0.0,
+        skip_not_finite: bool = False,
+        between_steps: Callable[[L.Trainer], None] | None = None,
     ) -> None:
         super().__init__()
         self.captioner = captioner
@@ -54,8 +62,14 @@ class CaptioningModule(L.LightningModule):
         self.optimizers_for = optimizers
         self.contents = contents
         self.label_smoothing = label_smoothing
+        self.skip_not_finite = skip_not_finite
+        self.between_steps = between_steps
         self.written: dict[ImageId, str] = {}
         """Captions of the validation images, after each validation, on every process."""
+        self.counts = {"steps": 0.0, "clipped": 0.0, "skipped": 0.0}
+        """Steps of this epoch so far, those whose gradient was clipped, and those of the whole run
+        that were left out."""
+        self._last_ids: list[ImageId] = []
         self._rows: list[tuple[ImageId, str]] = []
         self._loss_sum = 0.0
         self._words = 0
@@ -64,19 +78,34 @@ class CaptioningModule(L.LightningModule):
         """Optimiser and schedule, as given."""
         return self.optimizers_for(self)
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """The moment between two steps: Lightning has no other where all of one is done."""
+        if self.trainer.training and self.between_steps is not None:
+            self.between_steps(self.trainer)
+        return batch
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         """Loss of a batch, averaged over the words of all processes.
 
         Processes hold different numbers of words, and averaging their means would weigh a word by
         the process it happened to be on: each mean is scaled by its share of the words first.
+
+        Raises:
+            NotFiniteError: the loss is not a number, and such steps are not skipped.
         """
         loss = self._loss(batch, self.label_smoothing)
-        words = len(batch.targets)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=words)
+        words = len(batch.targets) if batch.image_ids else 0
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=max(words, 1))
+        self._last_ids = batch.image_ids
+        broken = not bool(torch.isfinite(loss.detach()))
         if self.trainer.world_size > 1:
-            count = torch.tensor(float(words), device=self.device)
-            mean_words = self.trainer.strategy.reduce(count, reduce_op="mean")
-            loss = loss * words / mean_words
+            # Together, so that all processes leave out the same steps.
+            means = torch.tensor([float(words), float(broken)], device=self.device)
+            means = self.trainer.strategy.reduce(means, reduce_op="mean")
+            loss, broken = loss * words / means[0], bool(means[1] > 0)
+        if broken:
+            self._leave_out(f"the loss is not finite ({float(loss.detach())})")
+            return None
         return loss
 
     def configure_gradient_clipping(
@@ -88,12 +117,29 @@ class CaptioningModule(L.LightningModule):
         """Clip the norm of the whole gradient (Pascanu et al. 2013), and log what it was.
 
         `train/clipped` is the share of an epoch's steps whose gradient was longer than the limit.
+
+        Raises:
+            NotFiniteError: the gradient is not finite, and such steps are not skipped.
         """
         limit = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
         weights = [w for group in optimizer.param_groups for w in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(weights, limit)
         self.log("train/gradient_norm", norm)
-        self.log("train/clipped", (norm > limit).float(), on_step=False, on_epoch=True)
+        self.counts["steps"] += 1
+        self.counts["clipped"] += float(norm > limit)
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not scales and not bool(
+            torch.isfinite(norm)
+        ):  # (a scaler leaves such a step out itself)
+            self._leave_out(f"the gradient is not finite (its norm is {float(norm)})")
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what was counted over the epoch."""
+        self.log("train/clipped", self.counts["clipped"] / max(self.counts["steps"], 1.0))
+        if self.skip_not_finite:
+            self.log("train/skipped", self.counts["skipped"])
+        self.counts |= {"steps": 0.0, "clipped": 0.0}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the validation before."""
@@ -101,6 +147,8 @@ class CaptioningModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Sum the loss and write a caption for each image."""
+        if not batch.image_ids:
+            return
         words = len(batch.targets)
         self._loss_sum += float(self._loss(batch)) * words
         self._words += words
@@ -120,6 +168,30 @@ class CaptioningModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the file self-contained; see `captioner.checkpoint`."""
         checkpoint["captioner"] = dict(self.contents)
+        checkpoint["counts"] = dict(self.counts)
+        # The epoch last learned from, also where the next one is about to begin.
+        epoch, batches = next_batch(self.trainer)
+        checkpoint["epoch"] = epoch if batches else max(0, epoch - 1)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.counts |= checkpoint.get("counts", {})
+
+    def _leave_out(self, what: str) -> None:
+        """Count a step that cannot be done, or end the run.
+
+        Raises:
+            NotFiniteError: such steps are not skipped.
+        """
+        step = self.trainer.global_step
+        images = f"images {named(self._last_ids)}" if self._last_ids else "no images here"
+        if not self.skip_not_finite:
+            raise NotFiniteError(
+                f"step {step}: {what}, {images}; lower optimization.learning_rate, or set "
+                "optimization.on_nonfinite skip"
+            )
+        self.counts["skipped"] += 1
+        say(f"step {step}: {what}, {images}; skipped")
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
         return self.captioner.loss(

@@ -56,6 +56,7 @@ def build_schedules(
     higher_is_better: bool,
     plateau_factor: float,
     plateau_patience: int,
+    validate_every: int = 1,
 ) -> list[LRSchedulerConfigType]:
     """How the learning rate goes, in Lightning's form.
 
@@ -67,7 +68,8 @@ def build_schedules(
         monitor: name of the validation score that a plateau is seen in.
         higher_is_better: whether that score should rise.
         plateau_factor: what the rate is multiplied by on a plateau.
-        plateau_patience: epochs without a better score before it falls.
+        plateau_patience: validations without a better score before it falls.
+        validate_every: epochs between two validations, which give the score.
     """
 
     def factor(step: int) -> float:
@@ -88,6 +90,7 @@ def build_schedules(
             patience=plateau_patience,
         ),
         interval="epoch",
+        frequency=validate_every,
         monitor=monitor,
     )
     if warmup_steps == 0:

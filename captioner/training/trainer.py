@@ -1,34 +1,39 @@
 """One training run: from a configuration to config.yaml, metrics.csv and checkpoints/."""
 
 import logging
-import netrc
-import os
+import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from captioner import checkpoint
 from captioner.assembly import build_captioner, search_options
-from captioner.config import Config, OptimizationConfig, WandbConfig
+from captioner.config import Config, OptimizationConfig
 from captioner.data.vocabulary import Vocabulary
 from captioner.data.word_vectors import read_vectors
 from captioner.errors import CaptionerError, UsageError
 from captioner.model.captioner import Captioner
 from captioner.preparation import Prepared, load_prepared, say
 from captioner.training.callbacks import SampleCaptions, Throughput
+from captioner.training.checkpoints import DurableCheckpointIO, RunCheckpoints
 from captioner.training.csv_log import CSVLog
 from captioner.training.datamodule import CaptionDataModule
+from captioner.training.failures import TerminatedError, explained
 from captioner.training.gradient_watch import GradientWatch, probe_captions
 from captioner.training.module import CaptioningModule
 from captioner.training.optimization import build_optimizer, build_schedules
+from captioner.training.run_files import best_checkpoint, last_checkpoint, to_resume
+from captioner.training.wandb_log import new_run_id, open_wandb_log
 from captioner.whole_file import write_whole
 
 SAMPLES = 8
@@ -47,34 +52,48 @@ def train(config: Config, resume: Path | None = None) -> Path:
 
     Raises:
         UsageError: the output folder holds another run, or the checkpoint does not fit.
-        CaptionerError: a split is empty, or a feature is missing or stale.
+        CaptionerError: a split is empty, a feature is missing or stale, or the run had to end; the
+            message names the last good checkpoint.
+        TerminatedError: the process was asked to end, and a checkpoint was written.
     """
     output = Path(config.output)
-    checkpoints = output / "checkpoints"
-    if resume is None and (checkpoints / "last.ckpt").exists() and is_rank_zero():
-        raise UsageError(
-            f"output: {output} already holds a run; continue it with "
-            f"--resume {checkpoints / 'last.ckpt'}, or choose another --output"
-        )
+    last, best = last_checkpoint(output), best_checkpoint(output)
+    if resume is None and is_rank_zero():
+        to_resume(output, None)  # (refuses a folder that holds a run)
     quiet_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
     prepared = load_prepared(config)
     for split in ("train", "val"):
         if not prepared.records[split]:
             raise CaptionerError(f"{config.data.root}: the {split} split has no usable photo")
-    resume_step = None if resume is None else check_resume(resume, prepared)
+    resume_step, run_id = None, new_run_id()
+    if resume is not None:
+        resume_step, known_id = check_resume(resume, prepared)
+        run_id = known_id or run_id
 
     captioner = build_captioner(config, prepared.encoder, vocab_size=len(prepared.vocabulary))
     if config.decoder.vectors is not None and resume is None:
         load_vectors(captioner, prepared.vocabulary, Path(config.decoder.vectors))
+    monitor, mode = monitored(config.optimization)
+    checkpoints = RunCheckpoints(
+        last,
+        best,
+        monitor=monitor,
+        mode=mode,
+        every_steps=config.checkpoint.every_steps,
+        seed=config.seed,
+    )
+    contents = checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config)
     module = CaptioningModule(
         captioner,
         vocabulary=prepared.vocabulary,
         references={record.image_id: record.captions for record in prepared.records["val"]},
         search=search_options(config.search),
         optimizers=lambda module: configure_optimizers(module, config),
-        contents=checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config),
+        contents={**contents, "wandb_run": run_id},
         label_smoothing=config.optimization.label_smoothing,
+        skip_not_finite=config.optimization.on_nonfinite == "skip",
+        between_steps=checkpoints.between_steps,
     )
     data = CaptionDataModule(
         prepared.records["train"],
@@ -87,19 +106,8 @@ def train(config: Config, resume: Path | None = None) -> Path:
         seed=config.seed,
         backward=captioner.backward,
     )
-    monitor, mode = monitored(config.optimization)
-    best = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="best",
-        monitor=monitor,
-        mode=mode,
-        enable_version_counter=False,
-    )
-    # Not `save_last=True`: that writes last.ckpt only when the best score has risen.
-    last = ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False)
-    callbacks = [
-        best,
-        last,  # after the best, whose score it holds
+    callbacks: list[Callback] = [
+        checkpoints,
         LearningRateMonitor(logging_interval="step"),
         Throughput(),
         SampleCaptions(prepared.records["val"][:SAMPLES]),
@@ -119,24 +127,54 @@ def train(config: Config, resume: Path | None = None) -> Path:
         patience = config.optimization.patience
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
     loggers: list[Logger] = [CSVLog(output / "metrics.csv", resume_step)]
-    wandb_logger = build_wandb_logger(config.wandb, output)
-    if wandb_logger is not None:
-        wandb_logger.log_hyperparams(asdict(config))
-        loggers.append(wandb_logger)
+    about = {name: getattr(config.wandb, name) for name in ("project", "group", "tags")}
+    wandb_log = open_wandb_log(
+        output,
+        mode=config.wandb.mode,
+        run_id=run_id,
+        resumed=resume is not None,
+        name=config.wandb.name or output.name,
+        **about,
+    )
+    if wandb_log is not None:
+        wandb_log.log_hyperparams(asdict(config))
+        loggers.append(wandb_log)
     if is_rank_zero():
         write_config(config, output / "config.yaml")
         prepared.vocabulary.save(output / "vocabulary.txt")
+        if resume is None:
+            best.unlink(missing_ok=True)  # of a run that ended before it had a last.ckpt
     trainer = L.Trainer(
         **asdict(config.trainer),
         callbacks=callbacks,
         logger=loggers,
+        plugins=plugins(),
         default_root_dir=output,
-        use_distributed_sampler=False,  # the data module's samplers know better
+        use_distributed_sampler=False,  # the data module's batches know better
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    return Path(best.best_model_path or last.best_model_path)
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except TerminatedError:
+        if not trainer.is_global_zero:
+            sys.exit(0)  # the first process speaks for all; another's code would have it killed
+        raise
+    except Exception as error:
+        reason = explained(error, last, checkpoints.saved_step)
+        if reason is None:
+            raise
+        raise reason from error
+    return best if best.is_file() else last
+
+
+def plugins() -> list[Any]:
+    """How checkpoints reach the disk; and under SLURM, that `scripts/train_slurm.sh` queues again.
+
+    Lightning would save in the middle of a step, under a name of its own.
+    """
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    return [DurableCheckpointIO(), *slurm]
 
 
 def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> None:
@@ -180,6 +218,7 @@ def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerL
         higher_is_better=mode == "max",
         plateau_factor=settings.plateau_factor,
         plateau_patience=settings.plateau_patience,
+        validate_every=config.trainer.check_val_every_n_epoch,
     )
     return [optimizer], schedules  # type: ignore[return-value]  # a dictionary does as well
 
@@ -189,8 +228,8 @@ def monitored(settings: OptimizationConfig) -> tuple[str, str]:
     return f"val/{settings.monitor}", "min" if settings.monitor == "loss" else "max"
 
 
-def check_resume(path: Path, prepared: Prepared) -> int:
-    """Optimiser step of a checkpoint to be resumed.
+def check_resume(path: Path, prepared: Prepared) -> tuple[int, str | None]:
+    """Optimiser step of a checkpoint to be resumed, and W&B's name for its run.
 
     Raises:
         UsageError: no checkpoint, or one whose vocabulary is another.
@@ -202,36 +241,7 @@ def check_resume(path: Path, prepared: Prepared) -> int:
             f"of these captions ({len(prepared.vocabulary)} words); resume with the data and the "
             "vocabulary settings that it was trained with"
         )
-    return int(raw["global_step"])
-
-
-def build_wandb_logger(config: WandbConfig, output: Path) -> WandbLogger | None:
-    """The W&B logger; offline where `auto` finds no API key. None where it is disabled."""
-    mode = config.mode
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "online" if has_wandb_key() else "offline")  # type: ignore[assignment]
-    if mode == "disabled":
-        return None
-    output.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
-        save_dir=output,
-        offline=mode == "offline",
-        project=config.project,
-        name=config.name or output.name,
-        group=config.group,
-        tags=config.tags,
-    )
-
-
-def has_wandb_key() -> bool:
-    """Whether an API key is in the environment or where `wandb login` puts it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    return int(raw["global_step"]), raw["captioner"].get("wandb_run")
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -256,6 +266,9 @@ def quiet_lightning() -> None:
         ".*Checkpoint directory.*",
         ".*in eval mode at the start of training.*",  # the frozen encoder
         ".*isinstance.treespec, LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # its batches are
+        ".*`training_step` returned `None`.*",  # a step left out is told of already
+        ".*provided in this Trainer run: .*",  # callbacks of checkpoints of older versions
     ):
         warnings.filterwarnings("ignore", message)
     torch.set_float32_matmul_precision("high")

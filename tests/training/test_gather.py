@@ -3,18 +3,8 @@
 import pytest
 import torch
 
-from captioner.data.batches import Share
 from captioner.errors import CaptionerError
 from captioner.training.gather import gather_rows, total
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 8])
-@pytest.mark.parametrize("n", [0, 1, 2, 7, 11])
-def test_shares_hold_every_image_once(n: int, world: int) -> None:
-    shares = [list(Share(n, rank, world)) for rank in range(world)]
-    assert sorted(index for share in shares for index in share) == list(range(n))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert [len(Share(n, rank, world)) for rank in range(world)] == list(map(len, shares))
 
 
 def test_rows_come_in_the_order_of_their_ids() -> None:

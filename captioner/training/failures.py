@@ -1,0 +1,60 @@
+"""What ends a run before its time, in one line that says where to go on from."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.data.records import ImageId
+from captioner.errors import CaptionerError
+
+SHOWN_IDS = 8
+"""Image ids named in a message."""
+
+
+class TerminatedError(CaptionerError):
+    """The process was asked to end (SIGTERM), and wrote a checkpoint first."""
+
+    exit_code = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
+
+
+class NotFiniteError(CaptionerError):
+    """A loss or a gradient is not a number any more."""
+
+
+def named(ids: Sequence[ImageId]) -> str:
+    """Ids for a message: the first of them."""
+    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+    return ", ".join(repr(image_id) for image_id in ids[:SHOWN_IDS]) + more
+
+
+def explained(error: Exception, last: Path, step: int) -> CaptionerError | None:
+    """An error of a run as one line, or None for one that is a fault of the code.
+
+    Args:
+        error: what training raised.
+        last: the run's checkpoint to go on from; it may not exist yet.
+        step: optimiser step of that checkpoint.
+    """
+    if isinstance(error, TerminatedError):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, CaptionerError):
+        # torch passes on what a loading process raised with the traceback as its text.
+        found = re.search(r"captioner\.errors\.\w+: (.*)$", text)
+        reason = found[1] if found and text.startswith("Caught ") else text
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+    elif match := re.search(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\).*", text):
+        reason = (
+            f"a process that loads batches died ({match[0]}); if memory ran out, lower "
+            "data.workers or data.batch_size"
+        )
+    elif re.search(r"gloo|NCCL|Connection (closed|reset)", text):
+        reason = f"another process of this run is gone ({text[:120]})"
+    else:
+        return None
+    where_to = f"the last good checkpoint is {last}" + (f" (step {step})" if step else "")
+    if not last.is_file():
+        where_to = "there is no checkpoint yet"
+    return CaptionerError(f"{reason.removesuffix('.')}; {where_to}")

@@ -1,0 +1,163 @@
+"""A run that is interrupted anywhere and gone on with is the run that was not interrupted."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_jsonl
+from test_trainer import arguments
+
+from captioner.cli import main
+from captioner.training.module import CaptioningModule
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
+
+STEPS = 12
+SETTINGS = {
+    "data.batch_size": "2",
+    "decoder.dropout": "0.3",
+    "trainer.max_epochs": "3",
+    "optimization.schedule": "plateau",
+    "optimization.plateau_patience": "0",
+    "optimization.warmup_steps": "5",
+    "optimization.patience": "5",
+    "trainer.gradient_clip_val": "0.5",
+    "watch.gradient_every": "2",
+    "watch.gradient_steps": "2",
+    "checkpoint.every_steps": "3",
+}
+
+
+class Interruption(BaseException):
+    """As sudden as a kill: nothing below catches it."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A prepared data set of eight training images, and the flags of a run of twelve steps."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    root = write_jsonl(tmp_path_factory.mktemp("data"))
+    weights = root / "squeezenet.pth"
+    torch.save(models.squeezenet1_1().state_dict(), weights)
+    settings = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
+    flags = arguments(root, "--encoder.weights", str(weights), *settings)
+    assert main(["prepare", *flags]) == 0
+    return root, flags
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: tuple[Path, list[str]]) -> Path:
+    root, flags = prepared
+    assert main(["train", *flags, "--output", str(root / "whole")]) == 0
+    return root / "whole"
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every tensor and number of nested states, by its name."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from leaves(part, f"{name}/{key}")
+    elif isinstance(value, (list, tuple)):
+        for key, part in enumerate(value):
+            yield from leaves(part, f"{name}/{key}")
+    else:
+        yield name, value
+
+
+def check_same(one: Path, two: Path) -> None:
+    """Both runs left the same: states to the bit, rows to the letter; clocks apart."""
+    for name in ("last.ckpt", "best.ckpt"):
+        states = []
+        for run in (one, two):
+            raw = torch.load(run / "checkpoints" / name, weights_only=True)
+            for part in ("captioner", "pytorch-lightning_version"):  # the output's name is in it
+                del raw[part]
+            del raw["callbacks"]["Throughput"]
+            states.append(dict(leaves(raw)))
+        assert states[0].keys() == states[1].keys()
+        for key, value in states[0].items():
+            other = states[1][key]
+            same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+            assert same, f"{name}: {key}: {value} is not {other}"
+    assert log_of(one) == log_of(two)
+    assert (one / "gradients.csv").read_text() == (two / "gradients.csv").read_text()
+
+
+def log_of(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "words_per_second"} for row in rows]
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, then: str = "step") -> None:
+    """Interrupt the first training step, or the first validation, once `step` steps are done."""
+    name = "training_step" if then == "step" else "on_validation_epoch_end"
+    before = getattr(CaptioningModule, name)
+
+    def interrupted(self: CaptioningModule, *given: Any) -> Any:
+        if self.trainer.global_step == step:
+            raise Interruption
+        return before(self, *given)
+
+    monkeypatch.setattr(CaptioningModule, name, interrupted)
+
+
+def resume_after(
+    prepared: tuple[Path, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    output: Path,
+    interruptions: Sequence[tuple[int, str]],
+    *more: str,
+) -> None:
+    flags = [*prepared[1], "--output", str(output), "--resume", "auto", *more]
+    for step, then in interruptions:
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, step, then)
+            with pytest.raises(Interruption):
+                main(["train", *flags])
+    assert main(["train", *flags]) == 0
+
+
+@pytest.mark.parametrize(
+    "interruptions",
+    [
+        [(1, "step")],  # before there is a checkpoint
+        [(3, "step")],  # with a checkpoint just written
+        [(5, "step")],  # within an epoch
+        [(4, "validation"), (4, "step"), (8, "step")],
+        [(11, "step"), (12, "validation")],
+    ],
+    ids=str,
+)
+def test_interrupted_and_resumed_is_not_interrupted(
+    prepared: tuple[Path, list[str]],
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interruptions: list[tuple[int, str]],
+) -> None:
+    resume_after(prepared, monkeypatch, tmp_path / "run", interruptions)
+    check_same(undisturbed, tmp_path / "run")
+
+
+def test_no_batch_is_read_twice(
+    prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a resumed epoch reads begins at the batch after the checkpoint."""
+    read: list[str] = []
+    before = CaptioningModule.training_step
+
+    def noted(self: CaptioningModule, batch: Any, index: int) -> Any:
+        read.append(f"{self.trainer.global_step}: {batch.image_ids}")
+        return before(self, batch, index)
+
+    monkeypatch.setattr(CaptioningModule, "training_step", noted)
+    resume_after(prepared, monkeypatch, tmp_path / "a", [])
+    whole, read[:] = list(read), []
+    resume_after(prepared, monkeypatch, tmp_path / "b", [(5, "step")])
+    assert read == [*whole[:5], *whole[4:]], "a checkpoint is written after step 4, an epoch's last"

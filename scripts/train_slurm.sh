@@ -5,19 +5,23 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
-#SBATCH --signal=SIGUSR1@90
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=captioner-%j.log
 # Train on several machines under SLURM; one task a GPU. Arguments go to `captioner train`.
 #   sbatch scripts/train_slurm.sh --config configs/coco.yaml --output runs/coco
 #   sbatch --nodes=4 scripts/train_slurm.sh …       more machines
 #   DRY_RUN=1 bash scripts/train_slurm.sh …         says what it would run
-# Run `captioner prepare` once before. Ninety seconds before the time is up Lightning is told, by the
-# signal above, to save and to queue the job again.
+# Run `captioner prepare` once before. Two minutes before the time is up SLURM sends SIGTERM: training
+# writes a checkpoint after the step it is at and ends with code 143, and the job is queued again.
+# Whenever the job starts (again), it goes on from the run's last checkpoint, if there is one.
 set -euo pipefail
 captioner=${CAPTIONER:-.venv/bin/captioner}
 [[ -x $captioner ]] || captioner=captioner
 command=(
     srun "$captioner" train "$@"
+    --resume auto
     --trainer.accelerator gpu
     --trainer.num_nodes "${SLURM_NNODES:-2}"
     --trainer.devices "${SLURM_NTASKS_PER_NODE:-4}"
@@ -26,6 +30,12 @@ command=(
 if [[ -n ${DRY_RUN:-} ]]; then
     printf '%q ' "${command[@]}"
     echo
-else
-    exec "${command[@]}"
+    exit
 fi
+trap '' TERM # it is for the tasks; this script waits for them
+code=0
+"${command[@]}" || code=$?
+if ((code == 143)); then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

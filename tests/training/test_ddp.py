@@ -48,11 +48,28 @@ def test_dry_run_under_slurm() -> None:
         SLURM_NTASKS_PER_NODE="8",
     )
     assert shlex.split(said) == [
-        *("srun", str(CAPTIONER), "train", "--output", "runs/x"),
+        *("srun", str(CAPTIONER), "train", "--output", "runs/x", "--resume", "auto"),
         *("--trainer.accelerator", "gpu"),
         *("--trainer.num_nodes", "4"),
         *("--trainer.devices", "8"),
         *("--trainer.strategy", "ddp"),
+    ]
+
+
+def test_dry_run_under_torchrun() -> None:
+    said = run_script(
+        "train_elastic.sh",
+        "--output",
+        "runs/x",
+        DRY_RUN="1",
+        DEVICES="2",
+        BIN=str(CAPTIONER.parent),
+    )
+    assert shlex.split(said) == [
+        *(str(CAPTIONER.parent / "torchrun"), "--standalone"),
+        *("--nproc-per-node", "2", "--max-restarts", "3", "-m", "captioner", "train"),
+        *("--output", "runs/x", "--resume", "auto", "--trainer.accelerator", "gpu"),
+        *("--trainer.devices", "2", "--trainer.strategy", "ddp"),
     ]
 
 

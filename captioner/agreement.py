@@ -19,6 +19,8 @@ from torch import Tensor
 
 from captioner.data.batches import pack
 from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.length import LengthNormalisation
+from captioner.decoding.options import SearchOptions
 from captioner.model.captioner import Captioner
 from captioner.model.decoder import select_rows
 
@@ -60,16 +62,23 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
 
 
 def agreed(
-    found: Hypotheses, captioner: Captioner, images: Tensor, weight: float, n_best: int
+    found: Hypotheses, captioner: Captioner, images: Tensor, weight: float, search: SearchOptions
 ) -> Hypotheses:
     """The best of some captions by the log-probabilities of both directions.
+
+    What the search made of length to rank its captions (average, penalty, word reward) is made of
+    the mixed log-probability too: with a weight of 0 the ranking is that of the search.
 
     Args:
         found: captions of one direction, ranked by it.
         captioner: the other direction.
         images: what `captioner` is given.
         weight: share of `captioner` in the score, from 0 to 1.
-        n_best: captions kept for each image.
+        search: what found the captions; its `n_best` are kept for each image.
     """
     other = log_probs(captioner, images, found)
-    return found.best(n_best, by=(1 - weight) * found.log_probs + weight * other)
+    mixed = (1 - weight) * found.log_probs + weight * other
+    predicted = (found.lengths + 1).clamp(max=search.max_length)  # with the end word, if not cut
+    scores = LengthNormalisation(search, mixed.device, mixed.dtype).score(mixed, predicted)
+    exists = found.scores.isfinite()  # 0 x -inf is no number
+    return found.best(search.n_best, by=scores.where(exists, -torch.inf))

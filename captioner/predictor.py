@@ -294,7 +294,7 @@ class Predictor:
         )
         if self.backward is not None and isinstance(self.search, SearchOptions):
             other = self.backward.captioner
-            return agreed(found, other, given[-1], self.agreement, self.search.n_best)
+            return agreed(found, other, given[-1], self.agreement, self.search)
         return found if self.rerank is None else reranked(found, self.rerank)
 
 

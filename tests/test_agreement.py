@@ -85,11 +85,58 @@ def test_a_backward_search_gives_reading_order(pair: tuple[Captioner, Captioner]
 def test_agreement_chooses_the_best_sum(pair: tuple[Captioner, Captioner], weight: float) -> None:
     photos = images()
     found = generate(pair[0], photos, SearchOptions(beam_size=4, n_best=4, max_length=6))
-    best = agreed(found, pair[1], photos, weight, n_best=2)
+    best = agreed(found, pair[1], photos, weight, SearchOptions(n_best=2, max_length=6))
     other = log_probs(pair[1], photos, found)
     for i, k in product(range(len(photos)), range(2)):
         sums = ((1 - weight) * found.log_probs[i] + weight * other[i]).sort(descending=True).values
         assert float(best.scores[i, k]) == pytest.approx(float(sums[k]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        SearchOptions(beam_size=4, n_best=4, max_length=6, length_norm="average"),
+        SearchOptions(beam_size=4, n_best=4, max_length=6, length_norm="gnmt", length_alpha=0.9),
+        SearchOptions(beam_size=4, n_best=4, max_length=6, word_reward=1.5),
+    ],
+    ids=["average", "gnmt", "word reward"],
+)
+def test_agreement_makes_of_length_what_the_search_made(
+    pair: tuple[Captioner, Captioner], search: SearchOptions
+) -> None:
+    photos = images()
+    found = generate(pair[0], photos, search)
+    same = agreed(found, pair[1], photos, 0.0, search)
+    torch.testing.assert_close(same.scores, found.scores)
+    assert same.captions() == found.captions()
+    other = replace(found, log_probs=log_probs(pair[1], photos, found))
+    penalty = [
+        float(own / score) if not search.word_reward else 1.0
+        for own, score in zip(found.log_probs[0], found.scores[0], strict=True)
+    ]
+    reward = [search.word_reward * min(int(n) + 1, 6) for n in found.lengths[0]]
+    expected = sorted(
+        (float(p) / by + r for p, by, r in zip(other.log_probs[0], penalty, reward, strict=True)),
+        reverse=True,
+    )
+    best = agreed(found, pair[1], photos, 1.0, search)
+    assert best.scores[0].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_agreement_does_not_choose_what_does_not_exist(
+    pair: tuple[Captioner, Captioner], weight: float
+) -> None:
+    search = SearchOptions(beam_size=3, n_best=3, max_length=6)
+    found = generate(pair[0], images(1), search)
+    gone = torch.tensor([[False, True, False]])
+    found = replace(
+        found,
+        scores=found.scores.masked_fill(gone, -torch.inf),
+        log_probs=found.log_probs.masked_fill(gone, -torch.inf),
+    )
+    best = agreed(found, pair[1], images(1), weight, search)
+    assert best.scores[0].isfinite().tolist() == [True, True, False]
 
 
 def test_a_caption_that_does_not_exist_stays_last(pair: tuple[Captioner, Captioner]) -> None:

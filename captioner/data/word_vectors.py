@@ -44,10 +44,12 @@ def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
     found: dict[int, list[float]] = {}
     for number, parts in _lines(path):
         if number == 1 and len(parts) == 2:
-            _check_size(path, number, int(parts[1]) if parts[1].isdigit() else -1, size)
+            _check_size(path, number, int(parts[1]) if parts[1].isdecimal() else -1, size)
             continue
-        # A word of GloVe's may hold blanks (". . ."): the numbers are counted from the end.
-        if len(parts) <= size or (number == 1 and len(parts) != size + 1):
+        # A word of GloVe's may hold blanks (". . ."): the numbers are counted from the end, and
+        # what stands before them is a number too many if it is one.
+        ragged = len(parts) <= size or (len(parts) > size + 1 and _is_number(parts[-size - 1]))
+        if ragged or (number == 1 and len(parts) != size + 1):
             _check_size(path, number, len(parts) - 1, size)
         i = ids.get(" ".join(parts[:-size]))
         if i is None or i in found:
@@ -88,6 +90,14 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UsageError(f"{path}: no such file of word vectors") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: no word vectors could be read ({error})") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_size(path: Path, number: int, found: int, size: int) -> None:

@@ -198,15 +198,16 @@ def evaluate_command(arguments: list[str]) -> int:
         help="checkpoint to evaluate; several are an ensemble",
     )
     parser.add_argument(
-        "--split", choices=("train", "val", "test"), default="test", help="default: test"
+        "--split", choices=("train", "val", "test"), help="of the data set; default: test"
     )
     parser.add_argument("--results", metavar="R.json", help="captions in COCO's result format")
     parser.add_argument("--references", metavar="A.json", help="references in COCO's format")
     add_report_flags(parser)
     add_run_arguments(parser)
-    search_names = add_search_arguments(parser)
+    of_checkpoint = ["split", *add_search_arguments(parser)]
     for field in fields(DataConfig):
         if field.type in (str, str | None) or field.name in ("format", "on_problem"):
+            of_checkpoint.append(f"data.{field.name}")
             parser.add_argument(
                 f"--data.{field.name}",
                 metavar="VALUE",
@@ -215,7 +216,7 @@ def evaluate_command(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     check_report_flags(options)
     if options.checkpoint is None:
-        for name in search_names:
+        for name in of_checkpoint:
             # (of a file --n-best says how many captions an image may have)
             if getattr(options, name) is not None and name != "n_best":
                 raise UsageError(
@@ -236,7 +237,7 @@ def evaluate_command(arguments: list[str]) -> int:
     captioned, unreadable = caption_split(
         predictor,
         replace(predictor.trained.config.data, **overrides),
-        options.split,
+        options.split or "test",
         options.batch_size,
     )
     report_captioned(captioned, options)

@@ -89,6 +89,11 @@ def check_report_flags(options: argparse.Namespace) -> None:
             "or --compare R.json R2.json --references A.json"
         )
     [source] = [flag for flag, is_given in given.items() if is_given]
+    if source == "--checkpoint" and options.references is not None:
+        raise UsageError(
+            "evaluate: --references goes with --results or --compare; a checkpoint's captions are "
+            "scored against those of its data set (--data.root, --split)"
+        )
     if source != "--checkpoint" and options.references is None:
         raise UsageError(f"evaluate: {source} needs --references A.json")
     for flag in ("--output", "--captions", "--per-image"):

@@ -40,6 +40,18 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["caption", "x", "--checkpoint", "none.ckpt"], "none.ckpt: no such checkpoint"),
         (["evaluate"], "give --checkpoint P, or --results R.json --references A.json"),
         (["evaluate", "--results", "r.json"], "--results needs --references A.json"),
+        (
+            ["evaluate", "--checkpoint", "p", "--references", "a.json"],
+            "--references goes with --results or --compare",
+        ),
+        (
+            ["evaluate", "--results", "r.json", "--references", "a.json", "--split", "val"],
+            "--split goes with --checkpoint",
+        ),
+        (
+            ["evaluate", "--results", "r.json", "--references", "a.json", "--data.root", "d"],
+            "--data.root goes with --checkpoint",
+        ),
         (["train", "--resume", "none.ckpt"], "--resume: no checkpoint none.ckpt"),
         (["train", "--decoder.cell", "gruu"], "decoder.cell: expected one of"),
         (["study"], "the following arguments are required: --config"),

@@ -350,6 +350,8 @@ def _parse_system(text: str) -> tuple[str, list[Path]]:
     if Path(text).is_file():
         return Path(text).name, [Path(text)]
     name, equals, rest = text.partition("=")
+    if equals and not name:
+        raise UsageError(f"--compare: {text} has no name before the =; write NAME{text}")
     files = [Path(part) for part in (rest if equals else text).split(",")]
     for file, count in Counter(files).items():
         if count > 1:

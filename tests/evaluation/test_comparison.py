@@ -219,6 +219,7 @@ def test_wrong_calls(folder, monkeypatch, capsys) -> None:
     assert "2 systems are called good1.json; name them: one=" in refused(
         capsys, *a, "good1.json", "./good1.json"
     )
+    assert "=bad1.json has no name before the =" in refused(capsys, *a, "good1.json", "=bad1.json")
     assert "--per-image tells of one system" in refused(
         capsys, "--per-image", "p.csv", *a, "good1.json", "bad1.json"
     )

@@ -6,6 +6,7 @@ call itself was wrong; 143 SIGTERM ended `train`, which wrote a checkpoint first
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -151,12 +152,39 @@ def prepare_command(arguments: list[str]) -> int:
     from captioner.config_parser import config_parser, parse_config
 
     parser = config_parser("prepare", "Write the vocabulary and the features of all photos.")
-    config, _ = parse_config(parser, arguments)
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="Read all stored features and tell which are damaged; the next run computes those.",
+    )
+    parser.add_argument(
+        "--share",
+        type=str,
+        default=None,
+        metavar="I/N",
+        help="Compute every N-th photo from the I-th on; other processes compute the rest.",
+    )
+    config, parsed = parse_config(parser, arguments)
+    share = None if parsed.share is None else share_of(parsed.share)
 
-    from captioner.preparation import prepare
+    from captioner.preparation import prepare, verify
 
-    prepare(config)
+    if parsed.verify:
+        return 0 if verify(config) else 1
+    prepare(config, share)
     return 0
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """The two numbers of `--share 2/4`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise UsageError(f"--share: expected I/N, as 2/4 for the second of four, not {text!r}")
+    return int(numbers[1]), int(numbers[2])
 
 
 def train_command(arguments: list[str]) -> int:

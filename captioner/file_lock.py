@@ -1,4 +1,4 @@
-"""A lock that one process holds, until it ends at the latest."""
+"""A lock that one process holds, or several share, until they end at the latest."""
 
 import sys
 from typing import BinaryIO
@@ -6,8 +6,10 @@ from typing import BinaryIO
 if sys.platform == "win32":
     import msvcrt
 
-    def take_lock(file: BinaryIO) -> bool:
+    def take_lock(file: BinaryIO, *, shared: bool = False) -> bool:
         """Take the lock until the file is closed; False if another process has it."""
+        if shared:  # there is no such lock here
+            return True
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -17,10 +19,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def take_lock(file: BinaryIO) -> bool:
-        """Take the lock until the file is closed; False if another process has it."""
+    def take_lock(file: BinaryIO, *, shared: bool = False) -> bool:
+        """Take the lock until the file is closed; False if another process has it.
+
+        Several processes may share it, and then nobody has it alone.
+        """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

@@ -23,6 +23,7 @@ from captioner.data.feature_store import (
     Entry,
     FeatureStore,
     FeatureWriter,
+    StoreError,
     folder_name,
     size_in_bytes,
 )
@@ -54,29 +55,37 @@ class Prepared:
     source: ImageSource
 
 
-def prepare(config: Config) -> None:
+def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
     """Write the vocabulary, and the features of all photos that have none yet.
 
     May be killed at any moment and run again: what is on the disk is kept. An unreadable photo is
     recorded and does not end the run.
 
+    Args:
+        config: the data set and the encoder.
+        share: (i, n) computes every n-th photo, from the i-th on, while other processes compute the
+            other shares of the same store; the first of them writes the vocabulary.
+
     Raises:
         CaptionerError: the data set is refused, the disk is full, or another process is writing.
     """
     records = read_all(config)
-    vocabulary = build_vocabulary(config, records)
-    path = Path(config.output) / "vocabulary.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vocabulary.save(path)
-    say(f"vocabulary: {len(vocabulary):,} words, in {path}")
+    part, parts = share or (1, 1)
+    if part == 1:
+        vocabulary = build_vocabulary(config, records)
+        path = Path(config.output) / "vocabulary.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(path)
+        say(f"vocabulary: {len(vocabulary):,} words, in {path}")
     if config.encoder.train_from is not None:
         say("features: none to compute, the encoder is fine-tuned")
         return
     encoder, transform, key = build_keyed_encoder(config)
     folder = Path(config.data.features) / folder_name(key)
     shape = feature_shape(encoder, transform)
-    photos = [record for split in SPLITS for record in records[split]]
-    with FeatureWriter(folder, key, shape=shape, dtype=config.encoder.dtype) as writer:
+    photos = [record for split in SPLITS for record in records[split]][part - 1 :: parts]
+    number = None if share is None else part
+    with FeatureWriter(folder, key, shape, config.encoder.dtype, share=number) as writer:
         stale = set(writer.stale((record.image_id, record.path) for record in photos))
         missing = [record for record in photos if record.image_id in stale]
         size = size_in_bytes(len(missing), shape, config.encoder.dtype)
@@ -89,6 +98,41 @@ def prepare(config: Config) -> None:
         say(f"left out: {record.path}: {reason}")
     if failed:
         say(f"{len(failed):,} photos could not be read and are left out of training and scores")
+
+
+def verify(config: Config) -> bool:
+    """Read all stored features and tell which are damaged; those are stale from then on.
+
+    Returns:
+        Whether all is sound.
+
+    Raises:
+        CaptionerError: there is no store, or its header is damaged.
+    """
+    if config.encoder.train_from is not None:
+        say("features: none are stored, the encoder is fine-tuned")
+        return True
+    encoder, transform, key = build_keyed_encoder(config)
+    folder = Path(config.data.features) / folder_name(key)
+    store = FeatureStore.open(folder, key)
+    damaged = store.verify()
+    faults = store.damage()
+    for image_id in damaged[:10]:
+        say(f"damaged: features of image {image_id!r} ({store.path_of(image_id)})")
+    for fault in faults:
+        say(f"damaged: {fault}")
+    say(f"features: {len(store) - len(damaged):,} of {len(store):,} rows in {folder} are sound")
+    if not damaged and not faults:
+        return True
+    shape = feature_shape(encoder, transform)
+    try:
+        with FeatureWriter(folder, key, shape, config.encoder.dtype) as writer:
+            writer.forget(damaged, "the features were damaged on the disk")
+    except StoreError as error:
+        say(f"not taken back: {error}")
+    else:
+        say("run `captioner prepare` with the same configuration: it computes those again alone")
+    return False
 
 
 def load_prepared(config: Config) -> Prepared:

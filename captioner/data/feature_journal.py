@@ -8,9 +8,13 @@
   and the row's checksum; or, for a photo that could not be read, the reason.
 
 Both data files only ever grow. A line is written after its row is on the disk, and begins with a
-checksum of itself; the journal ends at its first line that is not whole or whose row is not all
+checksum of itself; the journal ends where no whole line follows, or at a line whose row is not all
 there. So a run killed at any byte leaves a valid store that lacks its last photos, and a damaged
 line is never taken for a good one. Of two lines for one photo the later one counts.
+
+Processes that fill a store together have a pair of files each, ``features-2.bin`` and
+``index-2.jsonl`` for share 2: its part. Part 0 has no number. Of lines in several parts that of the
+highest turn counts; a process that finds the lines of others takes the turn after theirs.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,7 +139,7 @@ class Header:
 
     def write(self, folder: Path) -> None:
         """Under a new name, then moved: there is a whole header or none."""
-        new = folder / "store.json.new"
+        new = folder / f"store.json.{os.getpid()}"  # several may make a store together
         with new.open("w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self), file, indent=2)
             file.flush()
@@ -163,12 +168,14 @@ class Line:
     """One line of the journal: a photo with its row, or with the reason why it has none.
 
     Written as ``{"check": "…", …}``, the check being a crc32 of all that follows it in the line.
+    ``turn`` says which of several parts' lines is the latest; it is left out where it is 0.
     """
 
     entry: Entry
     row: int | None = None
     crc32: int | None = None
     reason: str | None = None
+    turn: int = 0
 
     def encode(self) -> bytes:
         """The line as it is written, with the line end."""
@@ -177,6 +184,8 @@ class Line:
             values |= {"row": self.row, "crc32": self.crc32}
         else:
             values |= {"error": self.reason}
+        if self.turn:
+            values |= {"turn": self.turn}
         rest = json.dumps(values)[1:].encode() + b"\n"
         return _check(rest) + rest
 
@@ -189,11 +198,13 @@ class Line:
         try:
             values = json.loads(b"{" + rest)
             row, crc32, reason = (values.pop(name, None) for name in ("row", "crc32", "error"))
-            line = cls(Entry(**values), row, crc32, reason)
+            turn = values.pop("turn", 0)
+            line = cls(Entry(**values), row, crc32, reason, turn)
         except (ValueError, TypeError, AttributeError, RecursionError):  # its check was forged
             return None
         has_row = type(row) is int and row >= 0 and type(crc32) is int
-        return line if has_row or (row is None and isinstance(reason, str)) else None
+        sound = has_row or (row is None and isinstance(reason, str))
+        return line if sound and type(turn) is int and turn >= 0 else None
 
 
 def _check(rest: bytes) -> bytes:
@@ -203,53 +214,122 @@ def _check(rest: bytes) -> bytes:
 _CHECK_BYTES = len(_check(b""))
 
 
+@dataclasses.dataclass
+class Part:
+    """How far a pair of files is sound.
+
+    Attributes:
+        number: 0, or the share of the process that writes it.
+        n_bytes: How much of the index is whole.
+        n_rows: Rows that it vouches for, those of replaced photos included.
+        damaged: Lines that are not as they were written, with good ones behind them.
+        lost: Lines whose rows are not all there, and all behind the first of them.
+    """
+
+    number: int
+    n_bytes: int = 0
+    n_rows: int = 0
+    damaged: int = 0
+    lost: int = 0
+
+    @property
+    def index_name(self) -> str:
+        """Name of the file of lines."""
+        return f"index{self._suffix}.jsonl"
+
+    @property
+    def features_name(self) -> str:
+        """Name of the file of rows."""
+        return f"features{self._suffix}.bin"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.number}" if self.number else ""
+
+
 class Journal:
-    """What ``index.jsonl`` says: the latest line of each photo, and how far both files are sound.
+    """What the indices of all parts say together: the latest line of each photo.
 
     Attributes:
         lines: The latest line of each photo, by image id.
-        rows: Row number by image id, of the photos that have one.
-        n_bytes: How much of ``index.jsonl`` is whole.
-        n_rows: Rows of ``features.bin`` that it vouches for, those of replaced photos included.
+        rows: Part and row number by image id, of the photos that have one.
+        parts: The parts by number; part 0 is always there.
+        turn: The highest turn of all lines.
     """
 
     def __init__(self) -> None:
         self.lines: dict[ImageId, Line] = {}
-        self.rows: dict[ImageId, int] = {}
-        self.n_bytes = 0
-        self.n_rows = 0
+        self.rows: dict[ImageId, tuple[int, int]] = {}
+        self.parts = {0: Part(0)}
+        self.turn = 0
 
     @classmethod
     def read(cls, folder: Path, row_bytes: int) -> Journal:
-        """Read up to the first line that is not whole, or whose row is not there in full."""
+        """Read each part up to where nothing whole follows, or a row is not there in full."""
         journal = cls()
-        # The journal first: rows are written before their lines, so a writer that is at work now
-        # can only have made features.bin longer than these lines need.
-        with (folder / "index.jsonl").open("rb") as file:
-            texts = file.readlines()
-        rows_there = (folder / "features.bin").stat().st_size // row_bytes
-        for text in texts:
-            line = Line.decode(text)
-            if line is None or (line.row is not None and line.row >= rows_there):
-                break
-            journal.add(line, len(text))
+        for number in part_numbers(folder):
+            journal.parts[number] = part = Part(number)
+            # The lines first: rows are written before their lines, so a writer that is at work now
+            # can only have made the rows' file longer than these lines need.
+            with (folder / part.index_name).open("rb") as file:
+                texts = file.readlines()
+            journal._read_part(part, texts, _size(folder / part.features_name) // row_bytes)
         return journal
 
-    def add(self, line: Line, n_bytes: int) -> None:
-        """Take in the next line, of so many bytes."""
+    def _read_part(self, part: Part, texts: Sequence[bytes], rows_there: int) -> None:
+        unsure = unsure_bytes = 0  # damaged lines count as such once a good one follows
+        for i, text in enumerate(texts):
+            line = Line.decode(text)
+            if line is None:
+                unsure, unsure_bytes = unsure + 1, unsure_bytes + len(text)
+                continue
+            if line.row is not None and line.row >= rows_there:
+                # Not passed over: a later row in its place would be taken for this photo's.
+                part.lost = len(texts) - i
+                break
+            part.damaged += unsure
+            self.add(part.number, line, unsure_bytes + len(text))
+            unsure = unsure_bytes = 0
+        if unsure and texts[-1].endswith(
+            b"\n"
+        ):  # a killed run leaves the last line without its end
+            part.damaged += unsure
+
+    def add(self, number: int, line: Line, n_bytes: int) -> None:
+        """Take in the next line of a part, of so many bytes."""
+        part = self.parts[number]
+        part.n_bytes += n_bytes
+        if line.row is not None:
+            part.n_rows = max(part.n_rows, line.row + 1)
+        self.turn = max(self.turn, line.turn)
         image_id = line.entry.image_id
+        latest = self.lines.get(image_id)
+        if latest is not None and latest.turn > line.turn:
+            return
         self.lines[image_id] = line
-        self.n_bytes += n_bytes
         if line.row is None:
             self.rows.pop(image_id, None)
         else:
-            self.rows[image_id] = line.row
-            self.n_rows = max(self.n_rows, line.row + 1)
+            self.rows[image_id] = number, line.row
 
     def fresh(self, image_id: ImageId, path: Path) -> Line | None:
         """The photo's line, if what it says still holds."""
         line = self.lines.get(image_id)
         return line if line is not None and line.entry.fresh(path) else None
+
+
+def part_numbers(folder: Path) -> list[int]:
+    """The parts of a store, part 0 first."""
+    names = [path.name for path in folder.iterdir()]
+    found = (re.fullmatch(r"index-([1-9][0-9]{0,5})\.jsonl", name) for name in names)
+    return [0, *sorted(int(match[1]) for match in found if match)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def plain(key: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Features of a frozen encoder, computed once and read from a memory-mapped file by any process.
 
 A store is a folder: a header, the rows, a journal (`feature_journal` says what is in them) and
-``lock``, which the one process that writes holds. A run killed at any byte leaves a valid store; a
-photo that has changed since, or features of another encoder, are never used.
+``lock``, which the one process that writes holds; or several processes share it, and each writes a
+pair of files of its own. A run killed at any byte leaves a valid store; a photo that has changed
+since, or features of another encoder, are never used.
 
-No torch here and no encoder: rows come in and go out as numpy arrays. Readers know a row only by
-way of the journal, so that a later format may spread rows over several pairs of files (one for each
-writing process) without a change to `FeatureStore`'s methods.
+No torch here and no encoder: rows come in and go out as numpy arrays.
 """
 
 from __future__ import annotations
@@ -32,8 +31,10 @@ from captioner.data.feature_journal import (
     Header,
     Journal,
     Line,
+    Part,
     StoreError,
     file_stamp,
+    part_numbers,
     plain,
     size_in_bytes,
 )
@@ -85,7 +86,7 @@ class FeatureStore:
             if line.reason is not None
         }
         self._journal = journal
-        self._rows: np.ndarray | None = None
+        self._maps: dict[int, np.ndarray] = {}
 
     @classmethod
     def open(cls, folder: Path, key: Mapping[str, Any]) -> FeatureStore:
@@ -124,14 +125,20 @@ class FeatureStore:
             StoreError: for an id without features.
         """
         try:
-            numbers = [self._journal.rows[image_id] for image_id in image_ids]
+            places = [self._journal.rows[image_id] for image_id in image_ids]
         except KeyError as error:
             image_id = error.args[0]
             reason = self.errors.get(image_id, "not prepared yet; run captioner prepare")
             raise StoreError(
                 f"{self.folder}: no features of image {image_id!r}: {reason}"
             ) from None
-        return self._map()[np.array(numbers, dtype=np.intp)]
+        parts = np.array([part for part, _ in places], dtype=np.intp)
+        numbers = np.array([row for _, row in places], dtype=np.intp)
+        found = np.empty((len(places), *self.shape), self.dtype)
+        for part in np.unique(parts).tolist():
+            own = parts == part
+            found[own] = self._map(part)[numbers[own]]
+        return found
 
     def stale(self, photos: Photos) -> list[ImageId]:
         """Ids of the photos that are not in the store or have changed since.
@@ -147,33 +154,53 @@ class FeatureStore:
     def verify(self) -> list[ImageId]:
         """Ids whose row does not have the checksum it was written with. Reads the whole store."""
         lines = self._journal.lines
+        in_file_order = sorted(self._journal.rows.items(), key=lambda item: item[1])
         return [
             image_id
-            for image_id, row in self._journal.rows.items()
-            if zlib.crc32(self._map()[row].tobytes()) != lines[image_id].crc32
+            for image_id, (part, row) in in_file_order
+            if zlib.crc32(self._map(part)[row].tobytes()) != lines[image_id].crc32
         ]
 
-    def _map(self) -> np.ndarray:
-        if self._journal.n_rows == 0:  # an empty file cannot be mapped
+    def damage(self) -> list[str]:
+        """What is wrong with the files of lines, a sentence each; their photos have no features."""
+        return [
+            f"{self.folder / part.index_name}: {count:,} lines {what}"
+            for part in self._journal.parts.values()
+            for count, what in (
+                (part.damaged, "are not as they were written"),
+                (part.lost, f"without rows: {part.features_name} was cut short"),
+            )
+            if count
+        ]
+
+    def path_of(self, image_id: ImageId) -> str:
+        """Where a photo was when its features were computed."""
+        return self._journal.lines[image_id].entry.path
+
+    def _map(self, number: int) -> np.ndarray:
+        part = self._journal.parts[number]
+        if part.n_rows == 0:  # an empty file cannot be mapped
             return np.empty((0, *self.shape), self.dtype)
-        if self._rows is None:
+        if number not in self._maps:
             try:
-                self._rows = np.memmap(
-                    self.folder / "features.bin",
+                self._maps[number] = np.memmap(
+                    self.folder / part.features_name,
                     dtype=self.dtype,
                     mode="r",
-                    shape=(self._journal.n_rows, *self.shape),
+                    shape=(part.n_rows, *self.shape),
                 ).view(np.ndarray)
             except (OSError, ValueError) as error:  # ValueError: shorter than it was on opening
-                raise StoreError(f"{self.folder}: features.bin cannot be read: {error}") from error
-        return self._rows
+                raise StoreError(
+                    f"{self.folder}: {part.features_name} cannot be read: {error}"
+                ) from error
+        return self._maps[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None}
+        return {**self.__dict__, "_maps": {}}
 
 
 class FeatureWriter:
-    """A store opened for writing, by one process at a time; a context manager.
+    """A store opened for writing, by one process or by one for each share; a context manager.
 
     Makes the store if there is none and goes on with it if there is, after cutting off what a
     killed run has left half-written. Every call that returns has its rows and lines on the disk.
@@ -183,12 +210,14 @@ class FeatureWriter:
         key: What the features depend on: plain values (what JSON can hold).
         shape: Of one photo's features, (F,) or (R, F).
         dtype: ``float16`` or ``float32``.
+        share: number, from 1, of a process that writes together with those of other shares; it has
+            files of its own. None: nobody else writes.
 
     Raises:
         UsageError: for another dtype or an empty shape.
-        StoreError: if another process is writing this store, if it is of another format version,
-            key, shape or dtype, or if the disk is full or may not be written. After a full disk the
-            store holds all rows of earlier calls and can be gone on with.
+        StoreError: if another process is writing this store or share, if it is of another format
+            version, key, shape or dtype, or if the disk is full or may not be written. After a full
+            disk the store holds all rows of earlier calls and can be gone on with.
 
     Example:
         >>> import tempfile
@@ -206,7 +235,13 @@ class FeatureWriter:
     """
 
     def __init__(
-        self, folder: Path, key: Mapping[str, Any], shape: Sequence[int], dtype: str
+        self,
+        folder: Path,
+        key: Mapping[str, Any],
+        shape: Sequence[int],
+        dtype: str,
+        *,
+        share: int | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"feature store: dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -215,6 +250,7 @@ class FeatureWriter:
                 f"feature store: {tuple(shape)} is not the shape of a photo's features"
             )
         self.folder = folder
+        self._number = share or 0
         self._header = Header(FORMAT, plain(key), tuple(shape), dtype)
         self._files: list[BinaryIO] = []
         try:
@@ -227,20 +263,58 @@ class FeatureWriter:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self._keep(self.folder / "lock")
-        if not take_lock(lock):
-            raise StoreError(f"{self.folder}: another prepare is writing this store")
+        self._take_locks()
         existing = Header.read(self.folder)
         if existing is not None:
             existing.check(self.folder, self._header.key, self._header)
-        self._features = self._keep(self.folder / "features.bin")
-        self._index = self._keep(self.folder / "index.jsonl")
+        part = Part(self._number)
+        if existing is None and self._number == 0:
+            self._remove_parts()
+        self._features = self._keep(self.folder / part.features_name)
+        self._index = self._keep(self.folder / part.index_name)
+        (self.folder / "index.jsonl").touch()  # without which nobody can read the store
+        (self.folder / "features.bin").touch()
         if existing is None:  # whatever files are here, nobody says what they hold
             self._features.truncate(0)
             self._index.truncate(0)
             self._header.write(self.folder)
         self._journal = Journal.read(self.folder, self._header.row_bytes)
+        self._part = self._journal.parts[self._number]
+        others = any(one.n_bytes for one in self._journal.parts.values() if one is not self._part)
+        self._turn = self._journal.turn + others
         self._cut()
+        for part in self._journal.parts.values():
+            if (part.damaged or part.lost) and self._number in (0, part.number):
+                self._mend(part)
+
+    def _take_locks(self) -> None:
+        """The store for oneself, or a share for oneself and the store with the other shares."""
+        shared = self._number > 0
+        if not take_lock(self._keep(self.folder / "lock"), shared=shared):
+            raise StoreError(f"{self.folder}: another prepare is writing this store")
+        if shared and not take_lock(self._keep(self.folder / f"lock-{self._number}")):
+            raise StoreError(
+                f"{self.folder}: another prepare is writing share {self._number} of this store"
+            )
+
+    def _mend(self, part: Part) -> None:
+        """Write an index anew without what does not count; under another name until it is whole."""
+        index = self.folder / part.index_name
+        texts = index.read_bytes()[: part.n_bytes].splitlines(keepends=True)
+        sound = b"".join(text for text in texts if Line.decode(text) is not None)
+        draft = index.with_name(index.name + ".new")
+        with draft.open("wb") as file:
+            file.write(sound)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(index)
+        part.n_bytes, part.damaged, part.lost = len(sound), 0, 0
+        if part is self._part:
+            self._index = self._keep(index)
+
+    def _remove_parts(self) -> None:
+        for number in part_numbers(self.folder)[1:]:
+            (self.folder / Part(number).index_name).unlink()
 
     def append(self, entries: Sequence[Entry], rows: np.ndarray) -> None:
         """Store the features of some photos.
@@ -265,16 +339,23 @@ class FeatureWriter:
                     f"{self.folder}: features of image {entry.image_id!r} are not finite in"
                     f" {self._header.dtype}" + "; use float32" * (self._header.dtype == "float16")
                 )
-        first = self._journal.n_rows
+        first = self._part.n_rows
         lines = [
-            Line(entry, first + i, zlib.crc32(row.tobytes()))
+            Line(entry, first + i, zlib.crc32(row.tobytes()), turn=self._turn)
             for i, (entry, row) in enumerate(zip(entries, rows, strict=True))
         ]
         self._write(rows.tobytes(), lines)
 
     def error(self, entry: Entry, reason: str) -> None:
         """Record that a photo could not be read, so that a later run need not try it again."""
-        self._write(b"", [Line(entry, reason=reason)])
+        self._write(b"", [Line(entry, reason=reason, turn=self._turn)])
+
+    def forget(self, image_ids: Iterable[ImageId], reason: str) -> None:
+        """Take back the rows of some photos, which are stale from now on, and record why."""
+        lines = [self._journal.lines[image_id] for image_id in image_ids]
+        # An entry without a digest is never that of a photo that is there.
+        entries = [dataclasses.replace(line.entry, size=-1, digest=None) for line in lines]
+        self._write(b"", [Line(entry, reason=reason, turn=self._turn) for entry in entries])
 
     def stale(self, photos: Photos) -> list[ImageId]:
         """As `FeatureStore.stale`; notes new times of photos whose bytes are the same."""
@@ -288,7 +369,8 @@ class FeatureWriter:
             _, mtime_ns = file_stamp(path)
             if mtime_ns != line.entry.mtime_ns:
                 entry = dataclasses.replace(line.entry, mtime_ns=mtime_ns)
-                touched.append(dataclasses.replace(line, entry=entry))
+                if self._journal.rows.get(image_id, (self._number,))[0] == self._number:
+                    touched.append(dataclasses.replace(line, entry=entry, turn=self._turn))
         if touched:
             self._write(b"", touched)
         return stale
@@ -327,12 +409,12 @@ class FeatureWriter:
                 raise self._failed(error) from error
             raise
         for line, text in zip(lines, texts, strict=True):
-            self._journal.add(line, len(text))
+            self._journal.add(self._number, line, len(text))
 
     def _cut(self) -> None:
         """Cut both files back to what the journal vouches for; lines first, then their rows."""
-        self._index.truncate(self._journal.n_bytes)
-        self._features.truncate(self._journal.n_rows * self._header.row_bytes)
+        self._index.truncate(self._part.n_bytes)
+        self._features.truncate(self._part.n_rows * self._header.row_bytes)
 
     def _keep(self, path: Path) -> BinaryIO:
         """Open for appending, unbuffered: what is written is written where the file ends now."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from captioner.data.tokenizer import tokenize
 from captioner.errors import CaptionerError, UsageError
+from captioner.whole_file import write_whole
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 """Ids of the special words: filler after a caption's end, its start, its end, a word not known."""
@@ -90,7 +91,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write one word a line; the line's number, from 0, is the word's id."""
-        path.write_text("".join(word + "\n" for word in self.words), encoding="utf-8")
+        write_whole(path, "".join(word + "\n" for word in self.words))
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -509,3 +509,140 @@ def test_readers_in_several_processes_while_a_writer_goes_on(folder, photos):
         worker.join()
     assert len(store) == 5  # as it was when it was opened
     check(folder, list(range(60)))
+
+
+# Several processes fill it together
+
+
+def write_share(folder: Path, share: int | None, photos: list[tuple[int, Path]], add: int = 0):
+    with FeatureWriter(folder, KEY, SHAPE, "float16", share=share) as writer:
+        stale = set(writer.stale(photos))
+        for number, path in photos:
+            if number in stale:
+                writer.append([Entry.of(number, path, path.parent)], features(number + add))
+
+
+def test_shares_are_one_store(folder, photos):
+    with (
+        FeatureWriter(folder, KEY, SHAPE, "float16", share=1) as one,
+        FeatureWriter(folder, KEY, SHAPE, "float16", share=2) as two,
+    ):
+        for number, path in photos:
+            writer = (one, two)[number % 2]
+            writer.append([Entry.of(number, path)], features(number))
+            check(folder, list(range(number + 1)))
+        with pytest.raises(StoreError, match="another prepare is writing share 2 of this"):
+            FeatureWriter(folder, KEY, SHAPE, "float16", share=2)
+        with pytest.raises(StoreError, match="another prepare is writing this store"):
+            FeatureWriter(folder, KEY, SHAPE, "float16")
+    with (
+        FeatureWriter(folder, KEY, SHAPE, "float16"),
+        pytest.raises(StoreError, match="another prepare is writing this store"),
+    ):
+        FeatureWriter(folder, KEY, SHAPE, "float16", share=1)
+    assert prepare(folder, photos) == []
+    check(folder, [4, 0, 3, 1, 2])
+    assert pickle.loads(pickle.dumps(FeatureStore.open(folder, KEY))).read([3]).tolist() == [
+        features(3)[0].tolist()
+    ]
+
+
+def test_the_latest_part_counts_whoever_wrote_it(folder, photos):
+    """A photo that changes again and again, each time computed by another share."""
+    path = photos[0][1]
+    for turn, share in enumerate([None, 2, 1, None, 3, 1, 2, None]):
+        path.write_bytes(b"x" * (turn + 1))
+        write_share(folder, share, photos[:1], add=turn)
+        store = FeatureStore.open(folder, KEY)
+        assert (store.read([0]) == features(turn)).all()
+        assert store.stale(photos[:1]) == []
+
+
+def test_shares_cut_at_any_byte(tmp_path, photos):
+    done, cut = tmp_path / "done", tmp_path / "cut"
+    write_share(done, 1, photos[:2])
+    write_share(done, 2, photos[2:4])
+    for name in ("features-1.bin", "index-1.jsonl", "index-2.jsonl"):
+        for size in range(0, (done / name).stat().st_size, 29):
+            shutil.rmtree(cut, ignore_errors=True)
+            shutil.copytree(done, cut)
+            os.truncate(cut / name, size)
+            store = FeatureStore.open(cut, KEY)
+            kept = [number for number in range(4) if number in store]
+            assert (store.read(kept) == features(*kept)).all()
+            write_share(cut, 1, photos[:2])
+            write_share(cut, 2, photos[2:4])
+            check(cut, [0, 1, 2, 3])
+
+
+def test_a_store_without_header_forgets_its_shares(folder, photos):
+    write_share(folder, 2, photos)
+    (folder / "store.json").unlink()
+    assert prepare(folder, photos) == [0, 1, 2, 3, 4]
+
+
+def fill(folder: Path, share: int, photos: list[tuple[int, Path]]) -> None:
+    write_share(folder, share, photos[share - 1 :: 2])
+
+
+def test_two_processes_fill_it_at_once(folder, photos):
+    more = [*photos, *((n, photo(photos[0][1].parent, n)) for n in range(5, 30))]
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=fill, args=(folder, share, more)) for share in (1, 2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    check(folder, list(range(30)))
+
+
+# Damage is found, and only what is damaged is computed again
+
+
+@pytest.mark.parametrize("share", [None, 1])
+def test_a_damaged_row_is_taken_back(folder, photos, share):
+    write_share(folder, share, photos)
+    with next(folder.glob("features*[1n].bin" if share else "features.bin")).open("r+b") as file:
+        file.seek(size_in_bytes(3, SHAPE, "float16"))
+        file.write(b"x")
+    store = FeatureStore.open(folder, KEY)
+    assert store.verify() == [3]
+    assert store.damage() == []
+    with FeatureWriter(folder, KEY, SHAPE, "float16") as writer:
+        writer.forget([3], "damaged")
+    assert FeatureStore.open(folder, KEY).errors == {3: "damaged"}
+    assert prepare(folder, photos) == [3]
+    check(folder, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("share", [None, 1])
+def test_a_damaged_line_costs_its_own_photo(folder, photos, share):
+    write_share(folder, share, photos)
+    index = folder / ("index-1.jsonl" if share else "index.jsonl")
+    texts = index.read_bytes().splitlines(keepends=True)
+    texts[1] = texts[1].replace(b"jpg", b"jpX")
+    index.write_bytes(b"".join(texts))
+    store = FeatureStore.open(folder, KEY)
+    assert [number for number in range(5) if number in store] == [0, 2, 3, 4]
+    (fault,) = store.damage()
+    assert fault == f"{index}: 1 lines are not as they were written"
+    assert prepare(folder, photos) == [1]
+    assert FeatureStore.open(folder, KEY).damage() == []
+    check(folder, [0, 1, 2, 3, 4])
+
+
+def test_rows_that_were_cut_off(folder, photos):
+    write_share(folder, None, photos)
+    os.truncate(folder / "features.bin", size_in_bytes(3, SHAPE, "float16") + 1)
+    (fault,) = FeatureStore.open(folder, KEY).damage()
+    assert "2 lines without rows: features.bin was cut short" in fault
+    assert prepare(folder, photos) == [3, 4]
+    assert FeatureStore.open(folder, KEY).damage() == []
+    check(folder, [0, 1, 2, 3, 4])
+
+
+def test_a_killed_run_is_no_damage(folder, photos):
+    write_share(folder, None, photos)
+    os.truncate(folder / "index.jsonl", (folder / "index.jsonl").stat().st_size - 9)
+    assert FeatureStore.open(folder, KEY).damage() == []

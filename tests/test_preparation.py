@@ -1,0 +1,123 @@
+"""`captioner prepare`: shares, verification, and what goes wrong with a store, each in one line."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_jsonl
+
+from captioner.cli import main
+from captioner.data.feature_store import FeatureWriter
+
+SMALL = ("--data.format", "jsonl", "--encoder.name", "squeezenet1_1", "--encoder.weights", "none",
+         "--encoder.size", "32", "--seed", "0")  # fmt: skip
+
+
+@pytest.fixture
+def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    import torch
+
+    monkeypatch.setattr("captioner.preparation.tqdm", Quiet)
+    build = torch.manual_seed
+    monkeypatch.setattr("captioner.preparation.build_keyed_encoder", seeded(build))
+    root = write_jsonl(tmp_path / "data", train=4, val=2, test=1)
+    folders = ["--data.features", tmp_path / "features", "--output", tmp_path / "run"]
+    return [*SMALL, "--data.root", str(root), *map(str, folders)]
+
+
+def seeded(seed):  # type: ignore[no-untyped-def]
+    """An encoder without weights is another one each time, unless its seed is set."""
+    from captioner.preparation import build_keyed_encoder
+
+    def build(config):  # type: ignore[no-untyped-def]
+        seed(0)
+        return build_keyed_encoder(config)
+
+    return build
+
+
+class Quiet:
+    def __init__(self, **_: object) -> None: ...
+
+    def __enter__(self) -> "Quiet":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, _: int) -> None: ...
+
+
+def test_shares_and_verify(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", *flags, "--verify"]) == 1
+    assert "no feature store here; run captioner prepare" in capsys.readouterr().err
+    assert main(["prepare", *flags, "--share", "2/2"]) == 0
+    assert "0 of 3 photos" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "vocabulary.txt").exists()
+    assert main(["prepare", *flags, "--share", "1/2"]) == 0
+    assert (tmp_path / "run" / "vocabulary.txt").exists()
+    capsys.readouterr()
+    assert main(["prepare", *flags]) == 0
+    assert "7 of 7 photos are in" in capsys.readouterr().err
+    assert main(["prepare", *flags, "--verify"]) == 0
+    assert "7 of 7 rows" in capsys.readouterr().err
+
+    (store,) = (tmp_path / "features").iterdir()
+    content = bytearray((store / "features-2.bin").read_bytes())
+    content[-1] ^= 1
+    (store / "features-2.bin").write_bytes(content)
+    assert main(["prepare", *flags, "--verify"]) == 1
+    told = capsys.readouterr().err
+    assert "damaged: features of image 'val1.png' (val1.png)" in told
+    assert "6 of 7 rows" in told
+    assert "computes those again alone" in told
+    assert main(["prepare", *flags, "--verify"]) == 0  # taken back: not there any more
+    assert main(["prepare", *flags]) == 0
+    assert "6 of 7 photos are in" in capsys.readouterr().err
+    assert main(["prepare", *flags, "--verify"]) == 0
+    assert "7 of 7 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/2", "x", "1/", "-1/2"])
+def test_shares_that_are_none(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", f"--share={share}"]) == 2
+    assert "--share: expected I/N" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_outcomes_of_a_store_that_cannot_be_written(
+    flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def last_line() -> str:
+        return capsys.readouterr().err.splitlines()[-1]
+
+    def refuse(kind: int):  # type: ignore[no-untyped-def]
+        def failing(*_: object) -> None:
+            import os
+
+            raise OSError(kind, os.strerror(kind))
+
+        return failing
+
+    with monkeypatch.context() as patch:  # a full disk
+        patch.setattr("captioner.data.feature_store._write_all", refuse(errno.ENOSPC))
+        assert main(["prepare", *flags]) == 1
+        assert "No space left on device; what is there stays valid" in last_line()
+    with monkeypatch.context() as patch:  # a folder that may only be read
+        patch.setattr(FeatureWriter, "_keep", refuse(errno.EROFS))
+        assert main(["prepare", *flags]) == 1
+        assert "cannot be written: Read-only file system" in last_line()
+    assert main(["prepare", *flags]) == 0
+    (store,) = (tmp_path / "features").iterdir()
+    header = json.loads((store / "store.json").read_text())
+    with FeatureWriter(store, header["key"], header["shape"], header["dtype"]):  # two at once
+        assert main(["prepare", *flags]) == 1
+        assert "another prepare is writing this store" in last_line()
+    (store / "store.json").write_text(json.dumps(header | {"format": 0}))  # an older version
+    for verify in ([], ["--verify"]):
+        assert main(["prepare", *flags, *verify]) == 1
+        assert "written by an older version of captioner" in last_line()

@@ -1,5 +1,6 @@
 """Rows appended to a CSV file so that no half of a row is ever left or read."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,8 @@ def append_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
                 while written < len(data):  # a disk that is filling up takes a part
                     written += file.write(data[written:])
             except OSError:
-                file.truncate(before)
+                with contextlib.suppress(OSError):
+                    file.truncate(before)
                 raise
     except OSError as error:
         raise CaptionerError(f"{path}: cannot be written: {error.strerror or error}") from error

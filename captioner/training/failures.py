@@ -42,14 +42,14 @@ def explained(error: Exception, last: Path, step: int) -> CaptionerError | None:
         # torch passes on what a loading process raised with the traceback as its text.
         found = re.search(r"captioner\.errors\.\w+: (.*)$", text)
         reason = found[1] if found and text.startswith("Caught ") else text
+    elif isinstance(error, (ConnectionError, EOFError)) or "DataLoader worker" in text:
+        reason = (
+            f"a process that loads batches died ({text or type(error).__name__}); if memory ran "
+            "out, lower data.workers or data.batch_size"
+        )
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         reason = f"{where}{error.strerror or error}"
-    elif match := re.search(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\).*", text):
-        reason = (
-            f"a process that loads batches died ({match[0]}); if memory ran out, lower "
-            "data.workers or data.batch_size"
-        )
     elif re.search(r"gloo|NCCL|Connection (closed|reset)", text):
         reason = f"another process of this run is gone ({text[:120]})"
     else:

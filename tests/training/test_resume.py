@@ -1,16 +1,23 @@
 """A run that is interrupted anywhere and gone on with is the run that was not interrupted."""
 
 import csv
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_jsonl
 from test_trainer import arguments
 
 from captioner.cli import main
+from captioner.training import random_states
 from captioner.training.module import CaptioningModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
@@ -161,3 +168,89 @@ def test_no_batch_is_read_twice(
     whole, read[:] = list(read), []
     resume_after(prepared, monkeypatch, tmp_path / "b", [(5, "step")])
     assert read == [*whole[:5], *whole[4:]], "a checkpoint is written after step 4, an epoch's last"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--trainer.accumulate_grad_batches", "3", "--checkpoint.every_steps", "1"),
+        ("--trainer.check_val_every_n_epoch", "2", "--data.batch_size", "3"),
+        ("--trainer.limit_train_batches", "3", "--decoder.cell", "lstm"),
+        pytest.param(("--data.workers", "1"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_resume_is_exact_whatever_the_loop(
+    prepared: tuple[Path, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+) -> None:
+    resume_after(prepared, monkeypatch, tmp_path / "whole", [], *more)
+    resume_after(prepared, monkeypatch, tmp_path / "run", [(2, "step"), (5, "step")], *more)
+    check_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_run_that_stopped_early_is_not_gone_on_with(
+    prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its last checkpoint, it would otherwise train for another epoch."""
+    slow = ("--optimization.patience", "1", "--optimization.learning_rate", "1e-12")
+    resume_after(prepared, monkeypatch, tmp_path / "run", [], *slow)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 8
+    before = log_of(tmp_path / "run")
+    resume_after(prepared, monkeypatch, tmp_path / "run", [], *slow)
+    assert torch.load(last, weights_only=True)["global_step"] == 8
+    assert log_of(tmp_path / "run") == before
+
+
+def test_the_best_checkpoint_can_be_gone_on_from_too(
+    prepared: tuple[Path, list[str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    best = undisturbed / "checkpoints" / "best.ckpt"
+    flags = [*prepared[1], "--output", str(tmp_path / "run"), "--resume", str(best)]
+    assert main(["train", *flags]) == 0
+    states = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (undisturbed, tmp_path / "run")
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    states = random_states.random_states()
+    first = draw()
+    assert draw() != first
+    random_states.restore(states)
+    assert draw() == first
+
+
+def test_seeds_of_ranks_differ() -> None:
+    seeds = {random_states.seed_of_rank(0, rank, step) for rank in range(64) for step in range(64)}
+    assert len(seeds) == 64 * 64
+    assert random_states.seed_of_rank(5, 0, 0) == 5
+
+
+@pytest.mark.slow
+def test_sigterm_writes_a_checkpoint_and_says_so(
+    prepared: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    flags = [*prepared[1], "--output", str(tmp_path / "run"), "--trainer.max_epochs", "100000"]
+    command = [sys.executable, "-m", "captioner", "train", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+        while not last.is_file():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in said
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert said.splitlines()[-1] == (
+        f"captioner: error: stopped by SIGTERM after step {step}; go on with --resume {last}"
+    )

@@ -128,20 +128,27 @@ def test_elman_is_torchs_cell(activation: str) -> None:
     torch.testing.assert_close(ours.step(x, (h,))[0], theirs(x, h))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["torch", "oneDNN"])
 @pytest.mark.parametrize("kind", [LSTM, GRU])
 @settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5), seed=st.integers(0, 1000))
-def test_gradients_through_time_are_torchs(kind: type, lengths: list[int], seed: int) -> None:
-    """What is derived by hand for the CPU against autograd through torch's own unroll."""
+def test_gradients_through_time_are_torchs(
+    kind: type, dtype: torch.dtype, lengths: list[int], seed: int
+) -> None:
+    """What is derived by hand for the CPU against autograd through torch's own unroll.
+
+    In float32, as in training, oneDNN multiplies.
+    """
     torch.manual_seed(seed)
-    cell = with_random_vectors(kind(3, 4)).double()
+    cell = with_random_vectors(kind(3, 4)).to(dtype)
     sizes = torch.tensor([sum(n > t for n in lengths) for t in range(max(lengths))])
-    xs = torch.randn(sum(lengths), 3, dtype=torch.float64, requires_grad=True)
-    state = tuple(h.requires_grad_() for h in first_state(cell, len(lengths), 4))
+    xs = torch.randn(sum(lengths), 3, dtype=dtype, requires_grad=True)
+    state = tuple(h.to(dtype).requires_grad_() for h in first_state(cell, len(lengths), 4))
+    close = {} if dtype == torch.float64 else {"atol": 1e-4, "rtol": 1e-4}
     first = state[0][None] if kind is GRU else tuple(h[None] for h in state)
     theirs = cell.recurrence(PackedSequence(xs, sizes), first)[0].data
     ours = cell.unroll(xs, sizes, state)
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ours, theirs, **close)
     weights = (xs, *state, *cell.parameters())
     upstream = torch.randn_like(ours)
     for mine, other in zip(
@@ -149,7 +156,7 @@ def test_gradients_through_time_are_torchs(kind: type, lengths: list[int], seed:
         torch.autograd.grad(theirs, weights, upstream),
         strict=True,
     ):
-        torch.testing.assert_close(mine, other)
+        torch.testing.assert_close(mine, other, **close)
 
 
 def test_mixed_precision_unrolls() -> None:

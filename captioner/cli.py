@@ -73,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         where = f"{error.filename}: " if error.filename else ""
         return failed(f"{where}{error.strerror or error}", 1, debug)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        told = str(error) or type(error).__name__
+        right = "make --batch-size or --beam-size smaller, in training data.batch_size"
+        return failed(f"memory ran out ({told}); {right}", 1, debug)
 
 
 def run(arguments: list[str]) -> int:
@@ -353,6 +359,13 @@ def words_command(arguments: list[str]) -> int:
     if options.export is not None:
         words.export(trained, Path(options.export))
     return 0
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, of the machine or of the device."""
+    # By name: torch is not imported here.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def failed(message: str, code: int, debug: bool) -> int:

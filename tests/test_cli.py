@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import make_photo
 
 from captioner import __version__
@@ -68,6 +69,37 @@ def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixt
     assert lines[-1].startswith("captioner: error: ")
     assert message in lines[-1]
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 4 GB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4 GB."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_runs_out(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("captioner.cli.words_command", command)
+    assert run("words") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("captioner: error: memory ran out (")
+    assert "make --batch-size or --beam-size smaller" in line
+
+
+def test_a_fault_of_the_code_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(arguments: list[str]) -> int:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr("captioner.cli.words_command", command)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run("words")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

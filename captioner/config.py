@@ -292,6 +292,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     )
 
 
+MAX_SEED = 2**32 - 1
+"""Largest seed that numpy, and so Lightning, takes."""
+
+
 def check(config: Config) -> None:
     """Refuse values out of range.
 
@@ -330,11 +334,12 @@ def check(config: Config) -> None:
         ("optimization.warmup_steps", config.optimization.warmup_steps),
         ("optimization.plateau_patience", config.optimization.plateau_patience),
         ("optimization.patience", config.optimization.patience or 0),
-        ("seed", config.seed),
         ("search.length_alpha", config.search.length_alpha),
     )
     for name, count in at_least_zero:
         _require(name, count, count >= 0, "0 or more")
+    in_range = 0 <= config.seed <= MAX_SEED
+    _require("seed", config.seed, in_range, f"from 0 to {MAX_SEED}")
     shares = (
         ("decoder.dropout", config.decoder.dropout),
         ("decoder.image_dropout", config.decoder.image_dropout),

@@ -90,6 +90,7 @@ def test_every_setting_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> No
         ("--config nowhere.yaml", r"--config: no file nowhere.yaml"),
         ("stray", r"unexpected argument 'stray'; settings are given as --name value"),
         ("--seed", r"--seed: expected one argument"),
+        ("--seed 4294967296", r"seed: 4294967296 is out of range; it must be from 0 to 4294967295"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments: str, message: str) -> None:

@@ -29,7 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from captioner.config import Config
+from captioner.config import MAX_SEED, Config
 from captioner.config_parser import (
     config_parser,
     parse_config,
@@ -195,11 +195,11 @@ def check_list(values: Any, where: str, what: str) -> list[Any]:
 
 
 def check_seeds(values: Any, where: str) -> list[int]:
-    """Whole numbers of at least 0, each once."""
+    """Whole numbers from 0 to `MAX_SEED`, each once."""
     seeds = check_list(values, where, "whole numbers")
     for seed in seeds:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise UsageError(f"{where}: expected whole numbers of at least 0, not {seed!r}")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"{where}: expected whole numbers from 0 to {MAX_SEED}, not {seed!r}")
     return list(dict.fromkeys(seeds))
 
 

@@ -10,7 +10,7 @@ scores and pairs told together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import ceil
@@ -183,8 +183,9 @@ def compare_systems(
         recipe: What the scores' own recipes do not say.
 
     Raises:
-        CaptionerError: If the images differ.
+        CaptionerError: If the images differ, or there is no score that all runs have.
     """
+    systems = in_common(systems)
     averaged = {system.name: average(system.runs) for system in systems}
     tested = [
         (first, second, comparison)
@@ -215,6 +216,37 @@ def compare_systems(
         {**(recipe or {}), **systems[0].runs[0].recipe, **tests},
         tuple(warnings),
         found,
+    )
+
+
+def in_common(systems: Sequence[System]) -> list[System]:
+    """The systems under the scores that every run of each has.
+
+    A score that stands on a Java program may be there for one run and fail for the next.
+
+    Raises:
+        CaptionerError: If there is none.
+    """
+    runs = [run for system in systems for run in system.runs]
+    names = set.intersection(*({one.names for one in run.statistics} for run in runs))
+    if not names:
+        told = dict.fromkeys(warning for run in runs for warning in run.warnings)
+        raise CaptionerError(f"no score that all runs have: {'; '.join(told)}")
+    return [
+        replace(system, runs=tuple(_of_statistics(run, names) for run in system.runs))
+        for system in systems
+    ]
+
+
+def _of_statistics(run: Scores, names: Collection[tuple[str, ...]]) -> Scores:
+    """A run under some of its scores."""
+    dropped = {name for one in run.statistics if one.names not in names for name in one.names}
+    return replace(
+        run,
+        corpus={name: value for name, value in run.corpus.items() if name not in dropped},
+        per_image={name: values for name, values in run.per_image.items() if name not in dropped},
+        recipe={name: value for name, value in run.recipe.items() if name not in dropped},
+        statistics=tuple(one for one in run.statistics if one.names in names),
     )
 
 

@@ -144,9 +144,12 @@ def report_on(
         seed: Of the draws.
 
     Raises:
-        CaptionerError: If images and captions do not belong together.
+        CaptionerError: If images and captions do not belong together, or not one of the scores
+            can be computed here.
     """
     scores = score(captioned.captions, captioned.references, metrics=metrics or REPORTED)
+    if not scores.statistics:
+        raise CaptionerError(f"no score to tell: {'; '.join(scores.warnings)}")
     recipe = captioned.recipe | scores.recipe
     found: dict[str, Interval] = {}
     if resamples is not None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from captioner.cli import main
+from captioner.errors import CaptionerError
 from captioner.evaluation.comparison import System, average, compare_systems, read_systems
 from captioner.evaluation.scores import score
 from captioner.evaluation.significance import holm, welch
+from captioner.evaluation.statistics import mean_statistics
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "published"
 
@@ -205,6 +207,41 @@ def test_a_subset_is_what_all_files_have(folder, tmp_path, capsys) -> None:
     content = json.loads(capsys.readouterr().out)
     assert content["recipe"]["subset"] == "50 of 60 images"
     assert content["recipe"]["n_images"] == 50
+
+
+def test_a_score_that_one_run_lacks_is_left_out(told, monkeypatch) -> None:
+    calls = []
+
+    def spice(name, candidates, groups):
+        calls.append(name)
+        if len(calls) == 2:
+            raise CaptionerError("the Java program failed: of old age")
+        return mean_statistics(name, np.ones(len(candidates)))
+
+    monkeypatch.setattr("captioner.evaluation.scores.java_statistics", spice)
+    metrics = ["--metrics", "ROUGE-L", "SPICE", "--intervals", "--resamples", "20"]
+    runs = ["good=good1.json,good2.json", "bad=bad1.json,bad2.json"]
+    content = json.loads(told(*runs, *metrics, "--format", "json"))
+    assert len(calls) == 4
+    assert [list(system["scores"]) for system in content["systems"]] == [["ROUGE-L"]] * 2
+    assert [one["score"] for one in content["comparisons"]] == ["ROUGE-L"]
+    assert "SPICE" not in content["recipe"]
+    warning = "good2.json: SPICE is left out: the Java program failed: of old age"
+    assert warning in content["warnings"]
+
+
+def test_no_score_at_all(folder, monkeypatch, capsys) -> None:
+    def spice(name, candidates, groups):
+        raise CaptionerError("there is no java on the path")
+
+    monkeypatch.setattr("captioner.evaluation.scores.java_statistics", spice)
+    monkeypatch.chdir(folder)
+    spice_alone = ["--references", "a.json", "--metrics", "SPICE", "--intervals"]
+    reason = "SPICE is left out: there is no java on the path"
+    line = refused(capsys, "--results", "good1.json", *spice_alone, code=1)
+    assert line == f"captioner: error: no score to tell: {reason}"
+    line = refused(capsys, "--compare", "good1.json", "bad1.json", *spice_alone, code=1)
+    assert line == f"captioner: error: no score that all runs have: {reason}"
 
 
 def test_wrong_calls(folder, monkeypatch, capsys) -> None:

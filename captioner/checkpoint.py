@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from captioner import __version__
-from captioner.assembly import build_captioner, build_encoder
-from captioner.config import Config, from_dict
+from captioner.assembly import build_decoder, build_encoder
+from captioner.checkpoint_structure import check_sizes, check_structure
+from captioner.config import Config, check, from_dict
 from captioner.data.transform import Transform
 from captioner.data.vocabulary import Vocabulary
 from captioner.errors import CaptionerError, UsageError
+from captioner.export import CONTENTS, WEIGHTS, read_export, write_export
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
-from captioner.model.graph import NotDescribableError, describe, rebuild
+from captioner.model.graph import NotDescribableError, check_forward, describe, rebuild
 
 FORMAT_VERSION = 1
 """Raised when an older program could no longer read what a newer one writes."""
@@ -81,6 +84,26 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, or not a captioner's checkpoint.
     """
+    if path.is_dir():
+        ours, weights = read_export(path)
+        raw = {
+            "captioner": ours,
+            "state_dict": {WEIGHTS_PREFIX + name: tensor for name, tensor in weights.items()},
+        }
+    else:
+        raw = _read_file(path)
+        ours = raw["captioner"]
+    if type(ours.get("format_version")) is not int:
+        raise UsageError(f"{path}: not a checkpoint, or damaged (no format_version)")
+    if ours["format_version"] > FORMAT_VERSION:
+        raise UsageError(
+            f"{path}: written by captioner {ours.get('program_version')}, which is newer than "
+            f"this one ({__version__}); update captioner"
+        )
+    return raw
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
@@ -96,16 +119,33 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: a checkpoint of another program; `captioner train` writes "
             "checkpoints/best.ckpt and checkpoints/last.ckpt"
         )
-    if ours.get("format_version", 0) > FORMAT_VERSION:
-        raise UsageError(
-            f"{path}: written by captioner {ours.get('program_version')}, which is newer than "
-            f"this one ({__version__}); update captioner"
-        )
-    return raw
+    contents: dict[str, Any] = raw
+    return contents
+
+
+def export(path: Path, folder: Path) -> None:
+    """Write a checkpoint as safetensors and JSON; `load` reads the folder as it reads the file.
+
+    Raises:
+        UsageError: as `load`; the folder holds something else.
+        CaptionerError: as `load`.
+    """
+    load(path)  # what cannot be used is not handed on
+    raw = read(path)
+    write_export(folder, raw["captioner"], _weights(raw))
+
+
+def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
+    """The captioner's weights by their names in it."""
+    return {
+        name.removeprefix(WEIGHTS_PREFIX): tensor
+        for name, tensor in raw["state_dict"].items()
+        if name.startswith(WEIGHTS_PREFIX)
+    }
 
 
 def load(path: Path) -> Checkpoint:
-    """A trained captioner, ready to caption.
+    """A trained captioner, ready to caption, from a checkpoint or from an export's folder.
 
     Raises:
         UsageError: no such file, or not a captioner's checkpoint.
@@ -114,18 +154,27 @@ def load(path: Path) -> Checkpoint:
     raw = read(path)
     ours = raw["captioner"]
     try:
+        check_structure(ours, raw["state_dict"])
         config = from_dict(Config, ours["config"])
+        check(config)
+        check_sizes(config)
         vocabulary = Vocabulary(ours["vocabulary"])
         transform = Transform.from_dict(ours["transform"])
-        encoder = _encoder(ours["encoder"], config)
-        captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
-        weights = {
-            name.removeprefix(WEIGHTS_PREFIX): tensor
-            for name, tensor in raw["state_dict"].items()
-            if name.startswith(WEIGHTS_PREFIX)
-        }
+        encoder = _encoder(ours["encoder"], config, transform.size)
+        weights = _weights(raw)
+        # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
+        with torch.device("meta"):
+            decoder = build_decoder(
+                config.decoder, vocab_size=len(vocabulary), feature_size=encoder.feature_size
+            )
+        captioner = Captioner(encoder, decoder, backward=config.decoder.direction == "backward")
         captioner.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        for name, tensor in captioner.named_parameters():
+            if tensor.dtype != torch.float32:
+                raise ValueError(f"{name} must be in single precision, not {tensor.dtype}")
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, CaptionerError) as error:
+        if isinstance(error, CaptionerError) and str(path) in str(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise CaptionerError(f"{path}: damaged checkpoint: {reason}") from error
     captioner.requires_grad_(False).eval()
@@ -135,23 +184,30 @@ def load(path: Path) -> Checkpoint:
 
 
 def file_digest(path: Path) -> str:
-    """blake2b-128 of a checkpoint's file, in hexadecimal.
+    """blake2b-128 of a checkpoint's file, or of the files of an export, in hexadecimal.
 
     Raises:
         UsageError: no such file.
     """
+    new = partial(hashlib.blake2b, digest_size=16)
+    files = [path / CONTENTS, path / WEIGHTS] if path.is_dir() else [path]
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+        digests = []
+        for name in files:
+            with name.open("rb") as file:
+                digests.append(hashlib.file_digest(file, new).hexdigest())
     except OSError as error:
         raise UsageError(f"{path}: no such checkpoint") from error
+    return "-".join(digests)
 
 
-def _encoder(saved: dict[str, Any], config: Config) -> Encoder:
+def _encoder(saved: dict[str, Any], config: Config, side: int) -> Encoder:
     if saved["network"] is None:
         return build_encoder(replace(config.encoder, weights="none", train_from=None))[0]
+    network = rebuild(saved["network"])
+    check_forward(network, side, saved["feature_size"])
     return Encoder(
-        rebuild(saved["network"]),
+        network,
         saved["feature_size"],
         saved["mean"],
         saved["std"],

@@ -43,6 +43,7 @@ commands:
   caption   write captions for photos
   study     train a grid of configurations x seeds and compare them
   words     neighbours of a word in a checkpoint's embeddings; export them
+  export    a checkpoint as safetensors and JSON
 
 `captioner COMMAND --help` tells the rest.
 
@@ -91,6 +92,7 @@ def run(arguments: list[str]) -> int:
         "caption": caption_command,
         "study": study_command,
         "words": words_command,
+        "export": export_command,
     }
     if not arguments:
         print(HELP, file=sys.stderr, end="")
@@ -358,6 +360,23 @@ def words_command(arguments: list[str]) -> int:
         print(f"{word}: " + ", ".join(f"{near} {cosine:.2f}" for near, cosine in neighbours))
     if options.export is not None:
         words.export(trained, Path(options.export))
+    return 0
+
+
+def export_command(arguments: list[str]) -> int:
+    """`captioner export`: a checkpoint as files that hold no pickle."""
+    parser = Parser(
+        prog="captioner export",
+        description="Write a checkpoint as weights.safetensors and captioner.json. The folder is "
+        "taken wherever a checkpoint is.",
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="new or empty folder")
+    options = parser.parse_args(arguments)
+
+    from captioner import checkpoint
+
+    checkpoint.export(Path(options.checkpoint), Path(options.output))
     return 0
 
 

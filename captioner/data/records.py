@@ -7,6 +7,7 @@ usable becomes a `Problem`; whether problems end the run is the caller's choice 
 
 import json
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,6 +19,12 @@ from captioner.errors import CaptionerError, UsageError
 ImageId = int | str
 
 SPLITS = ("train", "val", "test")
+
+MAX_BYTES = 2**30
+"""Bytes of an annotation file, twice COCO's largest; its values may take twenty times as many."""
+
+MAX_DEPTH = 100
+"""Lists and objects inside one another in a JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +280,15 @@ def _is_text(text: str) -> bool:
 
 def shown(value: object) -> str:
     """A value for a message: on one line, and not long."""
-    text = repr(value)
+    if isinstance(value, (list, dict)):
+        text = _SHORT.repr(value)  # of a list of a million entries, or nested a thousand times
+    else:
+        text = repr(value[:100]) if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 # -- files
@@ -288,6 +302,9 @@ def read_bytes(file: Path) -> bytes:
         CaptionerError: It cannot be read, or is UTF-16.
     """
     try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise CaptionerError(f"{file}: has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
         data = file.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"no annotation file {file}") from None
@@ -319,11 +336,29 @@ def read_json(file: Path) -> object:
 
 
 def parse_json(text: str) -> object:
-    """``json.loads``, whose every complaint is a ValueError."""
+    """``json.loads``, whose every complaint is a ValueError; nesting is bounded by `MAX_DEPTH`."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects, without recursion."""
+    depth = 0
+    level: list[Any] = [value] if isinstance(value, (list, dict)) else []
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (list, dict))
+        ]
+    return depth
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:

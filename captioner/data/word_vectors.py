@@ -14,6 +14,9 @@ from captioner.data.vocabulary import SPECIAL_WORDS
 from captioner.errors import CaptionerError, UsageError
 from captioner.whole_file import write_whole
 
+MAX_LINE = 2**20
+"""Letters of a line: a word and up to some 50,000 numbers."""
+
 
 class WordVectors(NamedTuple):
     """Vectors of those words of a vocabulary that a file knows."""
@@ -82,7 +85,9 @@ def write_vectors(path: Path, words: Iterable[str], vectors: Tensor) -> None:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
+                if len(line) == MAX_LINE:
+                    raise UsageError(f"{path}: line {number}: longer than {MAX_LINE:,} letters")
                 parts = line.rstrip().split(" ")
                 if parts != [""]:
                     yield number, parts
@@ -98,6 +103,10 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
 
 
 def _check_size(path: Path, number: int, found: int, size: int) -> None:

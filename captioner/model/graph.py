@@ -7,6 +7,7 @@ as numbers and names it can be rebuilt with torch alone. Nothing is evaluated an
 every operation is looked up in the tables below, and what is not there is refused.
 """
 
+import keyword
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,6 +64,16 @@ LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 """Layers by name, with the settings that rebuild them (and `bias`, where a layer may lack it)."""
 
 
+MAX_INT = 2**20
+"""Sizes and channels in a description."""
+
+MAX_NUMBERS = 2**29
+"""Numbers that a step may make of one photo, 2 GiB: a hundred times what networks of 224 make."""
+
+MAX_WINDOW = 64
+"""Pixels of windows, strides and borders in a description."""
+
+
 class NotDescribableError(Exception):
     """The network uses an operation that the tables do not hold."""
 
@@ -111,6 +122,7 @@ def rebuild(steps: Description) -> fx.GraphModule:
     try:
         for step in steps:
             kind, target = step["kind"], step["target"]
+            _check_names(step)
             args = _restored(step["args"], nodes)
             kwargs = {key: _restored(value, nodes) for key, value in step["kwargs"].items()}
             if kind == "output":
@@ -124,9 +136,88 @@ def rebuild(steps: Description) -> fx.GraphModule:
                 raise KeyError(kind)
             called = FUNCTIONS[target] if kind == "call_function" else target
             nodes[step["name"]] = graph.create_node(kind, called, args, kwargs, step["name"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        graph.lint()
+        return fx.GraphModule(layers, graph)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise CaptionerError(f"the encoder's description cannot be rebuilt: {error!r}") from error
-    return fx.GraphModule(layers, graph)
+
+
+def _check_names(step: Mapping[str, Any]) -> None:
+    """Refuse names and numbers that no description of ours holds.
+
+    torch.fx writes a graph as Python source and runs it: names of steps, layers and arguments stand
+    in that source as they are given, so a name that is no name would be a program.
+
+    Raises:
+        ValueError: the first that is none.
+    """
+    atoms = str(step["target"]).split(".")
+    if step["kind"] == "call_module":
+        atoms = [f"_{atom}" for atom in atoms]  # layers are called "0", "1"
+    for name in (str(step["name"]), *atoms, *step["kwargs"]):
+        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+            raise ValueError(f"{name[:60]!r} is no name")
+        if keyword.iskeyword(name):
+            raise ValueError(f"{name!r} is a word of Python's")
+    if "layer" in step:
+        settings = dict(step["settings"])
+        for name in ("kernel_size", "stride", "padding", "dilation", "output_size"):
+            _check_numbers(settings.pop(name, None), MAX_WINDOW)
+        _check_numbers(list(settings.values()), MAX_INT)
+    given = [step["args"], list(step["kwargs"].values())]
+    _check_numbers(given, MAX_WINDOW if "pool" in str(step["target"]) else MAX_INT)
+    if step["target"] in ("add", "mul") and isinstance(step["args"], dict):
+        for value in step["args"].get("tuple", []):
+            if isinstance(value, (str, list)) or (isinstance(value, dict) and "node" not in value):
+                raise ValueError(f"{step['target']} would repeat or join, not reckon")
+
+
+def _check_numbers(value: Any, most: int, depth: int = 0) -> None:
+    """Refuse whole numbers that would make a picture of gigabytes out of a small one."""
+    if depth > 8:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _check_numbers(item, most, depth + 1)
+    elif isinstance(value, int) and abs(value) > most:
+        raise ValueError(f"{value} is more than {most}")
+
+
+def check_forward(network: fx.GraphModule, side: int, channels: int) -> None:
+    """See what a network on the meta device makes of a photo, without making it.
+
+    Args:
+        network: as `rebuild` gives it.
+        side: of the photo (1, 3, S, S).
+        channels: that must come out, (1, channels, …).
+
+    Raises:
+        CaptionerError: it fails, gives something else, or would take more than `MAX_NUMBERS`
+            numbers at a step.
+    """
+    try:
+        found = _Bounded(network).run(torch.empty(1, 3, side, side, device="meta"))
+    except Exception as error:  # whatever a step makes of arguments that nobody foresaw
+        reason = " ".join(str(error).split())[:150]
+        raise CaptionerError(f"the encoder's description is no network: {reason}") from error
+    shape = found.shape if isinstance(found, torch.Tensor) else ()
+    # Feature maps (1, F, h, w) or tokens (1, 1 + R, F).
+    if len(shape) not in (3, 4) or shape[1 if len(shape) == 4 else 2] != channels:
+        raise CaptionerError(
+            f"the encoder's description is no network with {channels} channels at its end"
+        )
+
+
+class _Bounded(fx.Interpreter):
+    """Goes through a graph step by step, up to a step that would take too much."""
+
+    def run_node(self, node: fx.Node) -> Any:
+        result = super().run_node(node)
+        if isinstance(result, torch.Tensor) and result.numel() > MAX_NUMBERS:
+            raise ValueError(f"{node.name} makes {result.numel():,} numbers of a photo")
+        return result
 
 
 def _describe_layer(layer: nn.Module) -> dict[str, Any]:
@@ -140,6 +231,10 @@ def _describe_layer(layer: nn.Module) -> dict[str, Any]:
 
 
 def _build_layer(step: Mapping[str, Any]) -> nn.Module:
+    allowed = (*LAYERS[step["layer"]][1], "bias")
+    unknown = [name for name in step["settings"] if name not in allowed]
+    if unknown:
+        raise KeyError(unknown[0])
     settings = {name: _restored(value, {}) for name, value in step["settings"].items()}
     # Sizes only: the weights are about to be loaded, so random ones would be made for nothing.
     with torch.device("meta"):

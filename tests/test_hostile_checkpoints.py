@@ -78,7 +78,7 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (add_step(target="adaptive_avg_pool2d",
                   args={"tuple": [{"node": "relu"}, 10**6]}), "1000000 is more than 64"),
         (add_step(target="mul", args={"tuple": [[1], 10**6]}), "would repeat or join"),
-        (add_step(target="cat", args={"tuple": [[{"node": "features_0"}] * 10_000]}),
+        (add_step(target="cat", args={"tuple": [[{"node": "features_0"}] * 30_000]}),
          "numbers of a"),
         (first_weight(lambda old: torch.zeros(1).expand(10**6, 10**6)), "bytes that it brings"),
         (first_weight(lambda old: old.to_sparse()), "dense tensor|not a checkpoint"),

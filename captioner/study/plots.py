@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from captioner.config import Config
 from captioner.evaluation.report import percent
 from captioner.gradient_plot import COLOURS, read_gradients
 from captioner.study.plan import Configuration, Study, shown
@@ -138,7 +139,7 @@ def draw_losses(
         draw_curve(train, mean_curve([c.train_loss for c in curves]), styles[result.name])
         draw_curve(val, mean_curve([c.val_loss for c in curves]), styles[result.name])
     for axes, title in (
-        (train, "Training loss, with dropout and label smoothing"),
+        (train, training_title([run.config for result in results for run in result.runs])),
         (val, "Validation loss"),
     ):
         decorate(axes, title, "epochs", "nats a word")
@@ -154,6 +155,16 @@ def draw_losses(
         if late.size:
             room = 0.05 * float(np.ptp(late))
             axes.set_ylim(late.min() - room, late.max() + room)
+
+
+def training_title(configs: Sequence[Config]) -> str:
+    """The title of the training loss: it says what makes it no mere cross-entropy of the words."""
+    causes = {
+        "dropout": any(max(c.decoder.dropout, c.decoder.image_dropout) for c in configs),
+        "label smoothing": any(c.optimization.label_smoothing for c in configs),
+    }
+    at_work = " and ".join(name for name, holds in causes.items() if holds)
+    return f"Training loss, with {at_work}" if at_work else "Training loss"
 
 
 def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], style: Style) -> None:

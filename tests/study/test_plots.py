@@ -7,8 +7,15 @@ import pytest
 from matplotlib.figure import Figure
 from written_runs import finish, make_data, ranked, study_of
 
+from captioner.config import Config, DecoderConfig, OptimizationConfig
 from captioner.study.plan import Configuration
-from captioner.study.plots import choose_styles, gradient_curve, mean_curve, page
+from captioner.study.plots import (
+    choose_styles,
+    gradient_curve,
+    mean_curve,
+    page,
+    training_title,
+)
 from captioner.study.results import rank
 
 
@@ -42,6 +49,17 @@ def test_panels_of_losses_and_scores(tmp_path: Path, data: Path) -> None:
     interval = ranking.results[0].intervals["CIDEr-D"]
     assert list(bar) == pytest.approx([100 * interval.low, 100 * interval.high])
     assert "line across: neighbours that are distinguishable" in scores.get_xlabel()
+
+
+def test_the_training_loss_says_what_it_is_made_of() -> None:
+    plain = Config(decoder=DecoderConfig(dropout=0.0))
+    smoothed = replace(plain, optimization=OptimizationConfig(label_smoothing=0.1))
+    assert training_title([plain]) == "Training loss"
+    assert training_title([plain, Config()]) == "Training loss, with dropout"
+    assert training_title([smoothed]) == "Training loss, with label smoothing"
+    assert training_title([Config(), smoothed]) == (
+        "Training loss, with dropout and label smoothing"
+    )
 
 
 def test_gradients_where_a_run_has_them(tmp_path: Path, data: Path) -> None:

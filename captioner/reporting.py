@@ -136,7 +136,8 @@ def evaluate_files(options: argparse.Namespace) -> None:
         report_captioned(captioned, options)
         return
 
-    from captioner.evaluation.comparison import compare_systems, read_systems
+    from captioner.evaluation.comparison import compare_systems
+    from captioner.evaluation.systems import read_systems
 
     systems, recipe = read_systems(
         options.compare, references, metrics=options.metrics, subset=options.subset

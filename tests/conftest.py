@@ -97,4 +97,4 @@ def _scores_that_need_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     from captioner.evaluation.scores import METRICS
 
     monkeypatch.setattr("captioner.evaluation.report.REPORTED", METRICS)
-    monkeypatch.setattr("captioner.evaluation.comparison.REPORTED", METRICS)
+    monkeypatch.setattr("captioner.evaluation.systems.REPORTED", METRICS)

@@ -9,19 +9,14 @@ scores and pairs told together.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from captioner.data.records import ImageId
-from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.files import read_candidates, read_references
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import (
     bootstrap_recipe,
@@ -30,7 +25,7 @@ from captioner.evaluation.report import (
     shown,
     shown_interval,
 )
-from captioner.evaluation.scores import REPORTED, Scores, score
+from captioner.evaluation.scores import Scores
 from captioner.evaluation.significance import (
     Comparison,
     Interval,
@@ -40,32 +35,10 @@ from captioner.evaluation.significance import (
     over_runs,
     welch,
 )
+from captioner.evaluation.systems import System, average, in_common
 from captioner.tables import Table
 
 _LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class System:
-    """One or more runs of a system on the same images.
-
-    Attributes:
-        name: What it is called.
-        runs: The scores of each.
-        files: The result file of each.
-    """
-
-    name: str
-    runs: tuple[Scores, ...]
-    files: tuple[str, ...] = ()
-
-    def values(self, name: str) -> list[float]:
-        """A score of each run."""
-        return [run.corpus[name] for run in self.runs]
-
-    def mean(self, name: str) -> float:
-        """A score's mean over runs."""
-        return float(np.mean(self.values(name)))
 
 
 @dataclass(frozen=True)
@@ -219,37 +192,6 @@ def compare_systems(
     )
 
 
-def in_common(systems: Sequence[System]) -> list[System]:
-    """The systems under the scores that every run of each has.
-
-    A score that stands on a Java program may be there for one run and fail for the next.
-
-    Raises:
-        CaptionerError: If there is none.
-    """
-    runs = [run for system in systems for run in system.runs]
-    names = set.intersection(*({one.names for one in run.statistics} for run in runs))
-    if not names:
-        told = dict.fromkeys(warning for run in runs for warning in run.warnings)
-        raise CaptionerError(f"no score that all runs have: {'; '.join(told)}")
-    return [
-        replace(system, runs=tuple(_of_statistics(run, names) for run in system.runs))
-        for system in systems
-    ]
-
-
-def _of_statistics(run: Scores, names: Collection[tuple[str, ...]]) -> Scores:
-    """A run under some of its scores."""
-    dropped = {name for one in run.statistics if one.names not in names for name in one.names}
-    return replace(
-        run,
-        corpus={name: value for name, value in run.corpus.items() if name not in dropped},
-        per_image={name: values for name, values in run.per_image.items() if name not in dropped},
-        recipe={name: value for name, value in run.recipe.items() if name not in dropped},
-        statistics=tuple(one for one in run.statistics if one.names in names),
-    )
-
-
 def compare_pair(
     first: System,
     second: System,
@@ -284,114 +226,6 @@ def compare_pair(
         )
         for one in over_images
     ]
-
-
-def average(runs: Sequence[Scores]) -> Scores:
-    """Runs as one: of each image the statistics' mean over runs.
-
-    For a score that is a mean over images that is its mean over runs. BLEU becomes that of all
-    runs' captions together, which is near the mean of their BLEUs.
-
-    Raises:
-        CaptionerError: If the runs were scored on different images.
-    """
-    if any(run.image_ids != runs[0].image_ids for run in runs):
-        raise CaptionerError("the runs of one system were scored on different images")
-    statistics = tuple(
-        replace(group[0], values=np.mean([one.values for one in group], axis=0))
-        for group in zip(*(run.statistics for run in runs), strict=True)
-    )
-    return replace(
-        runs[0],
-        corpus={name: value for one in statistics for name, value in one.corpus().items()},
-        per_image={name: values for one in statistics for name, values in one.per_image().items()},
-        statistics=statistics,
-    )
-
-
-def read_systems(
-    given: Sequence[str],
-    references: Path,
-    *,
-    metrics: Sequence[str] | None = None,
-    subset: bool = False,
-) -> tuple[list[System], Recipe]:
-    """Systems from result files.
-
-    Args:
-        given: For each system ``FILE``, ``FILE,FILE,…`` for several runs of it, or either behind
-            ``NAME=``.
-        references: COCO annotation file.
-        metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
-        subset: Whether to score only the images that all files have captions for.
-
-    Returns:
-        The systems, and what to say of their images.
-
-    Raises:
-        UsageError: If a file is not there or stands twice in a system, or two systems have one
-            name, or there is nothing to compare.
-        CaptionerError: If a file is not of its format, or images have no caption.
-    """
-    named = [_parse_system(text) for text in given]
-    if len(named) == 1 and len(named[0][1]) == 1:
-        raise UsageError(
-            "--compare: one result file; give two or more, or several runs: A1.json,A2.json"
-        )
-    for name, count in Counter(name for name, _ in named).items():
-        if count > 1:
-            raise UsageError(
-                f"--compare: {count} systems are called {name}; name them: "
-                f"one={given[0]} two={given[1]}"
-            )
-    groups = read_references(references)
-    captions: dict[Path, Mapping[ImageId, str]] = {
-        file: {image: group[0] for image, group in read_candidates(file, images=groups).items()}
-        for _, files in named
-        for file in files
-    }
-    recipe: Recipe = {}
-    if subset:
-        common = {
-            image: group
-            for image, group in groups.items()
-            if all(image in found for found in captions.values())
-        }
-        if not common:
-            raise CaptionerError(f"--subset: no image of {references} is in every result file")
-        recipe["subset"] = f"{len(common)} of {len(groups)} images"
-        captions = {
-            file: {i: text for i, text in found.items() if i in common or i not in groups}
-            for file, found in captions.items()
-        }
-        groups = common
-    systems = []
-    for name, files in named:
-        runs = []
-        for file in files:
-            try:
-                runs.append(score(captions[file], groups, metrics=metrics or REPORTED))
-            except CaptionerError as error:
-                raise CaptionerError(f"{file}: {error}") from error
-        systems.append(System(name, tuple(runs), tuple(map(str, files))))
-    return systems, recipe
-
-
-def _parse_system(text: str) -> tuple[str, list[Path]]:
-    """Name and files of one argument; an argument that is a file's name is that file."""
-    if Path(text).is_file():
-        return Path(text).name, [Path(text)]
-    name, equals, rest = text.partition("=")
-    if equals and not name:
-        raise UsageError(f"--compare: {text} has no name before the =; write NAME{text}")
-    files = [Path(part) for part in (rest if equals else text).split(",")]
-    for file, count in Counter(files).items():
-        if count > 1:
-            raise UsageError(f"--compare: {file} stands {count} times among the runs of {text}")
-        if not file.is_file():
-            raise UsageError(f"--compare: no result file {file}")
-    several = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return (name if equals else files[0].name + several), files
 
 
 def _warnings(systems: Sequence[System], n_tests: int, resamples: int) -> list[str]:

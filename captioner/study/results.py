@@ -15,11 +15,12 @@ from captioner.assembly import read_records
 from captioner.config import DataConfig
 from captioner.data.records import ImageId, by_split
 from captioner.errors import CaptionerError
-from captioner.evaluation.comparison import System, average, compare_pair
+from captioner.evaluation.comparison import compare_pair
 from captioner.evaluation.files import read_results
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.scores import REPORTED, Scores, score
 from captioner.evaluation.significance import Comparison, Interval, correct, intervals
+from captioner.evaluation.systems import System, average
 from captioner.study.plan import Configuration, Run, Study
 from captioner.study.run_folder import Summary, check_same, read_failure, read_summary
 

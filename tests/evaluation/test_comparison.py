@@ -9,10 +9,11 @@ import pytest
 
 from captioner.cli import main
 from captioner.errors import CaptionerError
-from captioner.evaluation.comparison import System, average, compare_systems, read_systems
+from captioner.evaluation.comparison import compare_systems
 from captioner.evaluation.scores import score
 from captioner.evaluation.significance import holm, welch
 from captioner.evaluation.statistics import mean_statistics
+from captioner.evaluation.systems import System, average, read_systems
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "published"
 

@@ -176,7 +176,7 @@ def test_data_that_cannot_be_read_cost_meteor_alone(tmp_path, monkeypatch):
 def files(tmp_path, monkeypatch):
     """The captions as files, and METEOR among what evaluating tells."""
     monkeypatch.setattr("captioner.evaluation.report.REPORTED", REPORTED)
-    monkeypatch.setattr("captioner.evaluation.comparison.REPORTED", REPORTED)
+    monkeypatch.setattr("captioner.evaluation.systems.REPORTED", REPORTED)
     rows = [{"image_id": image, "caption": text} for image, text in CAPTIONS.items()]
     groups = [
         {"image_id": image, "caption": text}

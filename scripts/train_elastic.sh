@@ -12,6 +12,9 @@ bin=${BIN:-$(dirname "${BASH_SOURCE[0]}")/../.venv/bin}
 torchrun=$bin/torchrun
 [[ -x $torchrun ]] || torchrun=torchrun
 devices=${DEVICES:-$(nvidia-smi --list-gpus | wc -l)}
+# A store of its own for each start: in the one that torchrun shares, processes started again find the
+# addresses of the dead.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 read -r -a more <<<"${TORCHRUN_ARGS:---standalone}"
 command=(
     "$torchrun" "${more[@]}" --nproc-per-node "$devices" --max-restarts "${RESTARTS:-3}"

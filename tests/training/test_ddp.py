@@ -2,10 +2,13 @@
 
 import csv
 import io
+import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,45 +76,121 @@ def test_dry_run_under_torchrun() -> None:
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """The same images a step, in one process or two, give the same weights to 1e-5.
+WRITES_CAPTIONS = """
+import json, sys
+from pathlib import Path
+from captioner.cli import main
+from captioner.training.module import CaptioningModule
 
-    The validation split has an odd number of images: each is captioned by one process only, and
-    the scores are those of one process.
-    """
+before = CaptioningModule.on_validation_epoch_end
+
+def and_write(self):
+    before(self)
+    if self.trainer.is_global_zero:
+        backwards = sys.argv[::-1]
+        output = backwards[backwards.index("--output") - 1]
+        with Path(output + ".captions").open("a") as file:
+            file.write(json.dumps(list(self.written.items())) + chr(10))
+
+CaptioningModule.on_validation_epoch_end = and_write
+sys.exit(main())
+"""
+"""`captioner` that also writes the validation captions, a line a validation."""
+
+
+def prepared(root: Path, **images: int) -> list[str]:
+    """Flags of a run of three epochs over so many images, its features computed."""
     from torchvision import models
 
     from captioner.cli import main
 
     torch.manual_seed(0)
-    weights = tmp_path / "squeezenet.pth"
+    weights = root / "squeezenet.pth"
     torch.save(models.squeezenet1_1().state_dict(), weights)
-    root = write_jsonl(tmp_path, train=16, val=5)
+    write_jsonl(root, **images)
     flags = arguments(root, "--encoder.weights", str(weights), "--trainer.max_epochs", "3")
     assert main(["prepare", *flags]) == 0
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert main(["train", *flags, "--output", one, "--data.batch_size", "8"]) == 0
-    more = ("--output", two, "--data.batch_size", "4")
-    run_script("train_ddp.sh", *flags, *more, ACCELERATOR="cpu", DEVICES="2")
+    return flags
+
+
+def check_equal(one: Path, other: Path) -> None:
+    """Weights to 1e-5; each row of the log once, and the scores of written captions to the bit."""
     states = [
-        torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for run in (one, two)
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (one, other)
     ]
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, atol=1e-5, rtol=1e-4)
-    rows = [
-        [
-            row
-            for row in csv.DictReader(io.StringIO(Path(f"{run}/metrics.csv").read_text()))
-            if row["val/BLEU-4"]
-        ]
-        for run in (one, two)
+    logs = [
+        list(csv.DictReader(io.StringIO((run / "metrics.csv").read_text()))) for run in (one, other)
     ]
-    assert len(rows[0]) == len(rows[1]) == 3
+    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
+    rows = [[row for row in log if row["val/BLEU-4"]] for log in logs]
+    assert len(rows[0]) == 3
     for a, b in zip(*rows, strict=True):
         assert float(a["val/loss"]) == pytest.approx(float(b["val/loss"]), abs=1e-5)
-        assert a["val/CIDEr-D"] == b["val/CIDEr-D"]
-        assert a["val/BLEU-4"] == b["val/BLEU-4"]
+        for score in ("val/CIDEr-D", "val/BLEU-4", "val/ROUGE-L"):
+            assert a[score] == b[score]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("processes", "train", "val"),
+    [(2, 11, 5), (3, 10, 11), (3, 2, 1)],
+    ids=["11-on-2", "10-on-3", "2-on-3"],
+)
+def test_several_processes_train_as_one(
+    tmp_path: Path, processes: int, train: int, val: int
+) -> None:
+    """The same images a step, in one process or several, give the same weights and captions.
+
+    The images cannot be shared evenly, and in the last case not every process gets one: none is
+    lost and none is counted twice. Validation captions are those of one process to the bit.
+    """
+    flags = prepared(tmp_path, train=train, val=val)
+    program = tmp_path / "writes_captions.py"
+    program.write_text(WRITES_CAPTIONS)
+    runs = {}
+    for count in (1, processes):
+        runs[count] = tmp_path / f"on{count}"
+        more = {"output": runs[count], "data.batch_size": 6 // count, "trainer.devices": count}
+        settings = [text for name, value in more.items() for text in (f"--{name}", str(value))]
+        result = subprocess.run(
+            [sys.executable, str(program), "train", *flags, *settings],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+    check_equal(runs[1], runs[processes])
+    captions = [(tmp_path / f"on{count}.captions").read_text() for count in runs]
+    assert captions[0] == captions[1]
+    assert len(json.loads(captions[0].splitlines()[0])) == val
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_training_survives_the_death_of_a_process(tmp_path: Path) -> None:
+    """torchrun starts all again, they go on from the last checkpoint, and no row is lost."""
+    from captioner.cli import main
+
+    flags = prepared(tmp_path, train=12, val=3)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["train", *flags, "--output", str(one), "--data.batch_size", "4"]) == 0
+    slow = ("--checkpoint.every_steps", "1", "--data.batch_size", "2", "--output", str(two))
+    with subprocess.Popen(
+        ["bash", str(SCRIPTS / "train_elastic.sh"), *flags, *slow],
+        env={**os.environ, "BIN": str(CAPTIONER.parent), "ACCELERATOR": "cpu", "DEVICES": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as agent:
+        while not (two / "checkpoints" / "last.ckpt").is_file():
+            assert agent.poll() is None
+            time.sleep(0.01)
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, said = agent.communicate(timeout=300)
+    assert agent.returncode == 0, said
+    assert "exitcode: -9" in said, "the process died too late to be missed"
+    check_equal(one, two)

@@ -1,6 +1,8 @@
 """Training and validation steps: gradient descent, and scores of written captions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from math import isfinite
 from typing import Any
 
 import lightning as L
@@ -69,7 +71,8 @@ class CaptioningModule(L.LightningModule):
         self.counts = {"steps": 0.0, "clipped": 0.0, "skipped": 0.0}
         """Steps of this epoch so far, those whose gradient was clipped, and those of the whole run
         that were left out."""
-        self._last_ids: list[ImageId] = []
+        self._learned_from: list[tuple[list[ImageId], Tensor]] = []
+        """Images of each batch since the last step, with its loss."""
         self._rows: list[tuple[ImageId, str]] = []
         self._loss_sum = 0.0
         self._words = 0
@@ -84,28 +87,20 @@ class CaptioningModule(L.LightningModule):
             self.between_steps(self.trainer)
         return batch
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of a batch, averaged over the words of all processes.
 
         Processes hold different numbers of words, and averaging their means would weigh a word by
         the process it happened to be on: each mean is scaled by its share of the words first.
-
-        Raises:
-            NotFiniteError: the loss is not a number, and such steps are not skipped.
         """
         loss = self._loss(batch, self.label_smoothing)
         words = len(batch.targets) if batch.image_ids else 0
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=max(words, 1))
-        self._last_ids = batch.image_ids
-        broken = not bool(torch.isfinite(loss.detach()))
+        self._learned_from.append((batch.image_ids, loss.detach()))
         if self.trainer.world_size > 1:
-            # Together, so that all processes leave out the same steps.
-            means = torch.tensor([float(words), float(broken)], device=self.device)
-            means = self.trainer.strategy.reduce(means, reduce_op="mean")
-            loss, broken = loss * words / means[0], bool(means[1] > 0)
-        if broken:
-            self._leave_out(f"the loss is not finite ({float(loss.detach())})")
-            return None
+            count = torch.tensor(float(words), device=self.device)
+            mean_words = self.trainer.strategy.reduce(count, reduce_op="mean")
+            loss = loss * words / mean_words
         return loss
 
     def configure_gradient_clipping(
@@ -119,19 +114,23 @@ class CaptioningModule(L.LightningModule):
         `train/clipped` is the share of an epoch's steps whose gradient was longer than the limit.
 
         Raises:
-            NotFiniteError: the gradient is not finite, and such steps are not skipped.
+            NotFiniteError: loss or gradient is not finite, and such steps are not skipped.
         """
         limit = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
         weights = [w for group in optimizer.param_groups for w in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(weights, limit)
         self.log("train/gradient_norm", norm)
+        length = float(norm)
         self.counts["steps"] += 1
-        self.counts["clipped"] += float(norm > limit)
-        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if not scales and not bool(
-            torch.isfinite(norm)
-        ):  # (a scaler leaves such a step out itself)
-            self._leave_out(f"the gradient is not finite (its norm is {float(norm)})")
+        self.counts["clipped"] += length > limit
+        seen, self._learned_from = self._learned_from, []
+        # A loss that is not finite gives such a gradient, and on all processes the same one. With
+        # 16-bit scaling that may happen to any gradient: the scaler sees to it.
+        finite = isfinite(length)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            finite = all(bool(torch.isfinite(loss)) for _, loss in seen)
+        if not finite:
+            self._leave_out(length, seen)
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self) -> None:
@@ -177,14 +176,18 @@ class CaptioningModule(L.LightningModule):
         """Go on counting."""
         self.counts |= checkpoint.get("counts", {})
 
-    def _leave_out(self, what: str) -> None:
+    def _leave_out(self, norm: float, seen: Sequence[tuple[list[ImageId], Tensor]]) -> None:
         """Count a step that cannot be done, or end the run.
 
         Raises:
             NotFiniteError: such steps are not skipped.
         """
+        bad = [ids for ids, loss in seen if not bool(torch.isfinite(loss))]
+        what = f"the gradient is not finite (its norm is {norm})"
+        if bad:
+            what = "the loss is not finite"
+        images = f"images {named(list(chain(*(bad or [ids for ids, _ in seen]))))}"
         step = self.trainer.global_step
-        images = f"images {named(self._last_ids)}" if self._last_ids else "no images here"
         if not self.skip_not_finite:
             raise NotFiniteError(
                 f"step {step}: {what}, {images}; lower optimization.learning_rate, or set "

@@ -267,7 +267,6 @@ def quiet_lightning() -> None:
         ".*in eval mode at the start of training.*",  # the frozen encoder
         ".*isinstance.treespec, LeafSpec.*",
         ".*your dataloader is not resumable.*",  # its batches are
-        ".*`training_step` returned `None`.*",  # a step left out is told of already
         ".*You have overridden `on_before_batch_transfer`.*",
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # the numbers are joined already
         ".*provided in this Trainer run: .*",  # callbacks of checkpoints of older versions

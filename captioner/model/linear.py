@@ -50,7 +50,7 @@ class Product(torch.autograd.Function):
         of_x, of_weight = ctx.needs_input_grad
         return (
             product(gradient, weight.t()) if of_x else None,
-            product(gradient.t(), x.t()) if of_weight else None,
+            sum_of_products(gradient, x) if of_weight else None,
         )
 
 
@@ -58,7 +58,27 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Rows (M, O), x W^T + b, by oneDNN where it can; no gradient is recorded."""
     if not onednn_multiplies(x):
         return F.linear(x, weight, bias)
-    return F.linear(x.contiguous().to_mkldnn(), weight, bias).to_dense()
+    return F.linear(rounded(x).to_mkldnn(), weight, bias).to_dense()[: len(x)]
+
+
+def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """Rows a (M, O) and b (M, I) to a^T b (O, I), by oneDNN where it can."""
+    if not onednn_multiplies(a):
+        return a.t() @ b
+    return F.linear(rounded(a).t().contiguous().to_mkldnn(), rounded(b).t()).to_dense()
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Rows (M, I) with rows of zeros below, up to a number that other batches have too.
+
+    oneDNN makes a program for each shape it meets and keeps it: 17 ms and 4 MB for each of the
+    hundreds of numbers of words that batches of captions have. Rounded to a sixteenth of the power
+    of two below, there are at most 16 shapes between M and 2 M, and 3 % more work on average.
+    """
+    rows = len(x)
+    step = 1 if rows <= 16 else max(16, 2 ** (rows.bit_length() - 1) // 16)
+    missing = -rows % step
+    return F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
 
 
 def onednn_multiplies(x: Tensor) -> bool:

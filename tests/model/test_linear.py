@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captioner.model.cells import GRU, LSTM
-from captioner.model.linear import Linear, onednn_multiplies
+from captioner.model.linear import Linear, onednn_multiplies, rounded
 
 
 def layers(inputs: int, outputs: int) -> tuple[Linear, nn.Linear]:
@@ -15,7 +15,7 @@ def layers(inputs: int, outputs: int) -> tuple[Linear, nn.Linear]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("rows", [0, 1, 5, 33])
+@pytest.mark.parametrize("rows", [0, 1, 5, 16, 17, 33, 600])
 def test_the_product_is_torchs_to_rounding(rows: int) -> None:
     ours, theirs = layers(24, 37)
     x = torch.randn(rows, 48)[:, ::2]  # not contiguous
@@ -56,6 +56,17 @@ def test_a_step_of_a_cell_is_torchs_to_rounding(cell: type[LSTM | GRU]) -> None:
         by_onednn = layer.step(x, state)[1]
     for ours, theirs in zip(by_onednn, by_torch, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_batches_share_few_shapes() -> None:
+    """Each shape costs oneDNN memory and time, and batches of captions have a thousand."""
+    lengths = {len(rounded(torch.zeros(rows, 2))) for rows in range(1, 4097)}
+    assert len(lengths) < 150
+    for rows in (1, 16, 17, 100, 1000, 1730):
+        x = torch.randn(rows, 2)
+        assert torch.equal(rounded(x)[:rows], x)
+        assert rounded(x)[rows:].abs().sum() == 0
+        assert len(rounded(x)) <= max(rows + 15, rows * 17 / 16)
 
 
 def test_what_onednn_leaves_to_torch() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.model.linear import product
+from captioner.model.linear import product, sum_of_products
 
 
 def by_hand(xs: Tensor) -> bool:
@@ -117,7 +117,7 @@ class LSTMThroughTime(torch.autograd.Function):
             torch.mul(d_h, o_of, out=d_a[:, 3 * size :])
             later_h = product(d_a, ut)
             later_c = d_c.mul_(forget)
-        d_u = product(da.t(), previous(h0, hidden, sizes).t())
+        d_u = sum_of_products(da, previous(h0, hidden, sizes))
         return da, None, later_h, later_c, d_u
 
 
@@ -193,4 +193,4 @@ class GRUThroughTime(torch.autograd.Function):
             torch.mul(d_n, reset, out=d_q[:, 2 * size :])
             later = d_h.mul_(update).add_(product(d_q, ut))
         da[:, : 2 * size] = dq[:, : 2 * size]
-        return da, None, later, product(dq.t(), before.t()), dq.sum(0)
+        return da, None, later, sum_of_products(dq, before), dq.sum(0)

@@ -14,6 +14,10 @@ MOMENTS = 3
 """Looks drawn for each run: the first, one in the middle, the last."""
 
 
+FLOOR = 1e-4
+"""Share of the gradient at distance 1 below which nothing is drawn: it has vanished."""
+
+
 def read_gradients(path: Path) -> dict[int, list[tuple[int, float]]]:
     """Norm by distance of the top layer, at each step that was looked at.
 
@@ -46,7 +50,7 @@ def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     curves = {name: read_gradients(file) for name, file in runs.items()}
     figure, panels = pyplot.subplots(
@@ -58,15 +62,18 @@ def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
             {steps[round(i * (len(steps) - 1) / (MOMENTS - 1))] for i in range(MOMENTS)}
         )
         for i, step in enumerate(chosen):
-            lags, norms = zip(*((k, norm) for k, norm in looks[step] if norm > 0), strict=True)
+            lags, norms = zip(*looks[step], strict=True)
+            norms = tuple(norm / norms[0] for norm in norms) if norms[0] else norms
             shade = (i + 1) / len(chosen)
             axes.plot(lags, norms, color=colour, alpha=shade, lw=1 + shade, label=f"step {step:,}")
         axes.set_yscale("log")
+        axes.set_ylim(FLOOR)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         axes.set_title(name, color=colour)
         axes.set_xlabel("words back from the last one")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-    panels[0][0].set_ylabel("gradient of the last word's loss")
+    panels[0][0].set_ylabel("gradient of the last word's loss\n(1: as long as one word back)")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -21,8 +21,10 @@ def main() -> int:
     options = parser.parse_args()
     runs = {}
     for run in options.runs:
-        name, _, folder = run.rpartition("=")
-        runs[name or Path(folder).name] = Path(folder) / "gradients.csv"
+        name, equals, folder = run.partition("=")
+        if not equals or "/" in name:  # the folders of a study have "=" in their names
+            name, folder = Path(run).name, run
+        runs[name] = Path(folder) / "gradients.csv"
     try:
         plot_gradients(runs, options.output)
     except CaptionerError as error:

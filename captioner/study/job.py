@@ -20,6 +20,7 @@ from captioner.study.run_folder import (
     state_of,
 )
 from captioner.tables import json_text
+from captioner.training.failures import TerminatedError
 from captioner.training.run_files import last_checkpoint
 from captioner.whole_file import write_whole
 
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     run = Run(values["name"], config.seed, config)
     try:
         carry_out(run, values["split"])
+    except TerminatedError as error:  # not a failure: the study goes on with the run another time
+        sys.exit(error.exit_code)
     except Exception as error:  # whatever it is, the study wants it in a line
         record_failure(run.folder, in_a_line(error))
         raise

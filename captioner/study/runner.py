@@ -14,6 +14,7 @@ from typing import Protocol, TextIO
 from captioner.study.job import arguments_of, carry_out, in_a_line
 from captioner.study.plan import Run
 from captioner.study.run_folder import forget_failure, read_failure, record_failure
+from captioner.training.failures import TerminatedError
 
 POLL_SECONDS = 0.2
 
@@ -145,6 +146,8 @@ class InThisProcess:
         with log_file(run.folder).open("a", encoding="utf-8") as log, spoken_into(log):
             try:
                 carry_out(run, split)
+            except TerminatedError:  # SIGTERM is for the whole study; the run can be gone on with
+                raise
             except SystemExit as error:  # how Lightning passes on that it was interrupted
                 raise KeyboardInterrupt from error
             except Exception as error:  # whatever it is, the other runs go on

@@ -1,0 +1,81 @@
+"""Logging to W&B: rows carry their step, a resumed run is the same run, and no error ends one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_jsonl
+from test_trainer import arguments
+
+from captioner import checkpoint
+from captioner.cli import main
+from captioner.training.wandb_log import WandbLog, new_run_id, open_wandb_log
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
+
+
+class Run:
+    """Stands in for W&B's run."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.rows: list[tuple[dict[str, Any], int | None]] = []
+        self.error = error
+
+    def log(self, row: dict[str, Any], step: int | None = None) -> None:
+        if self.error is not None:
+            raise self.error
+        self.rows.append((row, step))
+
+
+def log_to(run: Run) -> WandbLog:
+    log = WandbLog(offline=True)
+    log._experiment = run  # type: ignore[assignment]
+    return log
+
+
+def test_rows_carry_their_step() -> None:
+    run = Run()
+    log_to(run).log_metrics({"loss": 2.0}, step=7)
+    assert run.rows == [({"loss": 2.0, "trainer/global_step": 7}, 7)]
+
+
+def test_an_error_is_told_once_and_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    import wandb
+
+    log = log_to(Run(wandb.Error("the service\nis gone")))
+    for step in range(3):
+        log.log_metrics({"loss": 2.0}, step=step)
+    assert capsys.readouterr().err.splitlines() == [
+        "W&B: the service is gone; training goes on, metrics.csv has all numbers"
+    ]
+
+
+def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    root = write_jsonl(tmp_path)
+    weights = root / "squeezenet.pth"
+    torch.save(models.squeezenet1_1().state_dict(), weights)
+    flags = arguments(root, "--encoder.weights", str(weights), "--trainer.max_epochs", "1")
+    assert main(["prepare", *flags]) == 0
+    opened: list[tuple[str, bool]] = []
+
+    def note(output: Path, *, run_id: str, resumed: bool, **about: Any) -> None:
+        opened.append((run_id, resumed))
+
+    monkeypatch.setattr("captioner.training.trainer.open_wandb_log", note)
+    assert main(["train", *flags]) == 0
+    last = str(root / "run" / "checkpoints" / "last.ckpt")
+    assert main(["train", *flags, "--resume", last, "--trainer.max_epochs", "2"]) == 0
+    run_id = checkpoint.read(Path(last))["captioner"]["wandb_run"]
+    assert opened == [(run_id, False), (run_id, True)]
+
+
+def test_disabled(tmp_path: Path) -> None:
+    assert open_wandb_log(tmp_path, mode="disabled", run_id="a", resumed=False) is None
+
+
+def test_ids_differ() -> None:
+    assert len({new_run_id() for _ in range(100)}) == 100

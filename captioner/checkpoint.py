@@ -172,6 +172,9 @@ def load(path: Path) -> Checkpoint:
         for name, tensor in captioner.named_parameters():
             if tensor.dtype != torch.float32:
                 raise ValueError(f"{name} must be in single precision, not {tensor.dtype}")
+        # What the meta device lets pass, arguments of convolutions say, shows on one black photo.
+        with torch.inference_mode():
+            encoder(torch.zeros(1, 3, transform.size, transform.size, dtype=torch.uint8))
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, CaptionerError) as error:
         if isinstance(error, CaptionerError) and str(path) in str(error):
             raise

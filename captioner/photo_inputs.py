@@ -127,10 +127,10 @@ def _pattern(name: str, images: Path | None) -> Iterator[PhotoInput]:
 
 
 def _there(path: Path, images: Path | None) -> Iterator[PhotoInput]:
-    if path.is_dir():
+    if _is_dir(path):
         for picture in pictures_below(path):
             yield PhotoInput(picture)
-    elif path.suffix.lower() == ".json" and path.is_file():
+    elif path.suffix.lower() == ".json" and _is_file(path):
         yield from _coco(path, images)
     else:
         yield from _one(path)
@@ -185,12 +185,27 @@ def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
     folders = [root / place for root in roots for place in (base, f"images/{base}", "images", "")]
     first = entries[0].get("file_name") if entries and isinstance(entries[0], dict) else None
     if isinstance(first, str) and "\0" not in first:
-        with_first = next((folder for folder in folders if (folder / first).is_file()), None)
+        with_first = next((folder for folder in folders if _is_file(folder / first)), None)
         if with_first is not None:
             return with_first
     try:
-        return first_folder(folders[:3], "photos")
+        return first_folder([folder for folder in folders if folder not in roots], "photos")
     except UsageError as error:
         raise UsageError(f"{file}: its photos are nowhere near; name their folder: --images") from (
             error
         )
+
+
+def _is_file(path: Path) -> bool:
+    """As `Path.is_file`, but a name that is too long for any file is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -69,6 +69,8 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (lambda raw: step(raw, "call_module").update(target=3), "is no name|rebuilt"),
         (add_step(target="eval"), "cannot be rebuilt: KeyError"),
         (add_step(kind="call_method", target="__reduce__"), "cannot be rebuilt: KeyError"),
+        (lambda raw: step(raw, "call_module")["settings"].update(stride={"tuple": [1] * 4}),
+         "damaged checkpoint"),
         # Memory.
         (decoder(hidden_size=2**40), "decoder.hidden_size must be a whole number up to"),
         (decoder(hidden_size=2**20), "damaged checkpoint: .*size mismatch"),

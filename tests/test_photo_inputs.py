@@ -84,3 +84,11 @@ def test_coco_files_that_are_none(tmp_path: Path) -> None:
     file = coco(tmp_path / "sub" / "image_info_test.json", [{"file_name": "1.jpg"}])
     with pytest.raises(UsageError, match="name their folder: --images"):
         list(expand([str(file)]))
+
+
+def test_names_too_long_for_a_file(tmp_path: Path) -> None:
+    long = "x" * 5000 + ".jpg"
+    assert names(list(expand([long]))) == [long]
+    file = coco(tmp_path / "a.json", [{"file_name": long}])
+    (tmp_path / "images").mkdir()
+    assert names(list(expand([str(file)]))) == [str(tmp_path / "images" / long)]

@@ -1,0 +1,496 @@
+"""Mutation fuzzing of every reader: good files are damaged at random and read.
+
+    python scripts/fuzz_readers.py --mutants 10000 --seed 0
+    python scripts/fuzz_readers.py --mutants 200 --reader tar --reader picture
+
+Of each mutant the outcome must be a result or a `CaptionerError` of one line. Anything else
+(another exception, a hang of more than `--seconds`, memory beyond `--memory` MiB over what the
+process had) is told with the number of its mutant, by which it can be made again (`--only N`), and
+the exit code is 1. Every reader runs in a process of its own, so that even a crash is an outcome.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import io
+import json
+import multiprocessing
+import random
+import signal
+import sys
+import tarfile
+import tempfile
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "cat", "runs")
+OUTCOMES = ("result", "clear error", "other exception", "hang", "memory", "crash")
+
+NASTY: tuple[Any, ...] = (
+    *(None, True, -1, 0, 10**30, 2**31, 1e308, float("nan"), float("inf"), "", "x" * 10_000),
+    *("../../etc/passwd", "/etc/passwd", "\ud800", "\0", "\u2028", [], {}, [[[[]]]], "1", "3.5"),
+)
+"""What stands in for a value of a JSON text."""
+
+
+class HangError(BaseException):
+    """A mutant took too long; no `except Exception` may catch it."""
+
+
+# What is damaged
+
+
+def mutate_bytes(content: bytes, generator: random.Random) -> bytes:
+    """One to four small damages anywhere."""
+    data = bytearray(content)
+    for _ in range(generator.randint(1, 4)):
+        at = generator.randrange(len(data) + 1)
+        length = min(generator.choice((1, 2, 4, 16, 200)), max(1, len(data) - at))
+        kind = generator.randrange(7)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            data[at : at + length] = generator.randbytes(length)
+        elif kind == 2:
+            del data[at : at + length]
+        elif kind == 3:
+            data[at:at] = data[at : at + length] * generator.choice((1, 2, 50))
+        elif kind == 4:
+            data[at : at + 4] = generator.choice((b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"))
+        elif kind == 5:
+            data[at:at] = generator.choice((b"[" * 3000, b'{"a":' * 500, b"\0", b"\r", b"\xff\xfe"))
+        elif generator.random() < 0.3:
+            del data[at:]
+    return bytes(data)
+
+
+def mutate_value(value: Any, generator: random.Random) -> Any:
+    """A copy of plain values with one of them, at any depth, replaced, doubled or left out."""
+    if isinstance(value, (list, dict)) and value and generator.random() < 0.9:
+        copy: Any = value.copy()
+        key = generator.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        kind = generator.random()
+        if kind < 0.05:
+            del copy[key]
+        elif kind < 0.1 and isinstance(copy, list):
+            copy.extend(copy[key : key + 3])
+        else:
+            copy[key] = mutate_value(copy[key], generator)
+        return copy
+    return generator.choice(NASTY)
+
+
+def mutate_json(content: bytes, generator: random.Random) -> bytes:
+    """A value replaced, or bytes damaged."""
+    if generator.random() < 0.3:
+        return mutate_bytes(content, generator)
+    return json.dumps(mutate_value(json.loads(content), generator)).encode()
+
+
+def mutate_lines(content: bytes, generator: random.Random) -> bytes:
+    """As `mutate_json`, in one line of JSON Lines."""
+    lines = content.splitlines()
+    at = generator.randrange(len(lines))
+    lines[at] = mutate_json(lines[at], generator)
+    return b"\n".join(lines)
+
+
+def mutate_zip(content: bytes, generator: random.Random) -> bytes:
+    """Bytes of torch's file, or of one of the files inside it."""
+    if generator.random() < 0.2:
+        return mutate_bytes(content, generator)
+    damaged = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(damaged, "w") as new:
+        for name in old.namelist():
+            part = old.read(name)
+            new.writestr(name, mutate_bytes(part, generator) if name.endswith(".pkl") else part)
+    return damaged.getvalue()
+
+
+# What reads: each function makes good files in a folder and gives what reads them again
+
+
+Reading = tuple[list[Path], Callable[[bytes, random.Random], bytes], Callable[[], object]]
+"""Files to damage, one of them for each mutant; how; and what reads them."""
+
+
+def picture(path: Path, seed: int = 0, **how: Any) -> Path:
+    """A small picture of noise."""
+    import numpy as np
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, **how)
+    return path
+
+
+def annotations(folder: Path) -> dict[str, Any]:
+    """COCO's form, with two photos in `folder / "images"`."""
+    for i in (1, 2):
+        picture(folder / "images" / f"{i}.png", i)
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in (1, 2)],
+        "annotations": [
+            {"id": 10 + i, "image_id": 1 + i % 2, "caption": f"a red dog {i}"} for i in range(4)
+        ],
+    }
+
+
+def _coco(folder: Path) -> Reading:
+    from captioner.data.coco import load
+
+    file = folder / "captions.json"
+    file.write_text(json.dumps(annotations(folder)))
+    splits = {"train": file, "val": None, "test": None}
+    return [file], mutate_json, lambda: load(folder, annotations=splits)
+
+
+def _karpathy(folder: Path) -> Reading:
+    from captioner.data.karpathy import load
+
+    annotations(folder)
+    sentences = [{"raw": "a dog", "sentid": 1}, {"raw": "a cat", "sentid": 2}]
+    entries = [
+        {"filename": f"{i}.png", "cocoid": i, "split": "train", "sentences": sentences}
+        for i in (1, 2)
+    ]
+    file = folder / "dataset_coco.json"
+    file.write_text(json.dumps({"images": entries}))
+    return [file], mutate_json, lambda: load(folder)
+
+
+def _flickr8k(folder: Path) -> Reading:
+    from captioner.data.flickr8k import load
+
+    for i in (1, 2):
+        picture(folder / "Images" / f"{i}.jpg", i)
+    captions = folder / "Flickr8k.token.txt"
+    captions.write_text("".join(f"{i}.jpg#{j}\ta dog runs\n" for i in (1, 2) for j in range(3)))
+    train = folder / "Flickr_8k.trainImages.txt"
+    train.write_text("1.jpg\n")
+    val = folder / "Flickr_8k.devImages.txt"
+    val.write_text("2.jpg\n")
+    return [captions, train, val], mutate_bytes, lambda: load(folder)
+
+
+def _jsonl(folder: Path) -> Reading:
+    from captioner.data.jsonl import load
+
+    annotations(folder)
+    lines = [{"image": f"images/{i}.png", "captions": ["a dog"], "split": "train"} for i in (1, 2)]
+    file = folder / "captions.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return [file], mutate_lines, lambda: load(folder)
+
+
+def _vocabulary(folder: Path) -> Reading:
+    from captioner.data.vocabulary import Vocabulary
+
+    file = folder / "vocabulary.txt"
+    Vocabulary(WORDS).save(file)
+    return [file], mutate_bytes, lambda: Vocabulary.load(file).encode("a red dog flies")
+
+
+def _word_vectors(folder: Path) -> Reading:
+    from captioner.data.word_vectors import read_vectors
+
+    file = folder / "vectors.txt"
+    file.write_text("5 4\n" + "".join(f"{word} 0.5 -1 2e-3 4\n" for word in WORDS[4:]))
+    return [file], mutate_bytes, lambda: read_vectors(file, WORDS, 4)
+
+
+def _results(folder: Path) -> Reading:
+    from captioner.evaluation.files import read_candidates
+
+    file = folder / "results.json"
+    file.write_text(json.dumps([{"image_id": i, "caption": "a dog"} for i in (1, 2, 3)]))
+    return [file], mutate_json, lambda: read_candidates(file)
+
+
+def _result_lines(folder: Path) -> Reading:
+    from captioner.evaluation.files import read_candidates
+
+    file = folder / "results.jsonl"
+    lines = [{"image": f"{i}.jpg", "caption": "a dog", "log_prob": -1.5} for i in (1, 2, 3)]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return [file], mutate_lines, lambda: read_candidates(file, images=[1, 2, 3])
+
+
+def _references(folder: Path) -> Reading:
+    from captioner.evaluation.files import read_references
+
+    file = folder / "references.json"
+    file.write_text(json.dumps(annotations(folder)))
+    return [file], mutate_json, lambda: read_references(file)
+
+
+def read_inputs(names: Iterable[str]) -> list[object]:
+    """Photos of names, decoded."""
+    from captioner.data.photo_source import read_pixels
+    from captioner.data.transform import Transform
+    from captioner.photo_inputs import expand
+
+    small = [Transform(size=16, resize=16)]
+    return [read_pixels(photo.source(), small) for photo in expand(names)]
+
+
+def _photo_list(folder: Path) -> Reading:
+    file = folder / "image_info.json"
+    file.write_text(json.dumps(annotations(folder)))
+    return [file], mutate_json, lambda: read_inputs([str(file)])
+
+
+def _tar(folder: Path) -> Reading:
+    photo = picture(folder / "1.png").read_bytes()
+    files = []
+    for name, form in (("a.tar", tarfile.PAX_FORMAT), ("b.tar", tarfile.GNU_FORMAT)):
+        files.append(folder / name)
+        with tarfile.open(files[-1], "w", format=form) as shard:
+            for member in ("1.png", "long/" * 40 + "ü.png", "1.txt"):
+                info = tarfile.TarInfo(member)
+                info.size = len(photo)
+                shard.addfile(info, io.BytesIO(photo))
+    return files, mutate_bytes, lambda: read_inputs(map(str, files))
+
+
+def _pictures(folder: Path) -> Reading:
+    kinds = ("jpg", "png", "gif", "webp", "bmp", "ppm", "tif")
+    files = [picture(folder / f"1.{kind}") for kind in kinds]
+    files.append(picture(folder / "2.tif", compression="tiff_lzw"))
+    files.append(picture(folder / "2.jpg", progressive=True))
+    return files, mutate_bytes, lambda: read_inputs(map(str, files))
+
+
+def _store(folder: Path) -> Reading:
+    import numpy as np
+
+    from captioner.data.feature_store import Entry, FeatureStore, FeatureWriter
+
+    key = {"encoder": "toy"}
+    place = folder / "store"
+    good = {i: np.array([i, -i, 0.5], dtype=np.float32) for i in range(6)}
+    for share in (None, 2):
+        with FeatureWriter(place, key, (3,), "float32", share=share) as writer:
+            for i in range(3) if share is None else range(3, 6):
+                writer.append([Entry(i, f"{i}.jpg", 1, 1, "x")], good[i][None])
+
+    def read() -> None:
+        found = FeatureStore.open(place, key)
+        damaged = set(found.verify())
+        for i, row in good.items():
+            if i in found and i not in damaged and not (found.read([i])[0] == row).all():
+                raise AssertionError(f"wrong features of image {i}")
+
+    names = ("store.json", "index.jsonl", "features.bin", "index-2.jsonl")
+    return [place / name for name in names], mutate_bytes, read
+
+
+def a_checkpoint(path: Path) -> Path:
+    """As training writes it, of a small network without training."""
+    import torch
+
+    from captioner import checkpoint
+    from captioner.assembly import build_captioner, build_encoder
+    from captioner.config import Config, DecoderConfig, EncoderConfig
+    from captioner.data.vocabulary import Vocabulary
+
+    config = Config(
+        encoder=EncoderConfig(name="squeezenet1_1", weights="none", size=32, fit="squash"),
+        decoder=DecoderConfig(cell="gru", embedding_size=8, hidden_size=12),
+    )
+    encoder, transform = build_encoder(config.encoder)
+    known = Vocabulary(WORDS)
+    captioner = build_captioner(config, encoder, vocab_size=len(known))
+    state = {f"captioner.{name}": tensor for name, tensor in captioner.state_dict().items()}
+    contents = checkpoint.contents(captioner, known, transform, config)
+    torch.save({"state_dict": state, "captioner": contents}, path)
+    return path
+
+
+def _caption_with(path: Path, photo: Path) -> object:
+    from captioner.predictor import Predictor
+
+    return list(Predictor.load(path, device="cpu").caption([photo]))
+
+
+def _checkpoint_file(folder: Path) -> Reading:
+    file = a_checkpoint(folder / "a.ckpt")
+    photo = picture(folder / "1.png")
+    return [file], mutate_zip, lambda: _caption_with(file, photo)
+
+
+def _checkpoint_export(folder: Path) -> Reading:
+    from captioner import checkpoint
+
+    place, photo = folder / "exported", picture(folder / "1.png")
+    checkpoint.export(a_checkpoint(folder / "a.ckpt"), place)
+    return [place / "captioner.json"], mutate_json, lambda: _caption_with(place, photo)
+
+
+def _safetensors(folder: Path) -> Reading:
+    _, _, read = _checkpoint_export(folder)
+
+    def mutate(content: bytes, generator: random.Random) -> bytes:
+        head = 8 + int.from_bytes(content[:8], "little")
+        return mutate_bytes(content[:head], generator) + content[head:]
+
+    return [folder / "exported" / "weights.safetensors"], mutate, read
+
+
+def _manifest(folder: Path) -> Reading:
+    from captioner.caption_shards import Manifest, Shard
+
+    begun = Manifest.begin(folder, {"inputs": ["a"], "options": {"x": 1}}, 10)
+    begun.add(0, Shard("captions-00000.jsonl", 10, 0, "a", "b"))
+
+    def read() -> object:
+        return Manifest.begin(folder, {"inputs": ["a"], "options": {"x": 1}}, 10)
+
+    return [folder / "manifest.json"], mutate_json, read
+
+
+READERS: dict[str, Callable[[Path], Reading]] = {
+    "coco": _coco,
+    "karpathy": _karpathy,
+    "flickr8k": _flickr8k,
+    "jsonl": _jsonl,
+    "vocabulary": _vocabulary,
+    "vectors": _word_vectors,
+    "results": _results,
+    "result-lines": _result_lines,
+    "references": _references,
+    "photo-list": _photo_list,
+    "tar": _tar,
+    "picture": _pictures,
+    "store": _store,
+    "checkpoint": _checkpoint_file,
+    "export": _checkpoint_export,
+    "safetensors": _safetensors,
+    "manifest": _manifest,
+}
+
+
+# How it is run
+
+
+def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: Any) -> None:
+    """In a process of its own: read mutants and tell what became of each."""
+    warnings.simplefilter("ignore")
+    faulthandler.disable()
+    with tempfile.TemporaryDirectory() as place:
+        files, mutate, read = READERS[name](Path(place))
+        read()  # the good files are read without an error; and what is imported is imported
+        whole = {file: file.read_bytes() for file in files}
+        limit_memory(options.memory)
+        signal.signal(signal.SIGALRM, _hang)
+        for number in numbers:
+            generator = random.Random(f"{options.seed}/{name}/{number}")
+            file = generator.choice(files)
+            file.write_bytes(mutate(whole[file], generator))
+            signal.setitimer(signal.ITIMER_REAL, options.seconds)
+            outcome = outcome_of(read)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            told.send((number, *outcome))
+            for one, content in whole.items():
+                one.write_bytes(content)
+
+
+def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
+    """What becomes of a call, and more about it where that is wrong."""
+    from captioner.errors import CaptionerError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            read()
+    except CaptionerError as error:
+        text = str(error)
+        return ("clear error", "") if "\n" not in text else ("other exception", repr(text))
+    except HangError:
+        return "hang", ""
+    except MemoryError:
+        return "memory", ""
+    except Exception as error:
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        ours = [f for f in traceback.extract_tb(error.__traceback__) if "captioner" in f.filename]
+        place = ours[-1] if ours else where
+        return "other exception", f"{error!r:.150} at {Path(place.filename).name}:{place.lineno}"
+    return "result", ""
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Let this process take so much more than it has."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + (mebibytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _hang(number: int, frame: FrameType | None) -> None:
+    raise HangError
+
+
+def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str]]:
+    """All mutants of one reader."""
+    context = multiprocessing.get_context("spawn")
+    counts: Counter[str] = Counter()
+    faults: list[str] = []
+    last = options.mutants if options.only is None else options.only + 1
+    following = options.only or 0
+    while following < last:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(name, range(following, last), options, theirs))
+        process.start()
+        theirs.close()
+        while following < last:
+            # The first answer waits for imports and good files too.
+            outcome, detail = "hang", ""
+            if ours.poll(options.seconds + 60):
+                try:
+                    _, outcome, detail = ours.recv()
+                except EOFError:
+                    outcome, detail = "crash", f"exit code {process.exitcode}"
+            counts[outcome] += 1
+            if outcome not in OUTCOMES[:2]:
+                faults.append(f"{name} {following}: {outcome} {detail}")
+            following += 1
+            if outcome in ("crash", "hang"):  # what is left begins anew
+                process.kill()
+                break
+        process.join(10)
+        process.kill()
+        process.join()
+    return counts, faults
+
+
+def main() -> int:
+    """Print a table of readers and outcomes."""
+    parser = argparse.ArgumentParser(description="Damage good files at random and read them.")
+    parser.add_argument("--mutants", type=int, default=1000, help="of each reader; default: 1000")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", action="append", choices=READERS, help="default: all")
+    parser.add_argument("--only", type=int, metavar="N", help="mutant N alone")
+    parser.add_argument("--seconds", type=float, default=10, help="a hang; default: 10")
+    parser.add_argument("--memory", type=int, default=1024, help="MiB more; default: 1024")
+    options = parser.parse_args()
+    print("reader        " + "".join(f"{outcome:>17}" for outcome in OUTCOMES), flush=True)
+    every: list[str] = []
+    for name in options.reader or READERS:
+        counts, faults = fuzz(name, options)
+        every += faults
+        print(f"{name:14}" + "".join(f"{counts[o]:17,}" for o in OUTCOMES), flush=True)
+    for fault in every[:50]:
+        print(fault)
+    return 1 if every else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The fuzzing script: its table, its exit code, and that it calls a fault a fault."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from captioner.errors import CaptionerError
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "fuzz_readers.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fuzz_readers", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def raising(error: BaseException):  # type: ignore[no-untyped-def]
+    def read() -> None:
+        raise error
+
+    return read
+
+
+def test_outcomes(script: ModuleType) -> None:
+    assert script.outcome_of(int)[0] == "result"
+    assert script.outcome_of(raising(CaptionerError("one line")))[0] == "clear error"
+    assert script.outcome_of(raising(CaptionerError("two\nlines")))[0] == "other exception"
+    outcome, detail = script.outcome_of(raising(KeyError("x")))
+    assert outcome == "other exception"
+    assert "KeyError('x') at test_fuzz_readers.py" in detail
+    assert script.outcome_of(raising(MemoryError()))[0] == "memory"
+    assert script.outcome_of(raising(script.HangError()))[0] == "hang"
+
+
+def test_a_quick_run() -> None:
+    names = ("vocabulary", "tar", "store")
+    flags = [flag for name in names for flag in ("--reader", name)]
+    command = [sys.executable, str(SCRIPT), "--mutants", "15", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == list(names)
+    for row in rows:
+        assert sum(map(int, row[1:3])) == 15
+        assert sum(map(int, row[3:])) == 0
+
+
+@pytest.mark.slow
+def test_all_readers() -> None:
+    command = [sys.executable, str(SCRIPT), "--mutants", "300", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -36,8 +36,8 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
         found: captions in reading order, (B, K, T).
 
     Returns:
-        Natural logarithms of the captions' probabilities, the end word included: (B, K); -inf for a
-        caption that does not exist.
+        Natural logarithms of the captions' probabilities, the end word included, which the search
+        does not count for a caption that it cut: (B, K); -inf for a caption that does not exist.
     """
     order = -1 if captioner.backward else 1
     captions = [(words[::order], i) for i, own in enumerate(found.captions()) for words in own]

@@ -42,12 +42,23 @@ class Cell(nn.Module):
     reads_output = False
     """Whether the recurrence is on the output y_{t-1} instead of the hidden state."""
 
+    def input_product(self, xs: Tensor) -> Tensor:
+        """What the inputs (W, E) contribute to every gate, biases included: (W, G * H)."""
+        raise NotImplementedError
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step from the `input_product` of its inputs (M, G * H): h_t and new state."""
+        raise NotImplementedError
+
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: input (M, E) and state to hidden state (M, H) and new state."""
-        raise NotImplementedError
+        return self.advance(self.input_product(x), state)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed inputs (W, E) and the first state to hidden states (W, H).
+
+        The products with the inputs of all steps are one; what is left in the loop is what depends
+        on the state. Cells that torch has a kernel for do better.
 
         Args:
             xs: inputs, packed.
@@ -55,8 +66,8 @@ class Cell(nn.Module):
             state: before the first step, in the order of the packed sequences.
         """
         hidden = []
-        for x in xs.split(batch_sizes.tolist()):
-            h, state = self.step(x, tuple(tensor[: len(x)] for tensor in state))
+        for product in self.input_product(xs).split(batch_sizes.tolist()):
+            h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
             hidden.append(h)
         return torch.cat(hidden)
 
@@ -74,33 +85,6 @@ class Cell(nn.Module):
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Gates of one step by name, (M, H) each, from 0 to 1; none in a cell without gates."""
         return {}
-
-
-class LoopedCell(Cell):
-    """A cell that torch has no kernel for: the products with the inputs of all steps are one.
-
-    What is left in the loop is what depends on the state.
-    """
-
-    def input_product(self, xs: Tensor) -> Tensor:
-        """What the inputs (W, E) contribute to every gate, biases included: (W, G * H)."""
-        raise NotImplementedError
-
-    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step from the `input_product` of its inputs (M, G * H)."""
-        raise NotImplementedError
-
-    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: input (M, E) and state to hidden state (M, H) and new state."""
-        return self.advance(self.input_product(x), state)
-
-    def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
-        """All time steps: packed inputs (W, E) and the first state to hidden states (W, H)."""
-        hidden = []
-        for product in self.input_product(xs).split(batch_sizes.tolist()):
-            h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
-            hidden.append(h)
-        return torch.cat(hidden)
 
 
 def initialise(weights: nn.Module, hidden_size: int) -> None:

@@ -33,9 +33,13 @@ class DeepTransition(Cell):
             else:
                 nn.init.orthogonal_(weight)
 
-    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    def input_product(self, xs: Tensor) -> Tensor:
+        """That of the cell."""
+        return self.cell.input_product(xs)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step; the cell's other states (an LSTM's c) pass the deeper layers by."""
-        h, state = self.cell.step(x, state)
+        h, state = self.cell.advance(product, state)
         for layer in self.transition:
             h = torch.tanh(layer(h))
         return h, state if self.reads_output else (h, *state[1:])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+from captioner.model.cells.cell import Cell, CellState, initialise
 from captioner.model.cells.through_time import GRUThroughTime, by_hand
 from captioner.model.linear import linear, onednn_multiplies
 
@@ -39,26 +39,32 @@ class GRU(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
-        weights = self.recurrence.all_weights[0]
+        if onednn_multiplies(x):
+            return super().step(x, state)
+        h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
+        return h, (h,)
+
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b of all three, in order r, z, n: (W, 3 * H)."""
+        w, _, b, _ = self.recurrence.all_weights[0]
+        return linear(xs, w, b)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""
         (h,) = state
-        if torch.is_grad_enabled() or not onednn_multiplies(x):
-            h = torch.gru_cell(x, h, *weights)
-            return h, (h,)
-        w, u, b, d = weights
-        size = h.shape[1]
-        of_x, of_h = linear(x, w, b), linear(h, u, d)
-        r, z = (of_x[:, : 2 * size] + of_h[:, : 2 * size]).sigmoid().chunk(2, dim=1)
-        candidate = (of_x[:, 2 * size :] + r * of_h[:, 2 * size :]).tanh()
-        h = torch.lerp(candidate, h, z)  # (1 - z) * candidate + z * h
+        both = 2 * h.shape[1]
+        of_h = self._state_product(h)
+        r, z = (product[:, :both] + of_h[:, :both]).sigmoid().chunk(2, dim=1)
+        n = torch.addcmul(product[:, both:], r, of_h[:, both:]).tanh()
+        h = torch.lerp(n, h, z)  # (1 - z) * n + z * h
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
         if by_hand(xs):
-            w, u, b, d = self.recurrence.all_weights[0]
-            product = linear(xs, w, b)
+            _, u, _, d = self.recurrence.all_weights[0]
             hidden_states: Tensor = GRUThroughTime.apply(
-                product, batch_sizes.tolist(), *state, u, d
+                self.input_product(xs), batch_sizes.tolist(), *state, u, d
             )
             return hidden_states
         h = state[0].unsqueeze(0)
@@ -67,12 +73,16 @@ class GRU(Cell):
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Reset and update gate of a step, (M, H) each."""
-        w, u, b, d = self.recurrence.all_weights[0]
-        r, z, _ = (linear(x, w, b) + linear(state[0], u, d)).sigmoid().chunk(3, dim=1)
+        sums = self.input_product(x) + self._state_product(state[0])
+        r, z, _ = sums.sigmoid().chunk(3, dim=1)
         return {"reset": r, "update": z}
 
+    def _state_product(self, h: Tensor) -> Tensor:
+        _, u, _, d = self.recurrence.all_weights[0]
+        return linear(h, u, d)
 
-class ResetBeforeGRU(LoopedCell):
+
+class ResetBeforeGRU(Cell):
     r"""GRU whose reset gate acts on the state before the product with U (Cho et al. 2014).
 
         z_t, r_t = s(W_{z,r} x_t + U_{z,r} h_{t-1} + b_{z,r})
@@ -106,7 +116,7 @@ class ResetBeforeGRU(LoopedCell):
         (h,) = state
         r, z = self._gates(product, h)
         size = h.shape[1]
-        n = torch.addmm(product[:, 2 * size :], r * h, self.weight_hh[2 * size :].t()).tanh()
+        n = (product[:, 2 * size :] + linear(r * h, self.weight_hh[2 * size :])).tanh()
         h = torch.lerp(n, h, z)
         return h, (h,)
 
@@ -117,7 +127,7 @@ class ResetBeforeGRU(LoopedCell):
 
     def _gates(self, product: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         both = 2 * h.shape[1]
-        gates = torch.addmm(product[:, :both], h, self.weight_hh[:both].t())
+        gates = product[:, :both] + linear(h, self.weight_hh[:both])
         return gates.sigmoid().chunk(2, dim=1)
 
 

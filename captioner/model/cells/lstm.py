@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, LoopedCell, initialise
+from captioner.model.cells.cell import Cell, CellState, initialise
 from captioner.model.cells.through_time import LSTMThroughTime, by_hand
 from captioner.model.linear import linear, onednn_multiplies
 
@@ -37,13 +37,21 @@ class LSTM(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: x (M, E), state (h, c) of (M, H) each; returns h_t and (h_t, c_t)."""
-        weights = self.recurrence.all_weights[0]
-        if torch.is_grad_enabled() or not onednn_multiplies(x):
-            h, c = torch.lstm_cell(x, state, *weights)
-            return h, (h, c)
-        w, u, b, d = weights
+        if onednn_multiplies(x):
+            return super().step(x, state)
+        h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
+        return h, (h, c)
+
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
+        w, _, b, d = self.recurrence.all_weights[0]
+        return linear(xs, w, b + d)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""
         h, c = state
-        i, f, candidate, o = linear(x, w, b).add_(linear(h, u, d)).chunk(4, dim=1)
+        sums = product + linear(h, self.recurrence.all_weights[0][1])
+        i, f, candidate, o = sums.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
         h = o.sigmoid() * c.tanh()
         return h, (h, c)
@@ -51,9 +59,10 @@ class LSTM(Cell):
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
         if by_hand(xs):
-            w, u, b, d = self.recurrence.all_weights[0]
-            product = linear(xs, w, b + d)
-            hidden_states: Tensor = LSTMThroughTime.apply(product, batch_sizes.tolist(), *state, u)
+            u = self.recurrence.all_weights[0][1]
+            hidden_states: Tensor = LSTMThroughTime.apply(
+                self.input_product(xs), batch_sizes.tolist(), *state, u
+            )
             return hidden_states
         h, c = (tensor.unsqueeze(0) for tensor in state)
         hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), (h, c))[0]
@@ -61,12 +70,12 @@ class LSTM(Cell):
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Input, forget and output gate of a step, (M, H) each."""
-        w, u, b, d = self.recurrence.all_weights[0]
-        i, f, _, o = (linear(x, w, b) + linear(state[0], u, d)).sigmoid().chunk(4, dim=1)
+        sums = self.input_product(x) + linear(state[0], self.recurrence.all_weights[0][1])
+        i, f, _, o = sums.sigmoid().chunk(4, dim=1)
         return {"input": i, "forget": f, "output": o}
 
 
-class PeepholeLSTM(LoopedCell):
+class PeepholeLSTM(Cell):
     r"""LSTM whose gates see the cell (Gers & Schmidhuber 2000).
 
         i_t = s(W_i x_t + U_i h_{t-1} + p_i * c_{t-1} + b_i)
@@ -115,7 +124,7 @@ class PeepholeLSTM(LoopedCell):
         self, product: Tensor, state: CellState
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         h, c = state
-        to_i, to_f, candidate, to_o = torch.addmm(product, h, self.weight_hh.t()).chunk(4, dim=1)
+        to_i, to_f, candidate, to_o = (product + linear(h, self.weight_hh)).chunk(4, dim=1)
         i = torch.addcmul(to_i, self.peephole_input, c).sigmoid()
         f = torch.addcmul(to_f, self.peephole_forget, c).sigmoid()
         c = f * c + i * candidate.tanh()

@@ -34,10 +34,15 @@ class Elman(Cell):
         self.recurrence = nn.RNN(input_size, hidden_size, nonlinearity=kernel)
         initialise(self.recurrence, hidden_size)
 
-    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
-        w, u, b, c = self.recurrence.all_weights[0]
-        h = ACTIVATIONS[self.activation](linear(x, w, b) + linear(state[0], u, c))
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b, of inputs (W, E): (W, H)."""
+        w, _, b, c = self.recurrence.all_weights[0]
+        return linear(xs, w, b + c)
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, H), state (h,) of (M, H); returns h_t and (h_t,)."""
+        sums = product + linear(state[0], self.recurrence.all_weights[0][1])
+        h = ACTIVATIONS[self.activation](sums)
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
@@ -88,12 +93,17 @@ class Jordan(Cell):
         # A confident y is one column of U: sized so that it can move the hidden state.
         nn.init.normal_(self.feedback, std=0.5)
 
-    def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: x (M, E), state (U y_{t-1},) of (M, H); returns h_t, the state as it was.
+    def input_product(self, xs: Tensor) -> Tensor:
+        """W x + b, of inputs (W, E): (W, H)."""
+        product: Tensor = self.input(xs)
+        return product
+
+    def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """One time step: product (M, H), state (U y_{t-1},); returns h_t, the state as it was.
 
         The new state is what `feed_back` makes of the output.
         """
-        return ACTIVATIONS[self.activation](self.input(x) + state[0]), state
+        return ACTIVATIONS[self.activation](product + state[0]), state
 
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
         """State after a step whose output is the distribution y (M, V)."""

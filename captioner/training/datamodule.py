@@ -16,6 +16,7 @@ from captioner.data.batches import (
 )
 from captioner.data.records import Record
 from captioner.data.vocabulary import Vocabulary
+from captioner.errors import UsageError
 
 
 def next_batch(trainer: L.Trainer) -> tuple[int, int]:
@@ -73,11 +74,26 @@ class CaptionDataModule(L.LightningDataModule):
         """Which batch is the next."""
         assert self.trainer is not None
         epoch, batches = next_batch(self.trainer)
-        return {"epoch": epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches, "images_a_step": self._images_a_step()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin with that batch."""
+        """Begin with that batch.
+
+        Raises:
+            UsageError: the checkpoint is from within an epoch that was cut into other batches.
+        """
+        now, before = self._images_a_step(), state_dict["images_a_step"]
+        if state_dict["batches"] and now != before:
+            raise UsageError(
+                f"--resume: the checkpoint is from within an epoch, after {state_dict['batches']} "
+                f"batches of {before} images over all devices, and this run has {now}; choose "
+                "data.batch_size and trainer.devices so that they are as many"
+            )
         self.start = (state_dict["epoch"], state_dict["batches"])
+
+    def _images_a_step(self) -> int:
+        assert self.trainer is not None
+        return self.batch_size * self.trainer.world_size
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This process' share of the training images, in a new order each epoch."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data.records import ImageId
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
 
 SHOWN_IDS = 8
 """Image ids named in a message."""
@@ -35,7 +35,7 @@ def explained(error: Exception, last: Path, step: int) -> CaptionerError | None:
         last: the run's checkpoint to go on from; it may not exist yet.
         step: optimiser step of that checkpoint.
     """
-    if isinstance(error, TerminatedError):
+    if isinstance(error, (TerminatedError, UsageError)):
         return error
     text = " ".join(str(error).split())
     if isinstance(error, CaptionerError):

@@ -194,3 +194,25 @@ def test_training_survives_the_death_of_a_process(tmp_path: Path) -> None:
     assert agent.returncode == 0, said
     assert "exitcode: -9" in said, "the process died too late to be missed"
     check_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_sigterm_to_one_process_ends_all_with_a_checkpoint(tmp_path: Path) -> None:
+    flags = prepared(tmp_path, train=12, val=3)
+    more = ("--trainer.max_epochs", "100000", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(
+        [sys.executable, "-m", "captioner", "train", *flags, *more],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not last.is_file():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert said.count("captioner: error:") == 1
+    assert f"stopped by SIGTERM after step {step}; go on with --resume {last}" in said

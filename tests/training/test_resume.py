@@ -218,6 +218,25 @@ def test_the_best_checkpoint_can_be_gone_on_from_too(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_other_batches_within_an_epoch_are_refused(
+    prepared: tuple[Path, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = [*prepared[1], "--output", str(tmp_path / "run"), "--resume", "auto"]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interruption):
+            main(["train", *flags])
+    capsys.readouterr()
+    assert main(["train", *flags, "--data.batch_size", "4"]) == 2
+    assert (
+        "--resume: the checkpoint is from within an epoch, after 3 batches of 2 images over all "
+        "devices, and this run has 4; choose data.batch_size"
+    ) in capsys.readouterr().err
+
+
 def test_random_numbers_go_on_where_they_were() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))

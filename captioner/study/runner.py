@@ -146,8 +146,8 @@ class InThisProcess:
         with log_file(run.folder).open("a", encoding="utf-8") as log, spoken_into(log):
             try:
                 carry_out(run, split)
-            except TerminatedError:  # SIGTERM is for the whole study; the run can be gone on with
-                raise
+            except TerminatedError as error:  # SIGTERM is for the whole study
+                raise TerminatedError("stopped by SIGTERM; the same command goes on") from error
             except SystemExit as error:  # how Lightning passes on that it was interrupted
                 raise KeyboardInterrupt from error
             except Exception as error:  # whatever it is, the other runs go on

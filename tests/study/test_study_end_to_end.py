@@ -101,8 +101,11 @@ def test_interrupted_and_failing_runs(tmp_path: Path) -> None:
         wait_for(study, "*/*/checkpoints/last.ckpt")
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate()
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == "captioner: error: interrupted"
+    assert process.returncode == 143
+    assert said.splitlines()[-1] == (
+        "captioner: error: stopped by SIGTERM; the same command goes on"
+    )
+    assert not list(study.glob("*/*/failed"))
 
     # One run that cannot go on does not keep the others from their end.
     blocked = study / "cell=lstm" / "seed-1"

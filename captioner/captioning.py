@@ -228,11 +228,12 @@ def _caption_share(
     predictor: Predictor | None = None
 
     def caption(sources: Iterator["PhotoSource"]) -> Iterator["Captioned"]:
-        nonlocal captioned, predictor
+        nonlocal began, captioned, predictor
         first = next(sources, None)
         if first is None:  # all is done: no network is loaded
             return
         predictor = load_predictor(options)
+        began = perf_counter()
         for one in _caption(predictor, options, _behind(first, sources)):
             captioned += 1
             yield one
@@ -251,8 +252,8 @@ def _caption_share(
         rest = seconds - encoding - searching
         print(
             f"captioner: {captioned:,} photos in {seconds:.1f} s on {predictor.device}: encoder "
-            f"{encoding / seconds:.0%}, search {searching / seconds:.0%}, start, waiting for "
-            f"photos and writing {rest / seconds:.0%}",
+            f"{encoding / seconds:.0%}, search {searching / seconds:.0%}, waiting for photos and "
+            f"writing {rest / seconds:.0%}",
             file=sys.stderr,
         )
     return count
@@ -276,14 +277,19 @@ def _caption_on_all(options: Namespace, manifest: Manifest, devices: list[str]) 
             )
             process.start()
             processes.append(process)
-        return _follow(manifest, processes, devices, told)
+        return follow(manifest, processes, devices, told)
     finally:
         for process in processes:
             process.terminate()
             process.join()
 
 
-def _follow(manifest: Manifest, processes: list[Any], devices: list[str], told: Any) -> int:
+def follow(manifest: Manifest, processes: list[Any], devices: list[str], told: Any) -> int:
+    """Note what the processes tell, until all have ended; returns how many photos they saw.
+
+    Raises:
+        CaptionerError: one of them was killed, or told of an error.
+    """
     counts: dict[int, int] = {}
     while len(counts) < len(processes):
         dead = [i for i, one in enumerate(processes) if one.exitcode and i not in counts]

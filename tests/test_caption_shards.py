@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from data.test_tar_photos import make_tar
 
 from captioner.caption_shards import Manifest, Shard, lock_folder, write_shards
 from captioner.captioned import Captioned
+from captioner.captioning import follow
 from captioner.cli import main
 from captioner.data.photo_source import PhotoSource
 from captioner.errors import CaptionerError, UsageError
@@ -291,6 +293,19 @@ def test_killed_at_any_moment(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for file in (tmp_path / "whole").glob("*.jsonl"):
         assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+class Killed:
+    exitcode = -9
+
+
+def test_a_device_whose_process_was_killed(tmp_path: Path) -> None:
+    told: queue.Queue[object] = queue.Queue()
+    told.put(("shard", 0, (0, Shard("captions-00000.jsonl", 2, 0, "", ""))))
+    manifest = begin(tmp_path)
+    with pytest.raises(CaptionerError, match=r"of device cuda:1 was killed \(exit code -9\)"):
+        follow(manifest, [Killed()], ["cuda:1"], told)
+    assert 0 in manifest.shards  # what it had told before is kept
 
 
 def test_shard_is_plain() -> None:

@@ -1,14 +1,16 @@
 """Photos to captions: order, batches, bad photos, and the model's own probabilities."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_photo
 
+from captioner.data.photo_source import PhotoSource
 from captioner.data.vocabulary import END, START
 from captioner.decoding.options import SearchOptions
-from captioner.errors import UsageError
+from captioner.errors import CaptionerError, UsageError
 from captioner.predictor import Predictor
 
 
@@ -59,6 +61,21 @@ def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path)
             log_probs = captioner.decoder.logits(unrolled).log_softmax(1)
         total = sum(log_probs[t, word].item() for t, word in enumerate(words))
         assert candidate.log_prob == pytest.approx(total, abs=1e-4)
+
+
+class EndsItsReader:
+    """What ends the process that unpickles it, as the system does when memory is short."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (9,)
+
+
+def test_a_reading_process_that_dies(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photo = PhotoSource(make_photo(tmp_path / "a.png", 0))
+    deadly = PhotoSource(tmp_path / "b.png", EndsItsReader())  # type: ignore[arg-type]
+    predictor = Predictor.load(tiny_checkpoint)
+    with pytest.raises(CaptionerError, match="a process that reads photos was killed"):
+        list(predictor.caption([photo, deadly, photo], batch_size=1, workers=1))
 
 
 def test_unknown_device(tiny_checkpoint: Path) -> None:

@@ -198,7 +198,7 @@ def check_forward(network: fx.GraphModule, side: int, channels: int) -> None:
             numbers at a step.
     """
     try:
-        found = _Bounded(network).run(torch.empty(1, 3, side, side, device="meta"))
+        found = _Bounded(network.eval()).run(torch.empty(1, 3, side, side, device="meta"))
     except Exception as error:  # whatever a step makes of arguments that nobody foresaw
         reason = " ".join(str(error).split())[:150]
         raise CaptionerError(f"the encoder's description is no network: {reason}") from error

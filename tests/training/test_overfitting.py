@@ -74,18 +74,18 @@ def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
         "decoder.dropout": "0",
         "optimization.learning_rate": "0.003",
         "optimization.schedule": "cosine",
-        "trainer.max_epochs": "20",
-        "trainer.check_val_every_n_epoch": "20",
+        "trainer.max_epochs": "40",
+        "trainer.check_val_every_n_epoch": "40",
         "trainer.accelerator": "cpu",
         "trainer.enable_progress_bar": "false",
         "wandb.mode": "disabled",
         **{f"decoder.{name}": value for name, value in decoder.items()},
     }
-    if decoder.get("cell") == "jordan" and decoder["place"] in ("init", "pre"):
+    if decoder.get("cell") == "jordan" and decoder["place"] != "merge":
         # Which of the two captions that begin with "two dogs" it is in must pass through the
         # distribution over words. Certainty of "dogs" would close that way; smoothing does not
         # let it come.
-        settings |= {"trainer.max_epochs": "40", "trainer.check_val_every_n_epoch": "40"}
+        settings |= {"trainer.max_epochs": "80", "trainer.check_val_every_n_epoch": "80"}
         settings |= {"optimization.label_smoothing": "0.1"}
     return [part for name, value in settings.items() for part in (f"--{name}", value)]
 

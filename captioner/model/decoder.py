@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.cells import Cell, CellState
+from captioner.model.cross_entropy import cross_entropy
 from captioner.model.linear import Linear, onednn_multiplies
 
 Place = Literal["init", "pre", "par", "merge"]
@@ -219,7 +220,7 @@ class Decoder(nn.Module):
                 label_smoothing=label_smoothing,
             )
             return loss
-        return F.cross_entropy(self.logits(unrolled), targets, label_smoothing=label_smoothing)
+        return cross_entropy(self.logits(unrolled), targets, label_smoothing)
 
     @property
     def _reads_output(self) -> bool:

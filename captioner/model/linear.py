@@ -48,9 +48,10 @@ class Product(torch.autograd.Function):
         """Gradients of x and of W, each if it is wanted."""
         x, weight = ctx.saved_tensors
         of_x, of_weight = ctx.needs_input_grad
+        rows = rounded(gradient)  # once for both
         return (
-            product(gradient, weight.t()) if of_x else None,
-            sum_of_products(gradient, x) if of_weight else None,
+            product(rows, weight.t())[: len(x)] if of_x else None,
+            sum_of_products(rows, rounded(x)) if of_weight else None,
         )
 
 
@@ -65,6 +66,8 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """Rows a (M, O) and b (M, I) to a^T b (O, I), by oneDNN where it can."""
     if not onednn_multiplies(a):
         return a.t() @ b
+    if a.shape[1] > b.shape[1]:  # the left one is copied: let it be the smaller
+        return sum_of_products(b, a).t()
     return F.linear(rounded(a).t().contiguous().to_mkldnn(), rounded(b).t()).to_dense()
 
 

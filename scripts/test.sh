@@ -9,6 +9,7 @@ bash scripts/setup.sh
 .venv/bin/codespell --toml pyproject.toml
 .venv/bin/mypy
 export WANDB_MODE=disabled
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # the tests' networks are too small to share out
 if [[ "${1:-}" == quick ]]; then
     .venv/bin/python -m pytest -q
 else

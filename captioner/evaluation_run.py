@@ -8,7 +8,7 @@ from captioner.assembly import read_records
 from captioner.config import DataConfig
 from captioner.data.records import ImageId, by_split
 from captioner.data.vocabulary import SPECIAL_WORDS
-from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import CaptionedSet
@@ -84,7 +84,7 @@ def recipe_of_split(
     wording: Wording | None = None,
     average: str = "probability",
     backward: Path | None = None,
-    agreement: float = 0.5,
+    agreement: float = AGREEMENT,
 ) -> Recipe:
     """Where the captions of a split come from: all that decides about them.
 

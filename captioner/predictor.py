@@ -10,7 +10,7 @@ Example: ::
 
 Everything that the command line offers is an argument here: ::
 
-    from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+    from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
     from captioner.wording import Wording
 
     Predictor.load(path, search=SearchOptions(beam_size=5, n_best=3, length_norm="average"))
@@ -40,7 +40,7 @@ from captioner.captioned import Captioned, candidates
 from captioner.checkpoint import Checkpoint
 from captioner.data.photo_source import PhotoSource, read_pixels
 from captioner.decoding.hypotheses import Hypotheses
-from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.generation import generate_together, reranked
@@ -115,7 +115,7 @@ class Predictor:
         wording: Wording | None = None,
         average: str = "probability",
         backward: Checkpoint | None = None,
-        agreement: float = 0.5,
+        agreement: float = AGREEMENT,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.trained = self.members[0]
@@ -154,7 +154,7 @@ class Predictor:
         wording: Wording | None = None,
         average: str = "probability",
         backward: str | Path | None = None,
-        agreement: float = 0.5,
+        agreement: float = AGREEMENT,
     ) -> "Predictor":
         """A predictor from a checkpoint file, or an ensemble from several.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.argument_parser import positive
+from captioner.decoding.options import AGREEMENT
 from captioner.search_arguments import (
     check_search_arguments,
     chosen_rerank,
@@ -45,5 +46,5 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
         wording=wording,
         average=options.ensemble or "probability",
         backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
-        agreement=0.5 if options.agreement is None else options.agreement,
+        agreement=AGREEMENT if options.agreement is None else options.agreement,
     )

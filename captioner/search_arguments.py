@@ -10,6 +10,7 @@ from typing import Any
 
 from captioner.argument_parser import not_negative, positive
 from captioner.decoding.options import (
+    AGREEMENT,
     AVERAGES,
     LENGTH_NORMS,
     RERANK_BY,
@@ -88,7 +89,7 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             "--agreement",
             type=float,
             metavar="W",
-            help="its share in the ranking, 0 to 1; default: 0.5",
+            help=f"its share in the ranking, 0 to 1; default: {AGREEMENT}",
         ),
         ensemble(
             "--ensemble",

@@ -8,6 +8,9 @@ from captioner.errors import UsageError
 
 LENGTH_NORMS = ("none", "average", "gnmt")
 RERANK_BY = ("score", "consensus")
+AGREEMENT = 0.5
+"""Share of the second direction in a ranking by agreement, if not given."""
+
 AVERAGES = ("probability", "log_probability")
 
 

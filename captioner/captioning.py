@@ -70,7 +70,7 @@ def caption_command(arguments: list[str]) -> int:
                 if options.format == "coco" or options.output:
                     print(f"captioner: {captioned.path}: {captioned.error}", file=sys.stderr)
         writer.finish()
-    return _ending(count, unreadable)
+        return _ending(count, unreadable)  # in here: where nothing was found nothing is written
 
 
 def _parser() -> argparse.ArgumentParser:

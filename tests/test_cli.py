@@ -215,3 +215,15 @@ def test_a_reader_that_leaves_early(tiny_checkpoint: Path, photos: list[Path]) -
     )
     assert result.stdout.count("\n") == 1
     assert "Traceback" not in result.stderr
+
+
+def test_a_folder_without_photos_leaves_an_older_file_alone(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    kept = tmp_path / "keep.txt"
+    kept.write_text("captions of before")
+    arguments = [tmp_path / "empty", "--checkpoint", tiny_checkpoint, "--output", kept]
+    assert run("caption", *arguments) == 1
+    assert kept.read_text() == "captions of before"
+    assert list(tmp_path.glob("*.part")) == []

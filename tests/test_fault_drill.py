@@ -1,5 +1,6 @@
 """The drill that kills commands: a few kills here, hundreds by hand."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,16 @@ DRILL = Path(__file__).parents[1] / "scripts" / "fault_drill.py"
 
 
 @pytest.mark.slow
-def test_killed_training_ends_as_undisturbed() -> None:
+@pytest.mark.parametrize("command", ["prepare", "train", "caption", "evaluate"])
+def test_what_is_killed_ends_as_undisturbed(command: str) -> None:
     result = subprocess.run(
-        [sys.executable, str(DRILL), "train", "--kills", "5"], capture_output=True, text=True
+        [sys.executable, str(DRILL), command, "--kills", "5"], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "train: 5 kills in" in result.stdout
-    assert " 0 differences" in result.stdout
+    assert re.match(f"{command}: 5 kills in .*, 0 differences", result.stdout)
 
 
 def test_an_unknown_drill_is_named() -> None:
     result = subprocess.run([sys.executable, str(DRILL), "tran"], capture_output=True, text=True)
     assert result.returncode == 2
-    assert "no drill 'tran'; choose of train" in result.stderr
+    assert "no drill 'tran'; choose of prepare, train, caption, evaluate" in result.stderr

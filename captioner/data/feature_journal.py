@@ -137,9 +137,14 @@ class Header:
                 f"{path}: damaged ({error}); remove the folder and run captioner prepare"
             ) from error
 
-    def write(self, folder: Path) -> None:
-        """Under a new name, then moved: there is a whole header or none."""
-        new = folder / f"store.json.{os.getpid()}"  # several may make a store together
+    def write(self, folder: Path, number: int) -> None:
+        """Under another name, then moved: there is a whole header or none.
+
+        Args:
+            folder: the store's.
+            number: of the part that writes; several may make a store together.
+        """
+        new = folder / f"store.json.{number}"
         with new.open("w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self), file, indent=2)
             file.flush()

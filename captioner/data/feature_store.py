@@ -268,6 +268,7 @@ class FeatureWriter:
         if existing is not None:
             existing.check(self.folder, self._header.key, self._header)
         part = Part(self._number)
+        self._remove_drafts()
         if existing is None and self._number == 0:
             self._remove_parts()
         self._features = self._keep(self.folder / part.features_name)
@@ -277,7 +278,7 @@ class FeatureWriter:
         if existing is None:  # whatever files are here, nobody says what they hold
             self._features.truncate(0)
             self._index.truncate(0)
-            self._header.write(self.folder)
+            self._header.write(self.folder, self._number)
         self._journal = Journal.read(self.folder, self._header.row_bytes)
         self._part = self._journal.parts[self._number]
         others = any(one.n_bytes for one in self._journal.parts.values() if one is not self._part)
@@ -311,6 +312,11 @@ class FeatureWriter:
         part.n_bytes, part.damaged, part.lost = len(sound), 0, 0
         if part is self._part:
             self._index = self._keep(index)
+
+    def _remove_drafts(self) -> None:
+        """Remove headers that a killed run did not come to finish; its own if others write too."""
+        for draft in self.folder.glob(f"store.json.{self._number or '*'}"):
+            draft.unlink()
 
     def _remove_parts(self) -> None:
         for number in part_numbers(self.folder)[1:]:

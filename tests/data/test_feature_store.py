@@ -267,6 +267,21 @@ def test_a_crash_while_the_store_is_made(folder, photos):
     check(folder, [0, 1, 2, 3, 4])
 
 
+@pytest.mark.parametrize("share", [None, 2])
+def test_a_header_that_was_not_finished_is_removed(folder, photos, monkeypatch, share):
+    def write_share() -> None:
+        FeatureWriter(folder, KEY, SHAPE, "float16", share=share).close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)  # another process than the one that goes on
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_share()
+    assert list(folder.glob("store.json*"))
+    write_share()
+    assert [path.name for path in folder.glob("store.json*")] == ["store.json"]
+
+
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_a_damaged_journal_gives_right_rows_or_none(tmp_path_factory, data):

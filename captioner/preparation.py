@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -93,7 +94,7 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
             f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
             f"{len(missing):,} to compute, {size / 1e6:,.1f} MB to write"
         )
-        failed = extract(missing, encoder, transform, writer, config)
+        failed = extract(missing, encoder, transform, writer, shape, config)
     for record, reason in failed[:10]:
         say(f"left out: {record.path}: {reason}")
     if failed:
@@ -233,6 +234,7 @@ def extract(
     encoder: Encoder,
     transform: Transform,
     writer: FeatureWriter,
+    shape: Sequence[int],
     config: Config,
 ) -> list[tuple[Record, str]]:
     """Compute and store the features of photos; returns those that could not be read, and why."""
@@ -250,17 +252,14 @@ def extract(
         tqdm(total=len(records), unit=" photos", disable=not records) as bar,
     ):
         for items in loader:
-            entries, photos = [], []
-            for record, entry, photo in items:
-                if isinstance(photo, str):
-                    writer.error(entry, photo)
-                    failed.append((record, photo))
-                else:
-                    entries.append(entry)
-                    photos.append(photo)
+            entries = [entry for _, entry, photo in items if isinstance(photo, Tensor)]
+            photos = [photo for _, _, photo in items if isinstance(photo, Tensor)]
+            bad = [(record, entry, why) for record, entry, why in items if isinstance(why, str)]
+            rows = np.empty((0, *shape))
             if photos:
-                features = encoder(torch.stack(photos).to(device))
-                writer.append(entries, features.float().cpu().numpy())
+                rows = encoder(torch.stack(photos).to(device)).float().cpu().numpy()
+            writer.append(entries, rows, [(entry, why) for _, entry, why in bad])
+            failed += [(record, why) for record, _, why in bad]
             bar.update(len(items))
     encoder.cpu()
     return failed

@@ -80,6 +80,23 @@ def test_shares_and_verify(
     assert "7 of 7 rows" in capsys.readouterr().err
 
 
+def test_a_batch_is_written_whole(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    write = FeatureWriter._write
+
+    def counted(self: FeatureWriter, rows: bytes, lines: list[object]) -> None:
+        written.append(len(lines))
+        write(self, rows, lines)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureWriter, "_write", counted)
+    for name in ("train1", "val1", "test0"):
+        (tmp_path / "data" / f"{name}.png").write_bytes(b"no picture")
+    assert main(["prepare", *flags, "--encoder.batch_size", "3"]) == 0
+    assert written == [3, 3, 1]  # killed in between, it goes on with the batches that it had
+
+
 @pytest.mark.parametrize("share", ["3/2", "0/2", "x", "1/", "-1/2"])
 def test_shares_that_are_none(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", f"--share={share}"]) == 2

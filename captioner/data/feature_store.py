@@ -322,12 +322,20 @@ class FeatureWriter:
         for number in part_numbers(self.folder)[1:]:
             (self.folder / Part(number).index_name).unlink()
 
-    def append(self, entries: Sequence[Entry], rows: np.ndarray) -> None:
+    def append(
+        self,
+        entries: Sequence[Entry],
+        rows: np.ndarray,
+        unreadable: Sequence[tuple[Entry, str]] = (),
+    ) -> None:
         """Store the features of some photos.
 
         Args:
             entries: B photos.
             rows: (B, *shape) of any float type; converted to the store's.
+            unreadable: photos of the same batch that could not be read, and why. A run killed
+                between them and the rows would go on with other batches, and the last digits of
+                features depend on the size of their batch.
 
         Raises:
             StoreError: if the disk is full, or a value does not fit into half precision. Then none
@@ -350,11 +358,12 @@ class FeatureWriter:
             Line(entry, first + i, zlib.crc32(row.tobytes()), turn=self._turn)
             for i, (entry, row) in enumerate(zip(entries, rows, strict=True))
         ]
+        lines += [Line(entry, reason=reason, turn=self._turn) for entry, reason in unreadable]
         self._write(rows.tobytes(), lines)
 
     def error(self, entry: Entry, reason: str) -> None:
         """Record that a photo could not be read, so that a later run need not try it again."""
-        self._write(b"", [Line(entry, reason=reason, turn=self._turn)])
+        self.append([], np.empty((0, *self._header.shape)), [(entry, reason)])
 
     def forget(self, image_ids: Iterable[ImageId], reason: str) -> None:
         """Take back the rows of some photos, which are stale from now on, and record why."""

@@ -36,7 +36,7 @@ class DataConfig:
     """What a missing photo, an empty caption or a bad line does: `refuse` the data set, or `skip`
     what is bad, counted and named."""
     features: str = "data/features"
-    """Folder of the feature stores, each in a folder of its own."""
+    """Folder of the feature stores, each in a folder of its own; several data sets may share it."""
     batch_size: int = 32
     """Photos in a training batch on each device; each brings all its captions."""
     workers: int = 0

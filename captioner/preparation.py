@@ -20,16 +20,16 @@ from tqdm import tqdm
 from captioner.assembly import build_encoder, read_records
 from captioner.config import Config
 from captioner.data.batches import ImageSource
+from captioner.data.feature_cache import folder_of, open_store
 from captioner.data.feature_store import (
     Entry,
     FeatureStore,
     FeatureWriter,
     StoreError,
-    folder_name,
     size_in_bytes,
 )
 from captioner.data.photo import PhotoError
-from captioner.data.records import SPLITS, Record, by_split
+from captioner.data.records import SPLITS, ImageId, Record, by_split
 from captioner.data.transform import Transform
 from captioner.data.vocabulary import Vocabulary
 from captioner.device import choose_device
@@ -82,13 +82,14 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         say("features: none to compute, the encoder is fine-tuned")
         return
     encoder, transform, key = build_keyed_encoder(config)
-    folder = Path(config.data.features) / folder_name(key)
+    folder = folder_of(Path(config.data.features), key, photos_of(records))
     shape = feature_shape(encoder, transform)
-    photos = [record for split in SPLITS for record in records[split]][part - 1 :: parts]
+    photos = photos_of(records)[part - 1 :: parts]
     number = None if share is None else part
     with FeatureWriter(folder, key, shape, config.encoder.dtype, share=number) as writer:
-        stale = set(writer.stale((record.image_id, record.path) for record in photos))
-        missing = [record for record in photos if record.image_id in stale]
+        stale = set(writer.stale(photos))
+        every = (record for split in SPLITS for record in records[split])
+        missing = [record for record in every if record.image_id in stale]
         size = size_in_bytes(len(missing), shape, config.encoder.dtype)
         say(
             f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
@@ -114,8 +115,8 @@ def verify(config: Config) -> bool:
         say("features: none are stored, the encoder is fine-tuned")
         return True
     encoder, transform, key = build_keyed_encoder(config)
-    folder = Path(config.data.features) / folder_name(key)
-    store = FeatureStore.open(folder, key)
+    store = open_store(Path(config.data.features), key, photos_of(read_all(config)))
+    folder = store.folder
     damaged = store.verify()
     faults = store.damage()
     for image_id in damaged[:10]:
@@ -150,8 +151,14 @@ def load_prepared(config: Config) -> Prepared:
         source: ImageSource = partial(read_image, transform)
         return Prepared(records, vocabulary, encoder, transform, source)
     encoder, transform, key = build_keyed_encoder(config)
-    store = FeatureStore.open(Path(config.data.features) / folder_name(key), key)
-    stale = store.stale((r.image_id, r.path) for split in SPLITS for r in records[split])
+    photos = photos_of(records)
+    store = open_store(Path(config.data.features), key, photos)
+    stale = store.stale(photos)
+    if store.touched:
+        say(
+            f"features: the times of {store.touched:,} photos have changed, so that they were read "
+            "to see that they have not; `captioner prepare` notes the new times"
+        )
     if stale:
         raise CaptionerError(
             f"{store.folder}: {len(stale):,} photos have no features or have changed since (the "
@@ -177,6 +184,11 @@ def read_all(config: Config) -> dict[str, list[Record]]:
     return records
 
 
+def photos_of(records: dict[str, list[Record]]) -> list[tuple[ImageId, Path]]:
+    """Image id and photo of all records, split by split."""
+    return [(record.image_id, record.path) for split in SPLITS for record in records[split]]
+
+
 def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabulary:
     """Words of the training captions."""
     return Vocabulary.build(
@@ -195,7 +207,6 @@ def build_keyed_encoder(config: Config) -> tuple[Encoder, Transform, dict[str, A
         "features": config.encoder.features,
         "transform": transform.asdict(),
         "dtype": config.encoder.dtype,
-        "data": [config.data.format, str(Path(config.data.root).resolve())],
     }
     encoder.fold_batch_norm()
     return encoder, transform, key

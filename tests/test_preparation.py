@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,32 @@ def test_a_batch_is_written_whole(
         (tmp_path / "data" / f"{name}.png").write_bytes(b"no picture")
     assert main(["prepare", *flags, "--encoder.batch_size", "3"]) == 0
     assert written == [3, 3, 1]  # killed in between, it goes on with the batches that it had
+
+
+def test_a_moved_data_set_is_ready_to_train_on(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from captioner.config_parser import config_parser, parse_config
+    from captioner.preparation import load_prepared
+
+    def told_in_training() -> str:
+        config, _ = parse_config(config_parser("train", ""), moved)
+        assert len(load_prepared(config).records["train"]) == 4
+        return capsys.readouterr().err
+
+    assert main(["prepare", *flags]) == 0
+    there = tmp_path / "there"
+    shutil.move(tmp_path / "data", there)
+    moved = [str(there) if flag == str(tmp_path / "data") else flag for flag in flags]
+    assert "times" not in told_in_training()
+    for path in there.glob("*.png"):  # a copy that did not keep the times
+        os.utime(path, (1, 1))
+    assert "the times of 7 photos have changed" in told_in_training()
+    capsys.readouterr()
+    assert main(["prepare", *moved]) == 0
+    assert "7 of 7 photos are in" in capsys.readouterr().err
+    assert "times" not in told_in_training()
+    assert main(["prepare", *moved, "--verify"]) == 0
 
 
 @pytest.mark.parametrize("share", ["3/2", "0/2", "x", "1/", "-1/2"])

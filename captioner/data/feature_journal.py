@@ -75,14 +75,19 @@ class Entry:
         size, mtime_ns = file_stamp(path)
         return cls(image_id, name, size, mtime_ns, file_digest(path))
 
-    def fresh(self, path: Path) -> bool:
-        """Whether the photo still is what it was: same size and time or, failing that, digest."""
+    def now(self, path: Path) -> Entry | None:
+        """The entry with the photo's present time; None if it is not the photo that it was.
+
+        It is, if it has the same size and time or, failing that, the same size and digest.
+        """
         size, mtime_ns = file_stamp(path)
         if size is None or self.digest is None:  # no file, or no permission: has it one by now?
-            return size is None and self.size is None
+            return self if size is None and self.size is None else None
         if (size, mtime_ns) == (self.size, self.mtime_ns):
-            return True
-        return size == self.size and self.digest == file_digest(path)
+            return self
+        if size != self.size or self.digest != file_digest(path):
+            return None
+        return dataclasses.replace(self, mtime_ns=mtime_ns)
 
 
 def size_in_bytes(n: int, shape: Sequence[int], dtype: str) -> int:
@@ -129,6 +134,7 @@ class Header:
             )
             if not sound:
                 raise ValueError("its values are not those of a feature store")
+            values["key"].pop("data", None)  # where the data set lay; once a part of the key
             return cls(FORMAT, values["key"], shape, values["dtype"])
         except FileNotFoundError:
             return None
@@ -317,10 +323,13 @@ class Journal:
         else:
             self.rows[image_id] = number, line.row
 
-    def fresh(self, image_id: ImageId, path: Path) -> Line | None:
-        """The photo's line, if what it says still holds."""
+    def now(self, image_id: ImageId, path: Path) -> Line | None:
+        """The photo's line, with its present time; None if what it says does not hold any more."""
         line = self.lines.get(image_id)
-        return line if line is not None and line.entry.fresh(path) else None
+        entry = None if line is None else line.entry.now(path)
+        if line is None or entry is None:
+            return None
+        return line if entry is line.entry else dataclasses.replace(line, entry=entry)
 
 
 def part_numbers(folder: Path) -> list[int]:

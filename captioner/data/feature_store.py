@@ -33,6 +33,7 @@ from captioner.data.feature_journal import (
     Line,
     Part,
     StoreError,
+    file_digest,
     file_stamp,
     part_numbers,
     plain,
@@ -43,6 +44,9 @@ from captioner.errors import UsageError
 from captioner.file_lock import take_lock
 
 __all__ = ["Entry", "FeatureStore", "FeatureWriter", "StoreError", "folder_name", "size_in_bytes"]
+
+SAMPLE = 16
+"""Photos that are read to see whether a store is that of a data set."""
 
 Photos = Iterable[tuple[ImageId, Path]]
 """Image ids and where their photos are."""
@@ -73,6 +77,7 @@ class FeatureStore:
         shape: Of one photo's features: (F,) pooled or (R, F) grid.
         dtype: ``float16`` or ``float32``.
         errors: Reason by image id, for the photos that could not be read.
+        touched: How many photos `stale` had to read, last time, because their times had changed.
     """
 
     def __init__(self, folder: Path, header: Header, journal: Journal) -> None:
@@ -85,6 +90,7 @@ class FeatureStore:
             for image_id, line in journal.lines.items()
             if line.reason is not None
         }
+        self.touched = 0
         self._journal = journal
         self._maps: dict[int, np.ndarray] = {}
 
@@ -140,6 +146,33 @@ class FeatureStore:
             found[own] = self._map(part)[numbers[own]]
         return found
 
+    def known(self, photos: Photos) -> list[tuple[Entry, Path]]:
+        """What the store says of those photos whose ids it has and that could be read then."""
+        lines = self._journal.lines
+        found = ((lines[image_id].entry, path) for image_id, path in photos if image_id in lines)
+        return [(entry, path) for entry, path in found if entry.digest is not None]
+
+    def holds(self, photos: Photos) -> bool:
+        """Whether these are the photos of this store, perhaps more of them, perhaps some changed.
+
+        Image ids may be equal in two data sets, and sizes and times by chance: so a few photos are
+        read. Most must be what they were, and none another one of the same size and time. An empty
+        store is anybody's.
+        """
+        known = self.known(photos)
+        if not known:
+            return all(line.entry.digest is None for line in self._journal.lines.values())
+        read = same = 0
+        for entry, path in known[:: -(-len(known) // SAMPLE)]:
+            digest = file_digest(path)
+            if digest is None:
+                continue
+            if digest != entry.digest and file_stamp(path) == (entry.size, entry.mtime_ns):
+                return False
+            read += 1
+            same += digest == entry.digest
+        return 2 * same >= read
+
     def stale(self, photos: Photos) -> list[ImageId]:
         """Ids of the photos that are not in the store or have changed since.
 
@@ -147,9 +180,15 @@ class FeatureStore:
         `errors`. Costs a look at each file's size and time; its bytes are read only if the time
         alone has changed.
         """
-        return [
-            image_id for image_id, path in photos if self._journal.fresh(image_id, path) is None
-        ]
+        stale: list[ImageId] = []
+        self.touched = 0
+        for image_id, path in photos:
+            line = self._journal.now(image_id, path)
+            if line is None:
+                stale.append(image_id)
+            elif line is not self._journal.lines[image_id]:
+                self.touched += 1
+        return stale
 
     def verify(self) -> list[ImageId]:
         """Ids whose row does not have the checksum it was written with. Reads the whole store."""
@@ -377,18 +416,41 @@ class FeatureWriter:
         stale: list[ImageId] = []
         touched: list[Line] = []
         for image_id, path in photos:
-            line = self._journal.fresh(image_id, path)
+            line = self._journal.now(image_id, path)
             if line is None:
                 stale.append(image_id)
-                continue
-            _, mtime_ns = file_stamp(path)
-            if mtime_ns != line.entry.mtime_ns:
-                entry = dataclasses.replace(line.entry, mtime_ns=mtime_ns)
-                if self._journal.rows.get(image_id, (self._number,))[0] == self._number:
-                    touched.append(dataclasses.replace(line, entry=entry, turn=self._turn))
-        if touched:
-            self._write(b"", touched)
+            elif line is not self._journal.lines[image_id]:
+                touched.append(dataclasses.replace(line, turn=self._turn))
+        self._note(touched)
         return stale
+
+    def _note(self, lines: Sequence[Line]) -> None:
+        """Write lines of rows that are there, each into the part that has the row.
+
+        Into the part of another share they are not written while it may be at work.
+        """
+        of_parts: dict[int, list[Line]] = {}
+        for line in lines:
+            number, _ = self._journal.rows.get(line.entry.image_id, (self._number, None))
+            of_parts.setdefault(number, []).append(line)
+        for number, own in of_parts.items():
+            if number == self._number:
+                self._write(b"", own)
+            elif self._number == 0:
+                self._write_elsewhere(self._journal.parts[number], own)
+
+    def _write_elsewhere(self, part: Part, lines: Sequence[Line]) -> None:
+        """Append to the index of a share while nobody else may write."""
+        texts = [line.encode() for line in lines]
+        try:
+            with (self.folder / part.index_name).open("ab", buffering=0) as index:
+                index.truncate(part.n_bytes)  # a killed run may have left half a line
+                _write_all(index, b"".join(texts))
+                os.fsync(index.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
+        for line, text in zip(lines, texts, strict=True):
+            self._journal.add(part.number, line, len(text))
 
     def close(self) -> None:
         """Close the files and let the next writer in."""

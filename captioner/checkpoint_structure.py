@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import Config
+from captioner.decoding.options import MOST
 
 MAX_WORDS = 10**7
 """Words of a vocabulary."""
@@ -25,9 +26,6 @@ MAX_WIDTH = 2**20
 
 MAX_DEPTH = 256
 """Layers of a decoder, of a transition, of an output."""
-
-MAX_SEARCH = 10_000
-"""Beams, words of a caption."""
 
 
 def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None:
@@ -68,8 +66,8 @@ def check_sizes(config: Config) -> None:
         ("decoder.layers", decoder.layers, MAX_DEPTH),
         ("decoder.transition_depth", decoder.transition_depth, MAX_DEPTH),
         ("decoder.output_depth", decoder.output_depth, MAX_DEPTH),
-        ("search.beam_size", search.beam_size, MAX_SEARCH),
-        ("search.max_length", search.max_length, MAX_SEARCH),
+        ("search.beam_size", search.beam_size, MOST),
+        ("search.max_length", search.max_length, MOST),
     ):
         whole = type(size) is int and 0 <= size <= most
         _must(whole, name, f"a whole number up to {most:,}")

@@ -23,6 +23,18 @@ NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
 """Words that no caption for a reader may hold; the others keep the model's probabilities."""
 
 
+def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
+    """Raises UsageError where a beam is wider than a vocabulary of so many words.
+
+    A beam takes memory for each of its hypotheses times each word.
+    """
+    if isinstance(search, SearchOptions) and search.beam_size > words:
+        raise UsageError(
+            f"beam_size: {search.beam_size} is more than the {words} words of the vocabulary; "
+            "captions hardly change beyond 10"
+        )
+
+
 def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
     """Captions of a batch of images as word ids, found by beam search.
 

@@ -43,7 +43,7 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
-from captioner.generation import generate_together, reranked
+from captioner.generation import check_beam, generate_together, reranked
 from captioner.members import (
     check_agreement,
     check_directions,
@@ -128,6 +128,7 @@ class Predictor:
         self.rerank = rerank
         self.wording = wording or Wording()
         self.average = average
+        check_beam(self.search, len(self.trained.vocabulary))
         check_samples(self.search, rerank, self.wording)
         check_directions(self.members, self.wording)
         if backward is not None:

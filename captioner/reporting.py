@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from captioner.evaluation.comparison import ComparisonReport
     from captioner.evaluation.report import CaptionedSet, Report, Section
 
+MAX_RESAMPLES = 10**6
+"""More take hours, and tell nothing that these do not."""
+
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
     """Flags for what is told and how."""
@@ -117,6 +120,8 @@ def check_report_flags(options: argparse.Namespace) -> None:
             raise UsageError(f"{flag}: no file {name}")
     if options.resamples < 1:
         raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
+    if options.resamples > MAX_RESAMPLES:
+        raise UsageError(f"--resamples: {options.resamples} is more than {MAX_RESAMPLES}, the most")
     if options.subset and source == "--checkpoint":
         raise UsageError("--subset belongs to files of captions; a checkpoint captions every image")
 

@@ -13,6 +13,9 @@ AGREEMENT = 0.5
 
 AVERAGES = ("probability", "log_probability")
 
+MOST = 10_000
+"""Beams, samples, words of a caption; more is a slip of the finger, and no memory holds it."""
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -48,8 +51,8 @@ class SearchOptions:
     diversity: float = 0.5
 
     def __post_init__(self) -> None:
-        check_at_least("beam_size", self.beam_size, 1)
-        check_at_least("max_length", self.max_length, 1)
+        check_at_least("beam_size", self.beam_size, 1, MOST)
+        check_at_least("max_length", self.max_length, 1, MOST)
         check_at_least("min_length", self.min_length, 0)
         if self.min_length > self.max_length:
             raise UsageError(
@@ -109,7 +112,7 @@ class SampleOptions:
     word_reward: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least("samples", self.samples, 1)
+        check_at_least("samples", self.samples, 1, MOST)
         check_number("temperature", self.temperature)
         if self.temperature <= 0:
             raise UsageError(
@@ -158,10 +161,12 @@ class Rerank:
         check_at_least("n_best", self.n_best, 1)
 
 
-def check_at_least(name: str, value: Any, minimum: int) -> None:
-    """Raises UsageError unless ``value`` is a whole number of at least ``minimum``."""
+def check_at_least(name: str, value: Any, minimum: int, most: int | None = None) -> None:
+    """Raises UsageError unless ``value`` is a whole number from ``minimum`` to ``most``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise UsageError(f"{name}: {value!r} is not a whole number of at least {minimum}")
+    if most is not None and value > most:
+        raise UsageError(f"{name}: {value} is more than {most}, the most there may be")
 
 
 def check_number(name: str, value: Any, minimum: float = -math.inf) -> None:

@@ -22,6 +22,7 @@ from captioner.config import Config, OptimizationConfig
 from captioner.data.vocabulary import Vocabulary
 from captioner.data.word_vectors import read_vectors
 from captioner.errors import CaptionerError, UsageError
+from captioner.generation import check_beam
 from captioner.model.captioner import Captioner
 from captioner.preparation import Prepared, load_prepared, say
 from captioner.training.callbacks import SampleCaptions, Throughput
@@ -66,6 +67,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
     for split in ("train", "val"):
         if not prepared.records[split]:
             raise CaptionerError(f"{config.data.root}: the {split} split has no usable photo")
+    check_beam(search_options(config.search), len(prepared.vocabulary))
     resume_step, run_id = None, new_run_id()
     if resume is not None:
         resume_step, known_id = check_resume(resume, prepared)

@@ -24,7 +24,7 @@ def pick(state, rows):
 
 def test_samples_follow_the_distribution_of_the_model():
     model = RandomModel(4, 2, seed=1, spread=1.0)
-    count = 20_000
+    count = 10_000
     found = sample(
         *model.start(),
         model.step,

@@ -138,6 +138,7 @@ def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) ->
         (["--output", str(tmp_path)], "--output: "),
         (["--per-image", "/no/where/x.csv"], "--per-image: no folder /no/where"),
         (["--resamples", "0"], "--resamples: 0 is not a number of at least 1"),
+        (["--resamples", "1000000000"], "--resamples: 1000000000 is more than 1000000, the most"),
         (["--seed", "-1"], "--seed: '-1' is not a whole number of at least 0"),
         (["--format", "html"], "invalid choice: 'html'"),
     ]:

@@ -216,6 +216,17 @@ def test_empty_validation_split(
     assert "the val split has no usable photo" in capsys.readouterr().err
 
 
+def test_a_beam_wider_than_the_vocabulary(
+    data: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told before the first epoch, not in its validation."""
+    flags = arguments(data, "--encoder.weights", weights)
+    assert main(["prepare", *flags]) == 0
+    assert main(["train", *flags, "--search.beam_size", "5000"]) == 2
+    assert "beam_size: 5000 is more than the" in capsys.readouterr().err.splitlines()[-1]
+    assert not (data / "run" / "metrics.csv").exists()
+
+
 def test_watching_the_gradient_changes_nothing_else(data: Path, weights: str) -> None:
     """gradients.csv and its picture appear; the weights are those of a run that was not watched."""
     encoder = ("--encoder.weights", weights)

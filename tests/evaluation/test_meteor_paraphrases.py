@@ -1,5 +1,7 @@
 """METEOR's paraphrase table: its hashes, its reading, its place in the cache."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from captioner.evaluation.meteor import paraphrases
 from captioner.evaluation.meteor.data import load_data
 from captioner.evaluation.meteor.paraphrases import load_table, read_table
 from captioner.evaluation.meteor.phrase_hash import HashedText
+from captioner.file_lock import take_lock
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_pieces_change_nothing(tmp_path, monkeypatch):
 
 def test_a_table_is_read_once(table_file, tmp_path, monkeypatch):
     first = load_table(table_file)
-    [kept] = (tmp_path / "cache" / "captioner").iterdir()
+    [kept] = (tmp_path / "cache" / "captioner").glob("*.npz")
     monkeypatch.setattr(paraphrases, "read_table", lambda path: pytest.fail("read again"))
     second = load_table(table_file)
     for ours, theirs in zip(vars(first).values(), vars(second).values(), strict=True):
@@ -91,7 +94,28 @@ def test_a_table_is_read_once(table_file, tmp_path, monkeypatch):
     kept.write_bytes(kept.read_bytes()[:300])
     np.testing.assert_array_equal(load_table(table_file).paraphrases, first.paraphrases)
     assert kept.stat().st_size > 300
-    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    assert {path.name for path in kept.parent.iterdir()} == {kept.name, "lock"}
+
+
+def test_a_killed_process_leaves_nothing_for_good(table_file, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("killed")))
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        load_table(table_file)
+    folder = tmp_path / "cache" / "captioner"
+    assert list(folder.glob("*.part"))
+    load_table(table_file)
+    assert not list(folder.glob("*.part"))
+    assert len(list(folder.glob("*.npz"))) == 1
+
+
+def test_what_another_process_is_writing_is_left_to_it(table_file, tmp_path):
+    folder = tmp_path / "cache" / "captioner"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("ab") as lock:
+        assert take_lock(lock)
+        assert len(load_table(table_file).phrases) == 3
+    assert not list(folder.glob("paraphrases*"))
 
 
 def test_another_file_has_a_place_of_its_own(table_file, tmp_path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 from captioner.evaluation.meteor.phrase_hash import HashedText
 from captioner.evaluation.meteor.ragged import expand
+from captioner.file_lock import take_lock
 
 _FORMAT = 1  # of the kept file; another number makes old ones strangers
 # Bytes of text read at a time. With what is left of the last row it stays under a power of two, so
@@ -102,21 +102,27 @@ def _kept(path: Path) -> ParaphraseTable | None:
 
 
 def _keep(table: ParaphraseTable, path: Path) -> None:
-    """Writes the table whole or not at all; two processes may do so at the same time."""
+    """Writes the table whole or not at all, unless another process is about it.
+
+    The draft has one name, so that what a killed process has left of it is written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as draft:
+    draft = path.with_name(path.name + ".part")
+    with (path.parent / "lock").open("ab") as lock:
+        if not take_lock(lock):
+            return
         try:
-            np.savez(
-                draft,
-                phrases=table.phrases,
-                begin=table.begin,
-                paraphrases=table.paraphrases,
-                longest=np.array(table.longest),
-            )
-            draft.close()
-            Path(draft.name).replace(path)
+            with draft.open("wb") as file:
+                np.savez(
+                    file,
+                    phrases=table.phrases,
+                    begin=table.begin,
+                    paraphrases=table.paraphrases,
+                    longest=np.array(table.longest),
+                )
+            draft.replace(path)
         finally:
-            Path(draft.name).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path | None:

@@ -33,7 +33,9 @@ def write_export(folder: Path, contents: Mapping[str, Any], weights: Mapping[str
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
     if folder.is_dir():
-        strange = [path.name for path in folder.iterdir() if path.name not in (WEIGHTS, CONTENTS)]
+        # A killed export leaves drafts, which this one writes over.
+        names = [path.name.removesuffix(".part") for path in folder.iterdir()]
+        strange = [name for name in names if name not in (WEIGHTS, CONTENTS)]
         if strange:
             raise UsageError(f"--output: {folder} holds {strange[0]}; name an empty folder")
     folder.mkdir(exist_ok=True)

@@ -175,6 +175,14 @@ def test_exports_that_are_none(exported: Path, tmp_path: Path) -> None:
         checkpoint.load(exported)
 
 
+def test_a_killed_export_may_be_run_again(tiny_checkpoint: Path, exported: Path) -> None:
+    names = {path.name for path in exported.iterdir()}
+    for name in names:
+        (exported / name).rename(exported / f"{name}.part")
+    checkpoint.export(tiny_checkpoint, exported)
+    assert {path.name for path in exported.iterdir()} == names
+
+
 def test_where_an_export_may_go(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     for folder, message in (

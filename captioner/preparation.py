@@ -156,8 +156,8 @@ def load_prepared(config: Config) -> Prepared:
     stale = store.stale(photos)
     if store.touched:
         say(
-            f"features: the times of {store.touched:,} photos have changed, so that they were read "
-            "to see that they have not; `captioner prepare` notes the new times"
+            f"features: the times of {store.touched:,} photos have changed; they were read, and are "
+            "the same; `captioner prepare` notes the new times, so that the next start is quick"
         )
     if stale:
         raise CaptionerError(

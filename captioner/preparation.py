@@ -156,7 +156,7 @@ def load_prepared(config: Config) -> Prepared:
     stale = store.stale(photos)
     if store.touched:
         say(
-            f"features: the times of {store.touched:,} photos have changed; they were read, and are "
+            f"features: the times of {store.touched:,} photos have changed; they were read and are "
             "the same; `captioner prepare` notes the new times, so that the next start is quick"
         )
     if stale:

@@ -1,5 +1,6 @@
 """Files that appear under their name only when they are whole."""
 
+import os
 from pathlib import Path
 
 from captioner.errors import UsageError
@@ -25,7 +26,10 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".part")
     try:
         # As it stands: the csv module sees to its own line ends.
-        draft.write_text(text, encoding="utf-8", newline="")
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # the new name may reach the disk before the text does
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -103,7 +103,7 @@ class PrepareDrill(Drill):
     def make(self, folder: Path) -> None:
         """Pictures, some of which are none, and a random encoder."""
         write_encoder(folder)
-        write_data(folder, {"train": 50, "val": 10}, broken=(3, 17, 18, 55))
+        write_data(folder, {"train": 130, "val": 20}, broken=(3, 17, 18, 55, 90, 149))
 
     def command(self, folder: Path, output: Path) -> list[str]:
         """Batches that do not come out even, rows in single precision."""
@@ -348,7 +348,7 @@ def store_of(output: Path) -> FeatureStore:
 
 def ids_of(store: FeatureStore) -> list[str]:
     """Photos of the drill that have a row."""
-    return [name for i in range(100) if (name := f"{i}.png") in store]
+    return [name for i in range(150) if (name := f"{i}.png") in store]
 
 
 def same(one: Any, two: Any) -> bool:

@@ -23,15 +23,17 @@ NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
 """Words that no caption for a reader may hold; the others keep the model's probabilities."""
 
 
-def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
-    """Raises UsageError where a beam is wider than a vocabulary of so many words.
+MOST_SCORES = 2**24
+"""Scores of one image's next words, hypotheses times vocabulary: 64 MiB, a few times over."""
 
-    A beam takes memory for each of its hypotheses times each word.
-    """
-    if isinstance(search, SearchOptions) and search.beam_size > words:
+
+def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
+    """Raises UsageError where the hypotheses of one image, times the words, are too many scores."""
+    most = MOST_SCORES // words
+    if isinstance(search, SearchOptions) and search.beam_size > most:
         raise UsageError(
-            f"beam_size: {search.beam_size} is more than the {words} words of the vocabulary; "
-            "captions hardly change beyond 10"
+            f"beam_size: {search.beam_size} is too wide for a vocabulary of {words} words, at most "
+            f"{most}; captions hardly change beyond 10"
         )
 
 

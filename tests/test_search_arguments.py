@@ -47,6 +47,28 @@ def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("other") / "other.ckpt", config, seed=1)
 
 
+def test_a_beam_may_be_wider_than_the_vocabulary(
+    tiny_checkpoint: Path, photos: list[Path], capsys: Capture
+) -> None:
+    arguments = ["--checkpoint", tiny_checkpoint, "--format", "jsonl", "--n-best", 12]
+    assert run("caption", photos[0], *arguments) == 0
+    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(record["candidates"]) == 12
+
+
+def test_a_beam_of_too_many_scores(
+    tiny_checkpoint: Path,
+    photos: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    monkeypatch.setattr("captioner.generation.MOST_SCORES", 40)
+    arguments = ["--checkpoint", tiny_checkpoint, "--beam-size", 4]
+    assert run("caption", photos[0], *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "beam_size: 4 is too wide for a vocabulary of 11 words, at most 3" in line
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -62,8 +84,6 @@ def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--sample 3 --temperature 0", "temperature: 0 is not above 0"),
         ("--sample 3 --top-p 1.5", "top_p: 1.5 is not above 0 and at most 1"),
         ("--beam-size 1000000000", "beam_size: 1000000000 is more than 10000, the most"),
-        ("--beam-size 12", "beam_size: 12 is more than the 11 words of the vocabulary"),
-        ("--n-best 12", "beam_size: 12 is more than the 11 words of the vocabulary"),
         ("--max-length 1000000000", "max_length: 1000000000 is more than 10000, the most"),
         ("--sample 1000000000", "samples: 1000000000 is more than 10000, the most"),
         ("--sample 0", "not a whole number of at least 1"),

@@ -216,14 +216,20 @@ def test_empty_validation_split(
     assert "the val split has no usable photo" in capsys.readouterr().err
 
 
-def test_a_beam_wider_than_the_vocabulary(
-    data: Path, weights: str, capsys: pytest.CaptureFixture[str]
+def test_a_beam_of_too_many_scores(
+    data: Path,
+    weights: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Told before the first epoch, not in its validation."""
     flags = arguments(data, "--encoder.weights", weights)
     assert main(["prepare", *flags]) == 0
+    monkeypatch.setattr("captioner.generation.MOST_SCORES", 2**10)
     assert main(["train", *flags, "--search.beam_size", "5000"]) == 2
-    assert "beam_size: 5000 is more than the" in capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "beam_size: 5000 is too wide for a vocabulary" in capsys.readouterr().err.splitlines()[-1]
+    )
     assert not (data / "run" / "metrics.csv").exists()
 
 

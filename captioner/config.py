@@ -9,7 +9,8 @@ one place where a configuration becomes objects.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from captioner.errors import UsageError
 
@@ -302,6 +303,7 @@ def check(config: Config) -> None:
     Raises:
         UsageError: the first that is; the message names it and says what would be right.
     """
+    _check_given(config)
     at_least_one = (
         ("data.batch_size", config.data.batch_size),
         ("vocabulary.min_count", config.vocabulary.min_count),
@@ -372,6 +374,21 @@ def check(config: Config) -> None:
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")
+
+
+def _check_given(settings: object, prefix: str = "") -> None:
+    """Refuse null where a setting must have a value; jsonargparse lets it through.
+
+    Raises:
+        UsageError: the first that has none.
+    """
+    hints = get_type_hints(type(settings))
+    for name in hints:
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            _check_given(value, f"{prefix}{name}.")
+        elif value is None and NoneType not in get_args(hints[name]):
+            raise UsageError(f"{prefix}{name}: must have a value, not null")
 
 
 def _given(value: int | None) -> int:

@@ -5,6 +5,7 @@ a mistake is put into words that name the file, the key and what would be right.
 """
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,6 +16,15 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from captioner.config import Config, check, from_dict
 from captioner.errors import UsageError, suggestion
+
+MAX_BYTES = 2**17
+"""Bytes of a YAML file; PyYAML takes seconds for a megabyte."""
+
+MAX_VALUES = 10_000
+"""Values in one; what aliases repeat counts each time."""
+
+MAX_DEPTH = 100
+"""Lists and mappings inside one another."""
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
@@ -80,10 +90,14 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds; None if it is empty.
 
     Raises:
-        UsageError: it is not there, or not YAML.
+        UsageError: it is not there, not YAML, or too much for a file of settings.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: has more than {MAX_BYTES:,} bytes: no file of settings")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_amount(values)
+        return values
     except FileNotFoundError as error:
         raise UsageError(f"--config: no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -93,6 +107,33 @@ def read_yaml(path: Path) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: nested too deeply") from error
+    # PyYAML's own stumbling: over "2020-13-45", "!!int abc", "!!timestamp x", "!!bool 3".
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: a value that cannot be read: {reason}") from error
+
+
+def check_amount(values: Any) -> None:
+    """Refuse aliases of aliases, a few lines of which stand for gigabytes, and text that is none.
+
+    Raises:
+        ValueError: more values, deeper nesting or other text than settings have.
+    """
+    left = [(values, 0)]
+    counted = 0
+    while left:
+        value, depth = left.pop()
+        counted += 1
+        if depth > MAX_DEPTH or counted + len(left) > MAX_VALUES:
+            raise ValueError("too many values, or nested too deeply")
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
+        elif isinstance(value, Mapping):
+            left += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, (list, set)):
+            left += [(inner, depth + 1) for inner in value]
 
 
 def check_keys(values: Any, cls: type, prefix: str) -> None:
@@ -104,7 +145,9 @@ def check_keys(values: Any, cls: type, prefix: str) -> None:
     names = [f.name for f in fields(cls)]
     if not isinstance(values, Mapping):
         where = prefix.removesuffix(".") or "the file"
-        raise UsageError(f"{where} must hold settings ({', '.join(names)}), not {values!r}")
+        raise UsageError(
+            f"{where} must hold settings ({', '.join(names)}), not {reprlib.repr(values)}"
+        )
     hints = get_type_hints(cls)
     for key, value in values.items():
         if key not in names:
@@ -146,7 +189,7 @@ def in_our_words(message: str) -> str:
         name = f"{match[1]}.{match[2]}"
         return f"unknown setting {name}; {suggest_setting(name)}"
     if match := re.match(r'Parser key "(.+?)": (.*)(?:Got|Given) value: (.*?)\.?$', message):
-        return f"{match[1]}: expected {expected(match[2])}, not {match[3]!r}"
+        return f"{match[1]}: expected {expected(match[2])}, not {match[3][:80]!r}"
     return message
 
 

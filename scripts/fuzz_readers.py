@@ -3,10 +3,16 @@
     python scripts/fuzz_readers.py --mutants 10000 --seed 0
     python scripts/fuzz_readers.py --mutants 200 --reader tar --reader picture
 
-Of each mutant the outcome must be a result or a `CaptionerError` of one line. Anything else
-(another exception, a hang of more than `--seconds`, memory beyond `--memory` MiB over what the
-process had) is told with the number of its mutant, by which it can be made again (`--only N`), and
-the exit code is 1. Every reader runs in a process of its own, so that even a crash is an outcome.
+Of each mutant the outcome must be a result that holds what it should, or a `CaptionerError` of one
+line. Anything else (another exception, a hang of more than `--seconds`, memory beyond `--memory`
+MiB over what the process had) is told with the number of its mutant, by which it can be made again
+(`--only N`), and the exit code is 1. Every reader runs in a process of its own, so that even a
+crash is an outcome. "MiB" is the most that a mutant took (resident, over what the process had
+before), "s" the slowest.
+
+Memory is bounded twice: the operating system refuses more address space than the limit, and a
+refusal is an outcome even where the reader turned it into a clear error. Photos alone may do that
+("not enough memory to decode"): a picture of a size that is allowed takes up to 2 GiB by design.
 """
 
 import argparse
@@ -20,16 +26,20 @@ import signal
 import sys
 import tarfile
 import tempfile
+import time
 import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "cat", "runs")
 OUTCOMES = ("result", "clear error", "other exception", "hang", "memory", "crash")
+
+REFUSALS = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
+"""What torch, the operating system and C++ say where Python has `MemoryError`."""
 
 NASTY: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 2**31, 1e308, float("nan"), float("inf"), "", "x" * 10_000),
@@ -100,6 +110,65 @@ def mutate_lines(content: bytes, generator: random.Random) -> bytes:
     return b"\n".join(lines)
 
 
+NASTY_YAML = (
+    *(
+        "2020-13-45",
+        "!!timestamp x",
+        "!!int abc",
+        "!!float x",
+        "!!bool 3",
+        "!!binary x",
+        "!!set {a}",
+    ),
+    *(
+        "&a [*a]",
+        "*b",
+        "{<<: 3}",
+        "!!python/object:os.system x",
+        "~",
+        "[",
+        "{[1]: 2}",
+        "- 1",
+        "? a",
+    ),
+    *(
+        "1e400",
+        ".nan",
+        "0x",
+        "1_0",
+        "yes",
+        "|",
+        ">2",
+        "%",
+        "@",
+        "\x85",
+        "\ufeff",
+        '"\\ud800"',
+        "---",
+    ),
+    "&a [x, x, x, x, x, x, x, x, x]",
+    "[&b [x, x, x, x, x, x, x, x, x], &c [*b, *b, *b, *b, *b, *b], &d [*c, *c, *c, *c, *c, *c]]",
+)
+"""What stands in for a value, or for a line, of a YAML text."""
+
+
+def mutate_yaml(content: bytes, generator: random.Random) -> bytes:
+    """Bytes damaged, a value replaced, or a value's text."""
+    kind = generator.random()
+    if kind < 0.3:
+        return mutate_bytes(content, generator)
+    if kind < 0.6:
+        import yaml
+
+        return json.dumps(mutate_value(yaml.safe_load(content), generator)).encode()
+    lines = content.decode().splitlines()
+    at = generator.randrange(len(lines))
+    key, colon, _ = lines[at].partition(":")
+    nasty = generator.choice(NASTY_YAML)
+    lines[at] = f"{key}{colon} {nasty}" if generator.random() < 0.8 else nasty
+    return "\n".join(lines).encode()
+
+
 def mutate_zip(content: bytes, generator: random.Random) -> bytes:
     """Bytes of torch's file, or of one of the files inside it."""
     if generator.random() < 0.2:
@@ -119,14 +188,19 @@ Reading = tuple[list[Path], Callable[[bytes, random.Random], bytes], Callable[[]
 """Files to damage, one of them for each mutant; how; and what reads them."""
 
 
-def picture(path: Path, seed: int = 0, **how: Any) -> Path:
+def picture(path: Path, seed: int = 0, mode: str = "RGB", **how: Any) -> Path:
     """A small picture of noise."""
     import numpy as np
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, **how)
+    photo = Image.fromarray(noise)
+    if mode == "I;16":
+        photo = Image.fromarray(noise[..., 0].astype(np.uint16) * 256)
+    elif mode != "RGB":
+        photo = photo.convert(mode)
+    photo.save(path, **how)
     return path
 
 
@@ -142,13 +216,27 @@ def annotations(folder: Path) -> dict[str, Any]:
     }
 
 
+def check_records(loaded: Any) -> None:
+    """What must hold of every source's records, and of what it complains about."""
+    for record in loaded.records:
+        sound = (
+            record.split in ("train", "val", "test") and record.path.is_file() and record.captions
+        )
+        texts = [*record.captions, str(record.image_id)]
+        if not sound or not all(text.strip() and text.encode() for text in texts):
+            raise AssertionError(f"wrong record {record!r:.200}")
+    for sentence in [*map(str, loaded.problems), *loaded.notes]:
+        if len(sentence.splitlines()) != 1:
+            raise AssertionError(f"a problem of several lines: {sentence!r:.200}")
+
+
 def _coco(folder: Path) -> Reading:
     from captioner.data.coco import load
 
     file = folder / "captions.json"
     file.write_text(json.dumps(annotations(folder)))
     splits = {"train": file, "val": None, "test": None}
-    return [file], mutate_json, lambda: load(folder, annotations=splits)
+    return [file], mutate_json, lambda: check_records(load(folder, annotations=splits))
 
 
 def _karpathy(folder: Path) -> Reading:
@@ -162,7 +250,7 @@ def _karpathy(folder: Path) -> Reading:
     ]
     file = folder / "dataset_coco.json"
     file.write_text(json.dumps({"images": entries}))
-    return [file], mutate_json, lambda: load(folder)
+    return [file], mutate_json, lambda: check_records(load(folder))
 
 
 def _flickr8k(folder: Path) -> Reading:
@@ -176,7 +264,17 @@ def _flickr8k(folder: Path) -> Reading:
     train.write_text("1.jpg\n")
     val = folder / "Flickr_8k.devImages.txt"
     val.write_text("2.jpg\n")
-    return [captions, train, val], mutate_bytes, lambda: load(folder)
+    return [captions, train, val], mutate_bytes, lambda: check_records(load(folder))
+
+
+def _captions_table(folder: Path) -> Reading:
+    """Flickr8k's other form: a table with a heading."""
+    _, _, read = _flickr8k(folder)
+    (folder / "Flickr8k.token.txt").unlink()
+    table = folder / "captions.txt"
+    rows = ("a dog runs", '"a dog, a ""red"" one"', "two, dogs")
+    table.write_text("image,caption\n" + "".join(f"{i}.jpg,{r}\n" for i in (1, 2) for r in rows))
+    return [table], mutate_bytes, read
 
 
 def _jsonl(folder: Path) -> Reading:
@@ -186,7 +284,7 @@ def _jsonl(folder: Path) -> Reading:
     lines = [{"image": f"images/{i}.png", "captions": ["a dog"], "split": "train"} for i in (1, 2)]
     file = folder / "captions.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)))
-    return [file], mutate_lines, lambda: load(folder)
+    return [file], mutate_lines, lambda: check_records(load(folder))
 
 
 def _vocabulary(folder: Path) -> Reading:
@@ -202,7 +300,13 @@ def _word_vectors(folder: Path) -> Reading:
 
     file = folder / "vectors.txt"
     file.write_text("5 4\n" + "".join(f"{word} 0.5 -1 2e-3 4\n" for word in WORDS[4:]))
-    return [file], mutate_bytes, lambda: read_vectors(file, WORDS, 4)
+
+    def read() -> None:
+        found = read_vectors(file, WORDS, 4)
+        if found.vectors.shape != (len(found.rows), 4) or not found.vectors.isfinite().all():
+            raise AssertionError(f"wrong vectors {found.vectors.tolist()!r:.200}")
+
+    return [file], mutate_bytes, read
 
 
 def _results(folder: Path) -> Reading:
@@ -230,14 +334,63 @@ def _references(folder: Path) -> Reading:
     return [file], mutate_json, lambda: read_references(file)
 
 
-def read_inputs(names: Iterable[str]) -> list[object]:
-    """Photos of names, decoded."""
+def _instances(folder: Path) -> Reading:
+    from captioner.evaluation.objects import read_instances, score_objects
+
+    file = folder / "instances.json"
+    document = annotations(folder) | {
+        "categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}],
+        "annotations": [{"id": i, "image_id": 1 + i % 2, "category_id": 17 + i} for i in (0, 1)],
+    }
+    file.write_text(json.dumps(document))
+
+    def read() -> object:
+        found = read_instances(file)
+        captions = dict.fromkeys(found, "a red dog")
+        references = {image: [caption] for image, caption in captions.items()}
+        return score_objects(captions, references, found) if found else None
+
+    return [file], mutate_json, read
+
+
+def _config(folder: Path) -> Reading:
+    from captioner.config_parser import config_parser, parse_config
+
+    file = folder / "run.yaml"
+    file.write_text((Path(__file__).parent.parent / "configs" / "coco.yaml").read_text())
+    parser = config_parser("train", "")
+    return [file], mutate_yaml, lambda: parse_config(parser, ["--config", str(file)])
+
+
+def _study(folder: Path) -> Reading:
+    from captioner.study.study_file import read_study
+
+    file = folder / "study.yaml"
+    file.write_text(
+        "score: CIDEr-D\nsplit: val\nseeds: [0, 1]\nset:\n  decoder.hidden_size: 8\nparts:\n"
+        "- grid:\n    decoder.cell: [elman, gru]\n    decoder.place: [init, par]\n"
+        "- runs:\n  - decoder.dropout: 0.5\n  seeds: [3]\n"
+    )
+    return [file], mutate_yaml, lambda: read_study(file)
+
+
+def read_inputs(names: Iterable[str]) -> None:
+    """Photos of names, decoded; a reason why not must be one line."""
+    import numpy as np
+
     from captioner.data.photo_source import read_pixels
     from captioner.data.transform import Transform
     from captioner.photo_inputs import expand
 
     small = [Transform(size=16, resize=16)]
-    return [read_pixels(photo.source(), small) for photo in expand(names)]
+    for photo in expand(names):
+        found = read_pixels(photo.source(), small)
+        if isinstance(found, str):
+            good = len(found.splitlines()) == 1
+        else:
+            good = [(p.shape, p.dtype) for p in found] == [((3, 16, 16), np.dtype(np.uint8))]
+        if not good:
+            raise AssertionError(f"wrong pixels or reason: {found!r:.200}")
 
 
 def _photo_list(folder: Path) -> Reading:
@@ -260,10 +413,20 @@ def _tar(folder: Path) -> Reading:
 
 
 def _pictures(folder: Path) -> Reading:
+    from PIL import features
+
     kinds = ("jpg", "png", "gif", "webp", "bmp", "ppm", "tif")
     files = [picture(folder / f"1.{kind}") for kind in kinds]
     files.append(picture(folder / "2.tif", compression="tiff_lzw"))
     files.append(picture(folder / "2.jpg", progressive=True))
+    files.append(picture(folder / "3.jpg", mode="CMYK"))
+    files.append(
+        picture(folder / "4.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0")
+    )
+    files.append(picture(folder / "2.png", mode="I;16"))
+    files.append(picture(folder / "3.png", mode="P", transparency=3))
+    if features.check("avif"):
+        files.append(picture(folder / "1.avif"))
     return files, mutate_bytes, lambda: read_inputs(map(str, files))
 
 
@@ -289,6 +452,23 @@ def _store(folder: Path) -> Reading:
 
     names = ("store.json", "index.jsonl", "features.bin", "index-2.jsonl")
     return [place / name for name in names], mutate_bytes, read
+
+
+def _encoder_weights(folder: Path) -> Reading:
+    """The file that `encoder.weights PATH` names."""
+    import torch
+    from torch import nn
+
+    from captioner.model.encoder import load_weights, read_state_dict
+
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    file = folder / "weights.pth"
+    torch.save(trunk.state_dict(), file)
+
+    def read() -> None:
+        load_weights(trunk, read_state_dict(file, ["IMAGENET1K_V1"]), "weights.pth")
+
+    return [file], mutate_zip, read
 
 
 def a_checkpoint(path: Path) -> Path:
@@ -338,6 +518,8 @@ def _safetensors(folder: Path) -> Reading:
 
     def mutate(content: bytes, generator: random.Random) -> bytes:
         head = 8 + int.from_bytes(content[:8], "little")
+        if generator.random() < 0.3:  # numbers: huge ones, and such as are not finite
+            return content[:head] + mutate_bytes(content[head:], generator)
         return mutate_bytes(content[:head], generator) + content[head:]
 
     return [folder / "exported" / "weights.safetensors"], mutate, read
@@ -359,16 +541,21 @@ READERS: dict[str, Callable[[Path], Reading]] = {
     "coco": _coco,
     "karpathy": _karpathy,
     "flickr8k": _flickr8k,
+    "flickr8k-table": _captions_table,
     "jsonl": _jsonl,
     "vocabulary": _vocabulary,
     "vectors": _word_vectors,
     "results": _results,
     "result-lines": _result_lines,
     "references": _references,
+    "instances": _instances,
+    "config": _config,
+    "study": _study,
     "photo-list": _photo_list,
     "tar": _tar,
     "picture": _pictures,
     "store": _store,
+    "weights": _encoder_weights,
     "checkpoint": _checkpoint_file,
     "export": _checkpoint_export,
     "safetensors": _safetensors,
@@ -393,12 +580,32 @@ def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: A
             generator = random.Random(f"{options.seed}/{name}/{number}")
             file = generator.choice(files)
             file.write_bytes(mutate(whole[file], generator))
+            before, began = start_peak(), time.perf_counter()
             signal.setitimer(signal.ITIMER_REAL, options.seconds)
             outcome = outcome_of(read)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            told.send((number, *outcome))
-            for one, content in whole.items():
-                one.write_bytes(content)
+            took = time.perf_counter() - began
+            told.send((outcome, Cost(peak() - before, took)))
+            file.write_bytes(whole[file])
+
+
+class Cost(NamedTuple):
+    """What a mutant took: MiB over what the process had, seconds."""
+
+    mebibytes: float
+    seconds: float
+
+
+def start_peak() -> float:
+    """Begin to measure the peak of resident memory anew; MiB now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> float:
+    """The most resident memory since then, MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
@@ -409,8 +616,11 @@ def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
         with contextlib.redirect_stderr(io.StringIO()):
             read()
     except CaptionerError as error:
+        if refused_memory(error):
+            return "memory", f"{error!r:.150}"
         text = str(error)
-        return ("clear error", "") if "\n" not in text else ("other exception", repr(text))
+        one_line = len(text.splitlines()) == 1
+        return ("clear error", "") if one_line else ("other exception", f"{text!r:.150}")
     except HangError:
         return "hang", ""
     except MemoryError:
@@ -423,6 +633,15 @@ def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
         place = ours[-1] if ours else where
         return "other exception", f"{error!r:.150} at {Path(place.filename).name}:{place.lineno}"
     return "result", ""
+
+
+def refused_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, was a refusal of memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(text in str(error) for text in REFUSALS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def limit_memory(mebibytes: int) -> None:
@@ -438,9 +657,10 @@ def _hang(number: int, frame: FrameType | None) -> None:
     raise HangError
 
 
-def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str]]:
-    """All mutants of one reader."""
+def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str], Cost]:
+    """All mutants of one reader: outcomes, faults, and the most that one took."""
     context = multiprocessing.get_context("spawn")
+    most = Cost(0, 0)
     counts: Counter[str] = Counter()
     faults: list[str] = []
     last = options.mutants if options.only is None else options.only + 1
@@ -455,8 +675,10 @@ def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str
             outcome, detail = "hang", ""
             if ours.poll(options.seconds + 60):
                 try:
-                    _, outcome, detail = ours.recv()
+                    (outcome, detail), cost = ours.recv()
+                    most = Cost(*map(max, most, cost))
                 except EOFError:
+                    process.join(10)
                     outcome, detail = "crash", f"exit code {process.exitcode}"
             counts[outcome] += 1
             if outcome not in OUTCOMES[:2]:
@@ -468,7 +690,7 @@ def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str
         process.join(10)
         process.kill()
         process.join()
-    return counts, faults
+    return counts, faults, most
 
 
 def main() -> int:
@@ -479,14 +701,16 @@ def main() -> int:
     parser.add_argument("--reader", action="append", choices=READERS, help="default: all")
     parser.add_argument("--only", type=int, metavar="N", help="mutant N alone")
     parser.add_argument("--seconds", type=float, default=10, help="a hang; default: 10")
-    parser.add_argument("--memory", type=int, default=1024, help="MiB more; default: 1024")
+    parser.add_argument("--memory", type=int, default=256, help="MiB more; default: 256")
     options = parser.parse_args()
-    print("reader        " + "".join(f"{outcome:>17}" for outcome in OUTCOMES), flush=True)
+    heading = "".join(f"{outcome:>17}" for outcome in OUTCOMES)
+    print(f"{'reader':14}{heading}{'MiB':>6}{'s':>6}", flush=True)
     every: list[str] = []
     for name in options.reader or READERS:
-        counts, faults = fuzz(name, options)
+        counts, faults, most = fuzz(name, options)
         every += faults
-        print(f"{name:14}" + "".join(f"{counts[o]:17,}" for o in OUTCOMES), flush=True)
+        row = "".join(f"{counts[outcome]:17,}" for outcome in OUTCOMES)
+        print(f"{name:14}{row}{most.mebibytes:6.0f}{most.seconds:6.2f}", flush=True)
     for fault in every[:50]:
         print(fault)
     return 1 if every else 0

@@ -12,6 +12,12 @@ from captioner.errors import UsageError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""Nine lines of aliases that stand for a thousand million values."""
+
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_file_parses(path: Path) -> None:
@@ -112,6 +118,15 @@ def test_mistakes_on_the_command_line(arguments: str, message: str) -> None:
         ("decoder: [1", r"line \d: not valid YAML"),
         ("decoder: {hidden_size: big}", r"decoder.hidden_size: expected a whole number, not 'big'"),
         ("seed: 1.5", r"seed: expected a whole number, not '1.5'"),
+        ("seed: 2020-13-45", r"a value that cannot be read: month must be in 1..12"),
+        ("seed: !!int abc", r"a value that cannot be read: invalid literal for int"),
+        ("seed: !!timestamp x", r"a value that cannot be read: "),
+        ("seed: !!bool 3", r"a value that cannot be read: '3'"),
+        ('output: "\\uD800"', r"a value that cannot be read: .*surrogates not allowed"),
+        pytest.param("[" * 3000, r"nested too deeply", id="nested"),
+        ("wandb: &a {tags: [*a]}", r"too many values, or nested too deeply"),
+        pytest.param(BOMB, r"too many values, or nested too deeply", id="bomb"),
+        pytest.param("# \n" * 50_000, r"more than 131,072 bytes: no file of settings", id="long"),
     ],
 )
 def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, message: str) -> None:
@@ -120,6 +135,17 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(UsageError, match=rf"mine\.yaml.*{message}") as caught:
         read_config(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["data.batch_size", "data.root", "encoder.name", "search.beam_size"]
+)
+def test_null_where_a_value_must_be(tmp_path: Path, name: str) -> None:
+    group, _, setting = name.partition(".")
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{group}: {{{setting}: null}}")
+    with pytest.raises(UsageError, match=rf"{name}: must have a value, not null"):
+        read_config(path)
 
 
 def test_defaults_are_in_range() -> None:

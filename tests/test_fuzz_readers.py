@@ -38,11 +38,31 @@ def test_outcomes(script: ModuleType) -> None:
     assert outcome == "other exception"
     assert "KeyError('x') at test_fuzz_readers.py" in detail
     assert script.outcome_of(raising(MemoryError()))[0] == "memory"
+    assert script.outcome_of(raising(CaptionerError("two\u2028lines")))[0] == "other exception"
     assert script.outcome_of(raising(script.HangError()))[0] == "hang"
 
 
+def test_a_refusal_of_memory_is_no_clear_error(script: ModuleType) -> None:
+    def read() -> None:
+        try:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        except RuntimeError as error:
+            raise CaptionerError("damaged") from error
+
+    assert script.outcome_of(read)[0] == "memory"
+
+
+def test_memory_is_measured_by_mutant(script: ModuleType) -> None:
+    before = script.start_peak()
+    block = b"x" * (40 << 20)
+    del block
+    assert 35 < script.peak() - before < 60
+    before = script.start_peak()
+    assert script.peak() - before < 5
+
+
 def test_a_quick_run() -> None:
-    names = ("vocabulary", "tar", "store")
+    names = ("vocabulary", "tar", "store", "config", "instances")
     flags = [flag for name in names for flag in ("--reader", name)]
     command = [sys.executable, str(SCRIPT), "--mutants", "15", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -51,7 +71,8 @@ def test_a_quick_run() -> None:
     assert [row[0] for row in rows] == list(names)
     for row in rows:
         assert sum(map(int, row[1:3])) == 15
-        assert sum(map(int, row[3:])) == 0
+        assert sum(map(int, row[3:7])) == 0
+        assert float(row[7]) <= 256
 
 
 @pytest.mark.slow

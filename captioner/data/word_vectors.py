@@ -17,6 +17,9 @@ from captioner.whole_file import write_whole
 MAX_LINE = 2**20
 """Letters of a line: a word and up to some 50,000 numbers."""
 
+LARGEST = torch.finfo(torch.float32).max
+"""What is larger would become infinite in the embeddings."""
+
 
 class WordVectors(NamedTuple):
     """Vectors of those words of a vocabulary that a file knows."""
@@ -47,7 +50,7 @@ def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
     found: dict[int, list[float]] = {}
     for number, parts in _lines(path):
         if number == 1 and len(parts) == 2:
-            _check_size(path, number, int(parts[1]) if parts[1].isdecimal() else -1, size)
+            _check_size(path, number, _number(parts[1]), size)
             continue
         # A word of GloVe's may hold blanks (". . ."): the numbers are counted from the end, and
         # what stands before them is a number too many if it is one.
@@ -61,8 +64,10 @@ def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
             vector = [float(part) for part in parts[-size:]]
         except ValueError as error:
             raise UsageError(f"{path}: line {number}: {error}") from error
-        if not all(abs(x) < float("inf") for x in vector):
-            raise UsageError(f"{path}: line {number}: a number that is not finite")
+        if not all(abs(x) <= LARGEST for x in vector):
+            raise UsageError(
+                f"{path}: line {number}: a number that is not finite in single precision"
+            )
         found[i] = vector
     if not found:
         raise CaptionerError(

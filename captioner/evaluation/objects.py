@@ -141,23 +141,18 @@ def read_instances(path: Path | str) -> dict[ImageId, frozenset[str]]:
 
     Raises:
         UsageError: If there is no such file.
-        CaptionerError: If it is no instance file, or none of its categories is one of COCO's.
+        CaptionerError: If it is no instance file, names a category that it does not list, or none
+            of its categories is one of COCO's.
     """
     file = Path(path)
     document = read_json(file)
     rows = as_list(document, file, "annotations")
     if rows and not any(isinstance(row, dict) and "category_id" in row for row in rows):
         raise CaptionerError(f'{file}: no annotation has a "category_id": not a COCO instance file')
-    names = {
-        row.get("id"): row.get("name")
-        for row in as_list(document, file, "categories")
-        if isinstance(row, dict)
-    }
+    names = dict(_category(file, row) for row in as_list(document, file, "categories"))
     if not set(names.values()).intersection(OBJECTS):
-        raise CaptionerError(
-            f"{file}: none of its categories ({', '.join(map(str, list(names.values())[:3]))}, …) "
-            "is one of COCO's 80"
-        )
+        first = ", ".join(map(shown, list(names.values())[:3]))
+        raise CaptionerError(f"{file}: none of its categories ({first}, …) is one of COCO's 80")
     found: dict[ImageId, set[str]] = {}
     for row in as_list(document, file, "images"):
         found[_image_id(file, row, "id")] = set()
@@ -165,10 +160,24 @@ def read_instances(path: Path | str) -> dict[ImageId, frozenset[str]]:
         image = _image_id(file, row, "image_id")
         if image not in found:
             raise CaptionerError(f'{file}: image {image!r} is not in the list "images"')
-        name = names.get(row.get("category_id"))
-        if name in OBJECTS:
-            found[image].add(name)
+        number = row.get("category_id")
+        if type(number) is not int or number not in names:
+            raise CaptionerError(
+                f'{file}: category {shown(number)} is not in the list "categories"'
+            )
+        if names[number] in OBJECTS:
+            found[image].add(names[number])
     return {image: frozenset(categories) for image, categories in found.items()}
+
+
+def _category(file: Path, row: object) -> tuple[int, str]:
+    if isinstance(row, dict):
+        number, name = row.get("id"), row.get("name")
+        if type(number) is int and isinstance(name, str):
+            return number, name
+    raise CaptionerError(
+        f'{file}: expected a category with "id", a whole number, and "name", not {shown(row)}'
+    )
 
 
 def _image_id(file: Path, row: object, key: str) -> ImageId:

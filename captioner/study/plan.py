@@ -161,13 +161,7 @@ def overlay(parser: ArgumentParser, base: Config, changes: Mapping[str, Any]) ->
         config = from_dict(Config, parser.parse_object(values).as_dict())
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(in_our_words(str(error))) from error
-    try:
-        check(config)
-    except TypeError as error:  # the parser lets null through everywhere
-        empty = [name for name, value in changes.items() if value is None]
-        raise UsageError(
-            f"{', '.join(empty) or 'a setting'}: must have a value, not null"
-        ) from error
+    check(config)
     return config
 
 

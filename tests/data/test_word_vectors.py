@@ -46,6 +46,8 @@ def test_round_trip(tmp_path: Path) -> None:
         ("4 \u00b2\ncat 1 2\n", "line 1: 0 numbers where decoder.embedding_size is 2; mend"),
         ("cat 1 2\ndog 1 x\n", "line 2: could not convert string to float: 'x'"),
         ("cat 1 nan\n", "line 1: a number that is not finite"),
+        ("cat 1 -1e39\n", "line 1: a number that is not finite in single precision"),
+        pytest.param(f"4 {'9' * 5000}\ncat 1 2\n", "line 1: 0 numbers where", id="long"),
         ("Dog 1 2\n", "holds none of the 3 words of the vocabulary"),
         ("", "holds none of the 3 words"),
     ],

@@ -118,11 +118,29 @@ def test_instance_files(tmp_path) -> None:
         ),
         (
             instances(categories=[{"id": 1, "name": "unicorn"}]),
-            "none of its categories (unicorn, …) is one of COCO's 80",
+            "none of its categories ('unicorn', …) is one of COCO's 80",
         ),
         (
             instances(images=[{"id": 2}]),
             'image 1 is not in the list "images"',
+        ),
+        (
+            instances(categories=[{"id": [1], "name": "dog"}]),
+            'expected a category with "id", a whole number, and "name", '
+            "not {'id': [1], 'name': 'dog'}",
+        ),
+        (
+            instances(categories=[{"id": 1, "name": {}}]),
+            'expected a category with "id", a whole number, and "name", '
+            "not {'id': 1, 'name': {}}",
+        ),
+        (
+            instances(annotations=[{"image_id": 1, "category_id": []}]),
+            'category [] is not in the list "categories"',
+        ),
+        (
+            instances(annotations=[{"image_id": 1, "category_id": 99}]),
+            'category 99 is not in the list "categories"',
         ),
         (instances(images=[{}]), 'expected an object with "id", not {}'),
     ],

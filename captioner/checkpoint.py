@@ -26,6 +26,7 @@ from captioner.export import CONTENTS, WEIGHTS, read_export, write_export
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
 from captioner.model.graph import NotDescribableError, check_forward, describe, rebuild
+from captioner.model.tensor_file import read_tensors
 
 FORMAT_VERSION = 1
 """Raised when an older program could no longer read what a newer one writes."""
@@ -108,7 +109,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such checkpoint")
     try:
         # Mapped rather than read: the optimiser's state is never touched when captioning.
-        raw = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        raw = read_tensors(path, mapped=True)
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise UsageError(
             f"{path}: not a checkpoint, or damaged ({type(error).__name__})"

@@ -296,6 +296,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 MAX_SEED = 2**32 - 1
 """Largest seed that numpy, and so Lightning, takes."""
 
+MAX_REWARD = 1000
+"""Nats of a word's reward, and exponent of a length penalty: far beyond what means anything, and
+within what a tensor can hold."""
+
 
 def check(config: Config) -> None:
     """Refuse values out of range.
@@ -336,7 +340,6 @@ def check(config: Config) -> None:
         ("optimization.warmup_steps", config.optimization.warmup_steps),
         ("optimization.plateau_patience", config.optimization.plateau_patience),
         ("optimization.patience", config.optimization.patience or 0),
-        ("search.length_alpha", config.search.length_alpha),
     )
     for name, count in at_least_zero:
         _require(name, count, count >= 0, "0 or more")
@@ -370,7 +373,10 @@ def check(config: Config) -> None:
         _require(name, text, bool(text.strip()), "the path of a folder")
     check_decoder(config.decoder)
     reward = config.search.word_reward
-    _require("search.word_reward", reward, math.isfinite(reward), "a finite number")
+    right = f"from -{MAX_REWARD} to {MAX_REWARD}"
+    _require("search.word_reward", reward, abs(reward) <= MAX_REWARD, right)
+    alpha = config.search.length_alpha
+    _require("search.length_alpha", alpha, 0 <= alpha <= MAX_REWARD, f"from 0 to {MAX_REWARD}")
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from captioner.checkpoint_structure import MAX_STEPS
 from captioner.cli import main
 from captioner.config import DecoderConfig
 from captioner.errors import CaptionerError, UsageError
+from captioner.model.encoder import read_state_dict
 from captioner.predictor import Predictor
 
 
@@ -101,6 +103,10 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (lambda raw: raw["captioner"]["transform"].update(size=10**9), "transform.size"),
         (lambda raw: raw["captioner"]["transform"].update(evil=1), "transform.evil"),
         (lambda raw: raw["captioner"]["config"]["search"].update(beam_size=10**9), "beam_size"),
+        (lambda raw: raw["captioner"]["config"]["search"].update(
+            word_reward=10**30, length_norm="gnmt"), "word_reward"),
+        (lambda raw: raw["captioner"]["config"]["search"].update(
+            length_alpha=10**30, length_norm="gnmt"), "length_alpha"),
     ],
 )  # fmt: skip
 def test_one_line_and_nothing_happens(
@@ -192,3 +198,24 @@ def test_where_an_export_may_go(tiny_checkpoint: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             checkpoint.export(tiny_checkpoint, folder)
+
+
+def test_a_long_name_is_not_searched(tmp_path: Path) -> None:
+    """torch words its complaint about such a name in time that grows with the square of it."""
+    good, evil = save_checkpoint(tmp_path / "a.ckpt", tiny_config()), tmp_path / "evil.ckpt"
+    name = b"\x80\x02c" + b"x" * 2**20 + b"\ny\n."
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(evil, "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, name if entry.endswith("data.pkl") else old.read(entry))
+    with pytest.raises(
+        UsageError, match=r"evil\.ckpt: not a checkpoint, or damaged \(ValueError\)"
+    ):
+        checkpoint.load(evil)
+    with pytest.raises(UsageError, match=r"evil\.ckpt is not a file of tensors"):
+        read_state_dict(evil, [])
+
+
+def test_weights_of_old_torch(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    assert read_state_dict(path, [])["a"].tolist() == [1, 1]

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.errors import CaptionerError, UsageError, suggestion
+from captioner.model.tensor_file import read_tensors
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
 """What torchvision calls the part of a network that turns features into classes."""
@@ -306,7 +307,7 @@ def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
             f"choose one of {', '.join(names)}, none, or the path of a state_dict"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise UsageError(
             f"encoder.weights: {path} is not a file of tensors that torch.save wrote "

@@ -90,8 +90,9 @@ class Jordan(Cell):
         # Stored as (V, H), so that a word's column of U is a row to look up.
         self.feedback = nn.Parameter(torch.empty(output_size, hidden_size))
         initialise(self.input, hidden_size)
-        # A confident y is one column of U: sized so that it can move the hidden state.
-        nn.init.normal_(self.feedback, std=0.5)
+        # Once the network is certain of a word, y is nearly one column of U, and which sentence it is
+        # in must pass through the little probability of the others: a small U does not hear it.
+        nn.init.normal_(self.feedback, std=5.0)
 
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b, of inputs (W, E): (W, H)."""

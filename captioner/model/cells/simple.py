@@ -90,8 +90,8 @@ class Jordan(Cell):
         # Stored as (V, H), so that a word's column of U is a row to look up.
         self.feedback = nn.Parameter(torch.empty(output_size, hidden_size))
         initialise(self.input, hidden_size)
-        # Once the network is certain of a word, y is nearly one column of U, and which sentence it is
-        # in must pass through the little probability of the others: a small U does not hear it.
+        # Once the network is certain of a word, y is nearly one column of U, and which sentence it
+        # is in must pass through the little probability of the others: a small U is deaf to it.
         nn.init.normal_(self.feedback, std=5.0)
 
     def input_product(self, xs: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
     }
     # A gate that starts open lets little of one input in; all that Jordan's network remembers of an
     # image that it saw once must pass through the distribution over words.
-    if decoder.get("place") == "pre" or decoder.get("cell") == "jordan":
+    place = decoder.get("place")
+    if place == "pre" or (place == "init" and decoder["cell"] == "jordan"):
         settings |= {"trainer.max_epochs": "120", "trainer.check_val_every_n_epoch": "120"}
     return [part for name, value in settings.items() for part in (f"--{name}", value)]
 

@@ -131,6 +131,9 @@ def generate_around(
     except ImportError:
         return None
     transformers.logging.set_verbosity_error()
+    # What generate hands from step to step; renamed in transformers 5.24.
+    named = CausalLMOutputWithPast.__dataclass_fields__
+    carried = "cache" if "cache" in named else "past_key_values"
 
     class Config(transformers.PretrainedConfig):
         model_type = "benchmark_lstm"
@@ -148,20 +151,20 @@ def generate_around(
             return False
 
         def prepare_inputs_for_generation(  # type: ignore[no-untyped-def]
-            self, input_ids, past_key_values=None, **kwargs
+            self, input_ids, **kwargs
         ) -> dict[str, object]:
             given = tuple(kwargs[name] for name in sorted(kwargs) if name.startswith("state_"))
-            return {"ids": input_ids[:, -1], "state": past_key_values or given}
+            return {"ids": input_ids[:, -1], "state": kwargs.get(carried) or given}
 
         def forward(  # type: ignore[no-untyped-def]
             self, ids, state, return_dict=True, **_
         ) -> CausalLMOutputWithPast:
             assert self.step is not None
             logits, state = self.step(ids, state)
-            return CausalLMOutputWithPast(logits=logits.unsqueeze(1), past_key_values=state)
+            return CausalLMOutputWithPast(logits=logits.unsqueeze(1), **{carried: state})
 
-        def _reorder_cache(self, past_key_values: State, beam_idx: Tensor) -> State:
-            return tuple(tensor.index_select(0, beam_idx) for tensor in past_key_values)
+        def _reorder_cache(self, state: State, beam_idx: Tensor) -> State:
+            return tuple(tensor.index_select(0, beam_idx) for tensor in state)
 
         def _validate_model_kwargs(self, model_kwargs: dict[str, object]) -> None:
             pass

@@ -52,13 +52,22 @@ def test_a_refusal_of_memory_is_no_clear_error(script: ModuleType) -> None:
     assert script.outcome_of(read)[0] == "memory"
 
 
-def test_memory_is_measured_by_mutant(script: ModuleType) -> None:
-    before = script.start_peak()
-    block = b"x" * (40 << 20)
-    del block
-    assert 35 < script.peak() - before < 60
-    before = script.start_peak()
-    assert script.peak() - before < 5
+def test_memory_is_measured_by_mutant() -> None:
+    # In a process of its own: one that has run other tests finds room in memory that it has already.
+    program = f"""
+import runpy
+script = runpy.run_path({str(SCRIPT)!r})
+before = script["start_peak"]()
+block = b"x" * (40 << 20)
+del block
+with_block = script["peak"]() - before
+before = script["start_peak"]()
+print(with_block, script["peak"]() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    with_block, without = map(float, done.stdout.split())
+    assert 35 < with_block < 60
+    assert without < 5
 
 
 def test_a_quick_run() -> None:

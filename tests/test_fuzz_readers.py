@@ -53,7 +53,7 @@ def test_a_refusal_of_memory_is_no_clear_error(script: ModuleType) -> None:
 
 
 def test_memory_is_measured_by_mutant() -> None:
-    # In a process of its own: one that has run other tests finds room in memory that it has already.
+    # In a process of its own: one that ran other tests finds room in memory that it has already.
     program = f"""
 import runpy
 script = runpy.run_path({str(SCRIPT)!r})

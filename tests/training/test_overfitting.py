@@ -104,11 +104,18 @@ def arguments(root: Path, decoder: dict[str, str]) -> list[str]:
         "wandb.mode": "disabled",
         **{f"decoder.{name}": value for name, value in decoder.items()},
     }
-    # A gate that starts open lets little of one input in; all that Jordan's network remembers of an
-    # image that it saw once must pass through the distribution over words.
     place = decoder.get("place")
-    if place == "pre" or (place == "init" and decoder["cell"] == "jordan"):
+    seen_once = place in ("init", "pre")
+    if place == "pre" or (seen_once and decoder["cell"] == "jordan"):
+        # A gate that starts open lets little of one input in.
         settings |= {"trainer.max_epochs": "120", "trainer.check_val_every_n_epoch": "120"}
+    if seen_once and decoder["cell"] == "jordan":
+        # All that it remembers of the image passes through the distribution over words, which is
+        # deaf to it, and its gradient 0, once it is certain of one word (docs/networks.md).
+        settings |= {
+            "optimization.label_smoothing": "0.4",
+            "optimization.learning_rate": "0.003",
+        }
     return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
 

@@ -226,7 +226,7 @@ class Collector:
         what = f"image id {shown(image_id)}"
         other = self._by_id.get(str(image_id))
         if other is None:
-            what, other = f"photo {shown(str(photo))}", self._by_path.get(str(photo))
+            what, other = f"photo {str(photo)!r}", self._by_path.get(str(photo))
         if other is None:
             return
         if other.split != split:

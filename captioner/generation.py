@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from captioner.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from captioner.decoding.beam_search import beam_search
 from captioner.decoding.constraints import BannedWords, Constraint
 from captioner.decoding.ensemble import ensemble
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.recorded_search import RecordedSearch
 from captioner.decoding.sampling import rerank, sample
 from captioner.errors import UsageError
 from captioner.evaluation.rouge import rouge_l
@@ -45,51 +45,70 @@ def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hy
         images: photos (B, 3, S, S) as uint8, or features (B, F) or (B, R, F).
         options: how to search.
     """
-    return generate_together([captioner], [images], options)
+    return CaptionGenerator([captioner], options)([images])
 
 
-def generate_together(
-    captioners: Sequence[Captioner],
-    images: Sequence[Tensor],
-    options: SearchOptions | SampleOptions,
-    *,
-    average: str = "probability",
-    constraints: Sequence[Constraint] = (),
-    image_keys: Tensor | None = None,
-) -> Hypotheses:
-    """Captions of a batch of images, searched for or drawn, by one captioner or several together.
+class CaptionGenerator:
+    """Captions of batches of images, searched for or drawn, by one captioner or several together.
+
+    One is made for many batches: on a GPU a search is recorded after some of them and played back
+    (see :mod:`captioner.decoding.recorded_search`).
 
     Args:
         captioners: in evaluation mode, all with the same vocabulary and direction.
-        images: what each of them is given: photos (B, 3, S, S) as uint8, or features (B, F) or
-            (B, R, F), which one encoder may have made for several.
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
-        image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
-
-    Returns:
-        Captions in reading order, whichever way the captioners went through them.
     """
-    constraints = [NEVER_WRITTEN, *constraints]
-    with torch.inference_mode():
-        states = tuple(
-            captioner.initial_state(own) for captioner, own in zip(captioners, images, strict=True)
-        )
+
+    def __init__(
+        self,
+        captioners: Sequence[Captioner],
+        options: SearchOptions | SampleOptions,
+        *,
+        average: str = "probability",
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
+        self._captioners = captioners
+        self._options = options
+        self._constraints = [NEVER_WRITTEN, *constraints]
         steps = [captioner.decoder.step for captioner in captioners]
-        alone = len(captioners) == 1
-        state = states[0] if alone else states
-        step = steps[0] if alone else ensemble(steps, average)
-        start = torch.full((len(images[0]),), START, device=images[0].device)
+        self._step = steps[0] if len(steps) == 1 else ensemble(steps, average)
+        self._search = None
         if isinstance(options, SearchOptions):
-            found = beam_search(start, state, step, END, options, constraints=constraints)
-        elif image_keys is None:
-            raise UsageError("image_keys: sampling needs a number of each image's own")
+            self._search = RecordedSearch(self._step, END, options, constraints=self._constraints)
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
+        """Captions of a batch as word ids, in reading order whichever way they were found.
+
+        Args:
+            images: what each captioner is given: photos (B, 3, S, S) as uint8, or features (B, F)
+                or (B, R, F), which one encoder may have made for several.
+            image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
+        """
+        states = tuple(
+            captioner.initial_state(own)
+            for captioner, own in zip(self._captioners, images, strict=True)
+        )
+        state = states[0] if len(states) == 1 else states
+        start = torch.full((len(images[0]),), START, device=images[0].device)
+        if self._search is not None:
+            found = self._search(start, state)
         else:
+            assert isinstance(self._options, SampleOptions)
+            if image_keys is None:
+                raise UsageError("image_keys: sampling needs a number of each image's own")
             found = sample(
-                start, state, step, END, options, image_keys=image_keys, constraints=constraints
+                start,
+                state,
+                self._step,
+                END,
+                self._options,
+                image_keys=image_keys,
+                constraints=self._constraints,
             )
-    return found.reversed() if captioners[0].backward else found
+        return found.reversed() if self._captioners[0].backward else found
 
 
 def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:

@@ -43,7 +43,7 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
-from captioner.generation import check_beam, generate_together, reranked
+from captioner.generation import CaptionGenerator, check_beam, reranked
 from captioner.members import (
     check_agreement,
     check_directions,
@@ -133,7 +133,15 @@ class Predictor:
         check_directions(self.members, self.wording)
         if backward is not None:
             check_agreement(self.members, backward, self.search, agreement)
-        self._constraints = self.wording.constraints(self.trained.vocabulary)
+        wanted = self.search
+        if backward is not None and isinstance(wanted, SearchOptions):
+            wanted = replace(wanted, n_best=wanted.beam_size)  # all there is to choose from
+        self._generate = CaptionGenerator(
+            [member.captioner for member in self.members],
+            wanted,
+            average=average,
+            constraints=self.wording.constraints(self.trained.vocabulary),
+        )
         self.seconds = Seconds()
         for member in every:
             member.captioner.to(device)
@@ -282,17 +290,8 @@ class Predictor:
             features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
         self.seconds.encoding += perf_counter() - began
         given = [features[i] for i in self._features_of]
-        search = self.search
-        if self.backward is not None and isinstance(search, SearchOptions):
-            search = replace(search, n_best=search.beam_size)  # all there is to choose from
-        found = generate_together(
-            [member.captioner for member in self.members],
-            given[: len(self.members)],
-            search,
-            average=self.average,
-            constraints=self._constraints,
-            image_keys=torch.tensor([photo.key for photo in photos], device=self.device),
-        )
+        keys = torch.tensor([photo.key for photo in photos], device=self.device)
+        found = self._generate(given[: len(self.members)], keys)
         if self.backward is not None and isinstance(self.search, SearchOptions):
             other = self.backward.captioner
             return agreed(found, other, given[-1], self.agreement, self.search)

@@ -3,8 +3,10 @@
 All are measured in one run, in turns, around the same LSTM step with random weights; each number is
 the best of the rounds. One row a batch size:
 
-- limit: only the matrix products of the search (gates and vocabulary), nothing else.
-- captioner: :func:`captioner.decoding.beam_search.beam_search`, and its share of the limit.
+- limit: only the matrix products of the search (gates and vocabulary), nothing else; on a GPU
+  recorded and played back, so that the products alone are measured and not the asking for them.
+- captioner: :func:`captioner.decoding.beam_search.beam_search` (on a GPU recorded, as captioning
+  does: :mod:`captioner.decoding.recorded_search`), and its share of the limit.
 - per image: a straightforward beam search, one image at a time (no images batched).
 - generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed: around the
   same step; at most, that is, how many times faster than it a search would be that costs nothing
@@ -27,7 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captioner.decoding.beam_search import SearchOptions, beam_search
+from captioner.decoding.beam_search import SearchOptions
+from captioner.decoding.recorded_search import RecordedSearch
 from captioner.model.linear import linear
 
 START, END = 1, 0
@@ -190,14 +193,24 @@ def generate_around(
     return generate
 
 
-def products(step: LstmStep, images: int, width: int, max_length: int) -> None:
+def products(step: LstmStep, images: int, width: int, max_length: int) -> Callable[[], object]:
     """The matrix products of one search and nothing else."""
-    hidden = step.hidden_size
-    for t in range(max_length):
-        rows = images if t == 0 else images * width
-        x = torch.empty(rows, 2 * hidden, device=step.bias.device)
-        step.product(x, step.gates)
-        step.product(x[:, :hidden].contiguous(), step.words, step.bias)
+    device, hidden = step.bias.device, step.hidden_size
+    xs = [torch.randn(rows, 2 * hidden, device=device) for rows in (images, images * width)]
+
+    def multiply() -> None:
+        for t in range(max_length):
+            x = xs[min(t, 1)]
+            step.product(x, step.gates)
+            step.product(x[:, :hidden].contiguous(), step.words, step.bias)
+
+    if device.type != "cuda":
+        return multiply
+    multiply()  # what is set up at the first product is not recorded
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        multiply()
+    return graph.replay
 
 
 def best_seconds(
@@ -261,9 +274,7 @@ def main() -> None:
         "| images/s   | same step | F.linear |  same"
     )
     for images in arguments.batch_sizes:
-        runs: dict[str, Callable[[], object]] = {
-            "limit": lambda n=images: products(step, n, width, max_length)  # type: ignore[misc]
-        }
+        runs: dict[str, Callable[[], object]] = {"limit": products(step, images, width, max_length)}
         found: dict[str, list[list[int]]] = {}
         for early in (False, True):
             prefix = "early " if early else ""
@@ -274,9 +285,12 @@ def main() -> None:
                 own, state = step.with_early_ends(images)
                 usual, _ = usual_step.with_early_ends(images)
 
-            def ours(ids: Tensor = ids, state: State = state, step: Step = own) -> list[list[int]]:
-                best = beam_search(ids, state, step, END, options).captions()
-                return [captions[0] for captions in best]
+            search = RecordedSearch(own, END, options, record_after=0)
+
+            def ours(
+                ids: Tensor = ids, state: State = state, search: RecordedSearch = search
+            ) -> list[list[int]]:
+                return [captions[0] for captions in search(ids, state).captions()]
 
             def theirs(
                 ids: Tensor = ids, state: State = state, step: Step = own

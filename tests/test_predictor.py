@@ -49,18 +49,37 @@ def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path)
     (found,) = predictor.caption([photo])
     assert len(found.candidates) == 3
     captioner, vocabulary = predictor.trained.captioner, predictor.trained.vocabulary
-    image = predictor.trained.transform.load(photo)[None]
+    image = predictor.trained.transform.load(photo)[None].to(predictor.device)
     for candidate in found.candidates:
         words = vocabulary.encode(candidate.caption)
         words += [END] if len(words) < 5 else []
         with torch.inference_mode():
             state = captioner.initial_state(image)
             unrolled = captioner.decoder.unroll(
-                torch.tensor([START, *words[:-1]]), torch.ones(len(words), dtype=int), state
+                torch.tensor([START, *words[:-1]], device=predictor.device),
+                torch.ones(len(words), dtype=int),
+                state,
             )
             log_probs = captioner.decoder.logits(unrolled).log_softmax(1)
         total = sum(log_probs[t, word].item() for t, word in enumerate(words))
         assert candidate.log_prob == pytest.approx(total, abs=1e-4)
+
+
+@pytest.mark.gpu
+def test_the_same_captions_on_a_gpu_in_every_batch(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = [make_photo(tmp_path / f"{i}.png", i) for i in range(64)]
+    search = SearchOptions(beam_size=3, max_length=6)
+
+    def captions(device: str, batch_size: int) -> tuple[list[str | None], list[float]]:
+        predictor = Predictor.load(tiny_checkpoint, device=device, search=search)
+        found = list(predictor.caption(photos, batch_size=batch_size))
+        return [one.caption for one in found], [one.candidates[0].log_prob for one in found]
+
+    texts, log_probs = captions("cpu", 64)
+    for batch_size in (1, 7, 64):
+        found = captions("cuda", batch_size)
+        assert found[0] == texts
+        assert found[1] == pytest.approx(log_probs, abs=1e-3)
 
 
 class EndsItsReader:

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.decoding.beam_search import Step
 from captioner.decoding.options import AVERAGES
+from captioner.decoding.step import Step
 from captioner.decoding.tree import State
 from captioner.errors import UsageError
 

@@ -102,5 +102,9 @@ class Hypotheses:
         columns = zip(*(part._tensors() for part in parts), strict=True)
         return Hypotheses(*(torch.cat(column) for column in columns))
 
+    def clone(self) -> "Hypotheses":
+        """The same captions in memory of their own."""
+        return Hypotheses(*(tensor.clone() for tensor in self._tensors()))
+
     def _tensors(self) -> tuple[Tensor, ...]:
         return self.words, self.lengths, self.scores, self.log_probs, self.word_log_probs

@@ -200,7 +200,13 @@ class LiveBeam:
 
     def read(self, which: Tensor) -> Hypotheses:
         """The captions of the images of the mask (A,)."""
-        beams = which.repeat_interleave(self._groups).nonzero().squeeze(1)
+        return self._read(which.repeat_interleave(self._groups).nonzero().squeeze(1))
+
+    def read_all(self) -> Hypotheses:
+        """The captions of all images."""
+        return self._read(torch.arange(len(self._scores), device=self._scores.device))
+
+    def _read(self, beams: Tensor) -> Hypotheses:
         scores = self._scores[beams]
         missing = scores == NEVER
         lengths = self._places[beams].div(self._width, rounding_mode="floor")

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.decoding.beam_search import Step, broken_step, normalised
 from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SampleOptions, check_at_least
 from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.step import Step, broken_step, normalised
 from captioner.decoding.tree import State, select_rows
 from captioner.errors import CaptionerError, UsageError
 

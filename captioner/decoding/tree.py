@@ -40,3 +40,21 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: State) -> State:
 def select_rows(tree: State, rows: Tensor) -> State:
     """The given rows, (M',) int64, of each tensor's first dimension."""
     return tree_map(lambda tensor: tensor.index_select(0, rows), tree)
+
+
+def leaves(tree: State) -> list[Tensor]:
+    """All tensors, in the order in which they stand.
+
+    Example:
+        >>> import torch
+        >>> leaves({"h": torch.tensor([1]), "layers": (torch.tensor([2]), None)})
+        [tensor([1]), tensor([2])]
+    """
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    tree_map(keep, tree)
+    return found

@@ -9,7 +9,8 @@ classification network of torchvision.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -23,6 +24,22 @@ from captioner.model.tensor_file import read_tensors
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
 """What torchvision calls the part of a network that turns features into classes."""
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU in all of float32's 24 bits instead of the 11 of TF32, torch's default.
+
+    TF32 moves features in the third digit, and by the batch's size otherwise: the captions of some
+    photos then depend on which others came with them, and features stored by a CPU are not those of
+    a GPU.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class Encoder(nn.Module):
@@ -60,7 +77,8 @@ class Encoder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """Photos (B, 3, S, S), uint8 from 0 to 255, to features (B, F) or (B, R, F)."""
         x = (photos.to(self.mean.dtype) - self.mean) / self.std
-        maps: Tensor = self.trunk(x.contiguous(memory_format=torch.channels_last))
+        with nullcontext() if self.training else whole_float32():
+            maps: Tensor = self.trunk(x.contiguous(memory_format=torch.channels_last))
         if maps.dim() == 3:  # tokens: the class token stands first
             return maps[:, 1:] if self.grid else maps[:, 0]
         return maps.flatten(2).transpose(1, 2) if self.grid else maps.mean((2, 3))

@@ -1,0 +1,168 @@
+"""A beam search on its way: one step of it, and what is done between two steps.
+
+Letters: B images, A images still searched, K beams, M = A * K rows, T maximum length, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.constraints import Constraint
+from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.live_beam import LiveBeam
+from captioner.decoding.options import SearchOptions
+from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.step import Step, broken_step, normalised
+from captioner.decoding.tree import State, select_rows
+from captioner.errors import CaptionerError, UsageError
+
+ASK_EVERY = 4
+"""Steps between two questions to a device that does not answer at once."""
+
+
+class RunningSearch:
+    """What a beam search does again and again; arguments and errors are those of `beam_search`."""
+
+    def __init__(
+        self,
+        start_ids: Tensor,
+        state: State,
+        step: Step,
+        end_id: int,
+        options: SearchOptions,
+        shared: Any,
+        constraints: Sequence[Constraint],
+    ) -> None:
+        if start_ids.dim() != 1:
+            raise UsageError(f"start_ids: shape {tuple(start_ids.shape)}; it should be (images,)")
+        self._options = options
+        self._end_id = end_id
+        self._step = step
+        self._ids = start_ids
+        self._state = state
+        self._shared = shared
+        self._constraints = constraints
+        self._held = [constraint.start(start_ids) for constraint in constraints]
+        self._required = _required(constraints, options)
+        self._rows: Tensor | None = None  # what the words continue, rows of the state
+        self._may_ask = answers_at_once(start_ids.device)
+        self._beam: LiveBeam | None = None
+        self._images: list[Tensor] = []
+        self._found: list[Hypotheses] = []
+
+    @property
+    def beam(self) -> LiveBeam:
+        """The live hypotheses, once there has been a step."""
+        assert self._beam is not None
+        return self._beam
+
+    def advance(self, t: int) -> Tensor:
+        """Step t = 1 .. T of all hypotheses; returns what the model's step gave, (M, V).
+
+        On a device that does not answer at once it only gives out work and never waits for it.
+        """
+        if self._rows is not None:
+            self._state = select_rows(self._state, self._rows)
+            self._held = [
+                constraint.advance(select_rows(memory, self._rows), self._ids)
+                for constraint, memory in zip(self._constraints, self._held, strict=True)
+            ]
+        ids, end_id = self._ids, self._end_id
+        given = (ids, self._state) if self._shared is None else (ids, self._state, self._shared)
+        logits, self._state = self._step(*given)
+        log_probs = normalised(logits, len(ids), end_id)
+        if self._beam is None:
+            kind = log_probs.device, log_probs.dtype
+            self._beam = LiveBeam(len(ids), end_id, self._options, *kind, may_ask=self._may_ask)
+        last = t == self._options.max_length
+        for constraint, memory in zip(self._constraints, self._held, strict=True):
+            constraint.forbid(log_probs, memory, end_id, last)
+        required = self._required
+        progress = None if required is None else self._held[self._constraints.index(required)]
+        self._ids, self._rows = self._beam.extend(t, log_probs, required, progress)
+        return logits
+
+    def may_be_done(self, t: int) -> bool:
+        """Whether to look for done images after step t.
+
+        Before anything may have ended, or died without being allowed to, there are none; and a
+        device that does not answer at once is asked at some steps only.
+        """
+        if t == self._options.max_length:
+            return True
+        may_be = self.beam.has_ends or t <= self._options.min_length
+        return may_be and (self._may_ask or t % ASK_EVERY == 0)
+
+    def settle(self, t: int, logits: Tensor) -> bool:
+        """Lets done images leave after step t; returns whether that were all."""
+        beam = self.beam
+        if bool(beam.is_broken()):
+            raise broken_step(logits, t)
+        done = beam.done(t)
+        finished = int(done.sum())
+        if finished:
+            beam.stop(done)
+        # Leaving the batch copies what stays: worth it for an eighth of the work.
+        if 8 * finished < len(done) and t < self._options.max_length:
+            return False
+        self._read(done, t)
+        if finished == len(done):
+            return True
+        beam.keep(~done)
+        assert self._rows is not None
+        self._rows, self._ids = (
+            x.view(len(done), -1)[~done].flatten() for x in (self._rows, self._ids)
+        )
+        if self._shared is not None:
+            self._shared = select_rows(self._shared, (~done).nonzero().squeeze(1))
+        return False
+
+    def result(self) -> Hypotheses:
+        """The captions of all images, once all have left."""
+        return Hypotheses.concatenate(self._found).of_images(torch.cat(self._images).argsort())
+
+    def verdict(self, t: int) -> Tensor:
+        """(2,) bool after step t: whether all images are done, and whether something is wrong.
+
+        With `read_all` it stands for `settle` and `result` where nothing may be asked: all images
+        stay in the batch, and what is wrong is not said.
+        """
+        beam = self.beam
+        done = beam.done(t)
+        is_wrong = beam.is_broken() | beam.without_caption(done).any()
+        beam.stop(done)
+        return torch.stack([done.all(), is_wrong])
+
+    def read_all(self) -> Hypotheses:
+        """The captions of all images as they are now."""
+        return self.beam.read_all()
+
+    def _read(self, done: Tensor, t: int) -> None:
+        """Takes the captions of the images of the mask (A,)."""
+        beam = self.beam
+        lost = beam.without_caption(done)
+        if bool(lost.any()):
+            raise CaptionerError(
+                f"no caption is left for image {int(beam.images[lost][0])} of the batch (counted "
+                f"from 0) at word {t}: every continuation has probability zero or is forbidden"
+            )
+        self._images.append(beam.images[done])
+        self._found.append(beam.read(done))
+
+
+def answers_at_once(device: torch.device) -> bool:
+    """Whether reading a value costs nothing; a GPU's queue of work has to run empty first."""
+    return device.type == "cpu"
+
+
+def _required(constraints: Sequence[Constraint], options: SearchOptions) -> RequiredPhrases | None:
+    found = [one for one in constraints if isinstance(one, RequiredPhrases)]
+    if len(found) > 1:
+        raise UsageError(
+            f"constraints: {len(found)} RequiredPhrases; give all the phrases to one of them"
+        )
+    for one in found:
+        one.check(options.max_length)
+    return found[0] if found else None

@@ -51,11 +51,13 @@ def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hy
 class CaptionGenerator:
     """Captions of batches of images, searched for or drawn, by one captioner or several together.
 
-    One is made for many batches: on a GPU a search is recorded after some of them and played back
-    (see :mod:`captioner.decoding.recorded_search`).
+    One is made for many batches: on a CPU it remembers what words contribute to the decoder's
+    gates (:mod:`captioner.model.word_products`), on a GPU a search is recorded after some batches
+    and played back (:mod:`captioner.decoding.recorded_search`).
 
     Args:
-        captioners: in evaluation mode, all with the same vocabulary and direction.
+        captioners: in evaluation mode, on their device, all with the same vocabulary and direction;
+            their weights must not change while this is used.
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
@@ -72,7 +74,7 @@ class CaptionGenerator:
         self._captioners = captioners
         self._options = options
         self._constraints = [NEVER_WRITTEN, *constraints]
-        steps = [captioner.decoder.step for captioner in captioners]
+        steps = [captioner.decoder.search_step() for captioner in captioners]
         self._step = steps[0] if len(steps) == 1 else ensemble(steps, average)
         self._search = None
         if isinstance(options, SearchOptions):

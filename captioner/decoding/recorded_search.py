@@ -70,7 +70,10 @@ class RecordedSearch:
     @torch.inference_mode()
     def __call__(self, start_ids: Tensor, state: State, shared: Any = None) -> Hypotheses:
         """Captions of a batch; arguments and errors are those of `beam_search`."""
-        if self._recordable and start_ids.device.type == "cuda" and start_ids.numel() > 0:
+        on_gpu = start_ids.device.type == "cuda"
+        # In mixed precision the weights in half of it are forgotten at the end of the block.
+        stays = not torch.is_autocast_enabled("cuda")
+        if self._recordable and on_gpu and stays and start_ids.numel() > 0:
             found = self._play(start_ids, state, shared)
             if found is not None:
                 return found

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from captioner.model.cells import Cell, CellState
 from captioner.model.cross_entropy import cross_entropy
 from captioner.model.linear import Linear, onednn_multiplies
+from captioner.model.word_products import WordProducts
 
 Place = Literal["init", "pre", "par", "merge"]
 """Where the image goes in (Tanti et al. 2018)."""
@@ -30,6 +31,9 @@ DecoderState = tuple[CellState, ...]
 
 MOST_LOGITS = 2**26
 """Logits of a batch that are held at once on a CPU: 0.27 GB, and as much again for the gradient."""
+
+SearchStep = Callable[[Tensor, DecoderState], tuple[Tensor, DecoderState]]
+"""Words (M,) and state to logits (M, V) of the next word and the new state."""
 
 Observer = Callable[[int, Tensor, CellState, Tensor], None]
 """Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
@@ -174,10 +178,24 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, DecoderState]:
         """One word a row: words (M,) and state to logits (M, V) of the next word and new state."""
         output, state = self._advance(self.dropout(self.embedding(words)), state, observe)
-        logits: Tensor = self.projection(output)
-        if self._reads_output:
-            state = self._feed_back(logits, state)
-        return logits, state
+        return self._logits_and_state(output, state)
+
+    def search_step(self) -> SearchStep:
+        """`step` in evaluation, for many captions by weights that do not change meanwhile.
+
+        On a CPU what words contribute to the first layer is looked up (`WordProducts`), but at the
+        place `par`, where the image is part of the first layer's input.
+        """
+        if self.embedding.weight.device.type != "cpu" or self.place == "par":
+            return self.step
+        first = self.cells[0]
+        products = WordProducts(self.embedding.weight.detach(), first.input_product)
+
+        def step(words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+            h, first_state = first.advance(products(words), state[0])
+            return self._logits_and_state(*self._advance_from_first(h, first_state, state))
+
+        return step
 
     def unroll(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Unrolled:
         """Whole captions, teacher forcing: packed words (W,) to what `loss` and `logits` read.
@@ -222,6 +240,11 @@ class Decoder(nn.Module):
             return loss
         return cross_entropy(self.logits(unrolled), targets, label_smoothing)
 
+    def _logits_and_state(self, output: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """The end of a step: what the projection reads to logits (M, V), and the new state."""
+        logits: Tensor = self.projection(output)
+        return logits, self._feed_back(logits, state) if self._reads_output else state
+
     @property
     def _reads_output(self) -> bool:
         return self.cells[0].reads_output
@@ -230,16 +253,29 @@ class Decoder(nn.Module):
         self, x: Tensor, state: DecoderState, observe: Observer | None = None
     ) -> tuple[Tensor, DecoderState]:
         """One step from an embedded word (M, E) to what the projection reads, and the new state."""
-        image = state[-1][0] if self.place in ("par", "merge") else None
-        x = self._input(x, image)
-        new_state: list[CellState] = []
-        for i, cell in enumerate(self.cells):
+        x = self._input(x, self._image(state))
+        h, first = self.cells[0].step(x, state[0])
+        if observe is not None:
+            observe(0, x, state[0], h)
+        return self._advance_from_first(h, first, state, observe)
+
+    def _advance_from_first(
+        self, h: Tensor, first: CellState, state: DecoderState, observe: Observer | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """The rest of that step, from h_t (M, H) and the new state of the first layer."""
+        x = self._above(0, h, h)
+        new_state = [first]
+        for i, cell in enumerate(self.cells[1:], start=1):
             h, cell_state = cell.step(x, state[i])
             new_state.append(cell_state)
             if observe is not None:
                 observe(i, x, state[i], h)
             x = self._above(i, x, h)
-        return self._output(x, image), (*new_state, *state[len(self.cells) :])
+        return self._output(x, self._image(state)), (*new_state, *state[len(self.cells) :])
+
+    def _image(self, state: DecoderState) -> Tensor | None:
+        """The image vector where it travels in the state."""
+        return state[-1][0] if self.place in ("par", "merge") else None
 
     def _input(self, x: Tensor, image: Tensor | None) -> Tensor:
         return torch.cat((x, image), 1) if image is not None and self.place == "par" else x

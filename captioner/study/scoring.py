@@ -13,7 +13,7 @@ from captioner.device import choose_device
 from captioner.errors import CaptionerError
 from captioner.evaluation.report import CaptionedSet
 from captioner.evaluation_run import recipe_of_split
-from captioner.generation import generate, write_captions
+from captioner.generation import CaptionGenerator, write_captions
 from captioner.preparation import load_prepared
 
 
@@ -51,11 +51,12 @@ def caption_stored(config: Config, path: Path, split: str) -> Trained:
     trained = checkpoint.load(path)
     device = choose_device(config.trainer.accelerator)
     captioner, search = trained.captioner.to(device), search_options(config.search)
+    generate = CaptionGenerator([captioner], search)
     candidates: dict[ImageId, list[str]] = {}
     for begin in range(0, len(records), config.data.batch_size):
         batch = records[begin : begin + config.data.batch_size]
         images = torch.stack([prepared.source(record) for record in batch]).to(device)
-        found = write_captions(generate(captioner, images, search), trained.vocabulary)
+        found = write_captions(generate([images]), trained.vocabulary)
         candidates |= {
             record.image_id: [caption] for record, caption in zip(batch, found, strict=True)
         }

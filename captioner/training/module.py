@@ -16,7 +16,7 @@ from captioner.data.records import ImageId
 from captioner.data.vocabulary import Vocabulary
 from captioner.decoding.options import SearchOptions
 from captioner.evaluation.scores import score
-from captioner.generation import generate, write_captions
+from captioner.generation import CaptionGenerator, write_captions
 from captioner.model.captioner import Captioner
 from captioner.preparation import say
 from captioner.training.datamodule import next_batch
@@ -76,6 +76,7 @@ class CaptioningModule(L.LightningModule):
         self._rows: list[tuple[ImageId, str]] = []
         self._loss_sum = 0.0
         self._words = 0
+        self._generate: CaptionGenerator | None = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser and schedule, as given."""
@@ -141,7 +142,8 @@ class CaptioningModule(L.LightningModule):
         self.counts |= {"steps": 0.0, "clipped": 0.0}
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the captions of the validation before."""
+        """Forget the captions of the validation before, and the weights they were written by."""
+        self._generate = CaptionGenerator([self.captioner], self.search)
         self._rows, self._loss_sum, self._words = [], 0.0, 0
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -151,12 +153,14 @@ class CaptioningModule(L.LightningModule):
         words = len(batch.targets)
         self._loss_sum += float(self._loss(batch)) * words
         self._words += words
-        found = generate(self.captioner, batch.images, self.search)
+        assert self._generate is not None
+        found = self._generate([batch.images])
         captions = write_captions(found, self.vocabulary)
         self._rows += zip(batch.image_ids, captions, strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Score the captions of all processes."""
+        self._generate = None
         self.written = gather_rows(self._rows)
         loss_sum, words = total([self._loss_sum, float(self._words)], self.device)
         self.log("val/loss", loss_sum / max(words, 1.0), prog_bar=True)

@@ -45,16 +45,21 @@ def built(**settings: Any) -> Decoder:
 @pytest.mark.parametrize("depth", DEPTHS.values(), ids=DEPTHS.keys())
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("cell", ["elman", "jordan", "lstm", "gru"])
-def test_step_by_step_equals_unroll(cell: str, place: str, depth: dict[str, Any]) -> None:
+def test_step_by_step_equals_unroll_and_so_does_the_step_of_a_search(
+    cell: str, place: str, depth: dict[str, Any]
+) -> None:
     decoder = built(cell=cell, place=place, **depth).eval()
     batch_sizes = [3, 3, 2, 1]
     words = torch.randint(0, 11, (9,))
     state = decoder.initial_state(torch.randn(3, 6))
     logits = decoder.logits(decoder.unroll(words, torch.tensor(batch_sizes), state))
+    search_step = decoder.search_step()
     for now, expected in zip(words.split(batch_sizes), logits.split(batch_sizes), strict=True):
         state = select_rows(state, torch.arange(len(now)))
+        searched, searched_state = search_step(now, state)
         step_logits, state = decoder.step(now, state)
         torch.testing.assert_close(step_logits, expected)
+        torch.testing.assert_close((searched, searched_state), (step_logits, state))
 
 
 @pytest.mark.parametrize("place", PLACES)

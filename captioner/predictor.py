@@ -133,6 +133,10 @@ class Predictor:
         check_directions(self.members, self.wording)
         if backward is not None:
             check_agreement(self.members, backward, self.search, agreement)
+        constraints = self.wording.constraints(self.trained.vocabulary)
+        self.seconds = Seconds()
+        for member in every:
+            member.captioner.to(device)
         wanted = self.search
         if backward is not None and isinstance(wanted, SearchOptions):
             wanted = replace(wanted, n_best=wanted.beam_size)  # all there is to choose from
@@ -140,11 +144,8 @@ class Predictor:
             [member.captioner for member in self.members],
             wanted,
             average=average,
-            constraints=self.wording.constraints(self.trained.vocabulary),
+            constraints=constraints,
         )
-        self.seconds = Seconds()
-        for member in every:
-            member.captioner.to(device)
         encoders = [member.captioner.encoder for member in every]
         self._transforms, transform_of = distinct([member.transform for member in every])
         keys = [encoder_key(encoder) for encoder in encoders] if len(encoders) > 1 else [""]

@@ -7,10 +7,13 @@ import pytest
 import torch
 from conftest import make_photo
 
+import captioner.predictor as predictor_module
+from captioner import checkpoint
 from captioner.data.photo_source import PhotoSource
 from captioner.data.vocabulary import END, START
 from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError, UsageError
+from captioner.model.captioner import Captioner
 from captioner.predictor import Predictor
 
 
@@ -63,6 +66,19 @@ def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path)
             log_probs = captioner.decoder.logits(unrolled).log_softmax(1)
         total = sum(log_probs[t, word].item() for t, word in enumerate(words))
         assert candidate.log_prob == pytest.approx(total, abs=1e-4)
+
+
+def test_the_search_begins_on_the_device(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search keeps tensors of the weights: they must be where they stay before it is made."""
+    device = torch.device("meta")  # any other than the one that a checkpoint is read to
+
+    def generator(captioners: list[Captioner], *_: object, **__: object) -> None:
+        assert {weight.device for one in captioners for weight in one.parameters()} == {device}
+
+    monkeypatch.setattr(predictor_module, "CaptionGenerator", generator)
+    Predictor(checkpoint.load(tiny_checkpoint), device)
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SearchOptions
 from captioner.model.captioner import Captioner
 from captioner.model.decoder import select_rows
+from captioner.model.whole_float32 import whole_float32
 
 
 def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor:
@@ -49,7 +50,7 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
     packed = pack([(words, place) for place, (words, _) in enumerate(captions)])
     image_of = torch.tensor([image for _, image in captions])[packed.rows]
     device = images.device
-    with torch.inference_mode():
+    with torch.inference_mode(), whole_float32():
         state = select_rows(captioner.initial_state(images), image_of.to(device))
         sizes = torch.tensor(packed.batch_sizes)
         unrolled = captioner.decoder.unroll(packed.inputs.to(device), sizes, state)

@@ -63,6 +63,7 @@ def caption_split(
         average=predictor.average,
         backward=None if predictor.backward is None else predictor.backward.path,
         agreement=predictor.agreement,
+        tf32=predictor.tf32,
     )
     trained = by_split(all_records, "train")
     captioned_set = CaptionedSet(
@@ -85,6 +86,7 @@ def recipe_of_split(
     average: str = "probability",
     backward: Path | None = None,
     agreement: float = AGREEMENT,
+    tf32: bool = False,
 ) -> Recipe:
     """Where the captions of a split come from: all that decides about them.
 
@@ -121,6 +123,7 @@ def recipe_of_split(
         "no_repeat_word": "yes" if wording.no_repeat_word else None,
         "backward": None if backward is None else f"{backward.name}@{digest(backward)}",
         "agreement": None if backward is None else agreement,
+        "tf32": "yes" if tf32 else None,
         "ensemble": average if len(checkpoints) > 1 else None,
         "checkpoint": ", ".join(f"{path.name}@{digest(path)}" for path in checkpoints),
     }

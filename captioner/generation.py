@@ -37,17 +37,6 @@ def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
         )
 
 
-def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
-    """Captions of a batch of images as word ids, found by beam search.
-
-    Args:
-        captioner: in evaluation mode.
-        images: photos (B, 3, S, S) as uint8, or features (B, F) or (B, R, F).
-        options: how to search.
-    """
-    return CaptionGenerator([captioner], options)([images])
-
-
 class CaptionGenerator:
     """Captions of batches of images, searched for or drawn, by one captioner or several together.
 
@@ -57,7 +46,7 @@ class CaptionGenerator:
 
     Args:
         captioners: in evaluation mode, on their device, all with the same vocabulary and direction;
-            their weights must not change while this is used.
+            their weights must not change while this is used, and by one thread at a time.
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.

@@ -99,6 +99,8 @@ class Predictor:
         backward: a captioner that goes through captions from the last word to the first, to re-rank
             what a beam search of the others found; see `captioner.agreement`.
         agreement: its share in that ranking, from 0 to 1.
+        tf32: whether a GPU's convolutions may round to TF32: faster, and the captions of some
+            photos then depend on the batch they come in.
 
     Raises:
         UsageError: the vocabularies differ, a word of the wording is not in them, or the wishes
@@ -116,6 +118,7 @@ class Predictor:
         average: str = "probability",
         backward: Checkpoint | None = None,
         agreement: float = AGREEMENT,
+        tf32: bool = False,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.trained = self.members[0]
@@ -135,8 +138,10 @@ class Predictor:
             check_agreement(self.members, backward, self.search, agreement)
         constraints = self.wording.constraints(self.trained.vocabulary)
         self.seconds = Seconds()
+        self.tf32 = tf32
         for member in every:
             member.captioner.to(device)
+            member.captioner.encoder.tf32 = tf32
         wanted = self.search
         if backward is not None and isinstance(wanted, SearchOptions):
             wanted = replace(wanted, n_best=wanted.beam_size)  # all there is to choose from
@@ -165,6 +170,7 @@ class Predictor:
         average: str = "probability",
         backward: str | Path | None = None,
         agreement: float = AGREEMENT,
+        tf32: bool = False,
     ) -> "Predictor":
         """A predictor from a checkpoint file, or an ensemble from several.
 
@@ -182,6 +188,7 @@ class Predictor:
             average=average,
             backward=None if backward is None else checkpoint.load(Path(backward)),
             agreement=agreement,
+            tf32=tf32,
         )
 
     def caption(

@@ -23,6 +23,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=positive, default=32, metavar="N", help="photos at once; default: 32"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let a GPU's convolutions round to TF32: faster, and the captions of some photos then "
+        "depend on the batch they come in",
+    )
 
 
 def load_predictor(options: argparse.Namespace) -> "Predictor":
@@ -47,4 +53,5 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
         average=options.ensemble or "probability",
         backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
         agreement=AGREEMENT if options.agreement is None else options.agreement,
+        tf32=options.tf32,
     )

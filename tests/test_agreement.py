@@ -12,9 +12,10 @@ from captioner import checkpoint
 from captioner.agreement import agreed, log_probs
 from captioner.cli import main
 from captioner.data.vocabulary import END, START
+from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SampleOptions, SearchOptions
 from captioner.errors import UsageError
-from captioner.generation import generate
+from captioner.generation import CaptionGenerator
 from captioner.model.captioner import Captioner
 from captioner.predictor import Predictor
 from captioner.wording import Wording
@@ -32,6 +33,10 @@ def pair(tiny_checkpoint: Path, backward_checkpoint: Path) -> tuple[Captioner, C
     forward, backward = checkpoint.load(tiny_checkpoint), checkpoint.load(backward_checkpoint)
     assert (forward.captioner.backward, backward.captioner.backward) == (False, True)
     return forward.captioner, backward.captioner
+
+
+def generate(captioner: Captioner, images: torch.Tensor, options: SearchOptions) -> Hypotheses:
+    return CaptionGenerator([captioner], options)([images])
 
 
 def images(n: int = 3) -> torch.Tensor:

@@ -21,8 +21,8 @@ How it searches. Each step ranks all one-word continuations of the K live hypoth
 Those among the best K that end are finished and leave the beam; the best K that do not end live on.
 An image is done when no live hypothesis can still beat the captions it has finished, whatever the
 length normalisation (see :mod:`captioner.decoding.length`); a beam of one is greedy search and done
-at its first end. Done images leave the batch. With a beam as wide as the number of captions the
-result is that of exhaustive enumeration.
+at its first end. Done images leave the batch on a CPU, and wait for the others on a GPU. With a
+beam as wide as the number of captions the result is that of exhaustive enumeration.
 
 Letters: B images, A images still searched, K beams, M = A * K rows, T maximum length, V vocabulary.
 """
@@ -62,12 +62,12 @@ def beam_search(
             hypotheses: ``step`` sees M of them, ordered by image, then beam.
         step: ``step(ids, state) -> (scores, state)`` with ids (M,) and scores (M, V), logits or
             log-probabilities alike: they are normalised here. M is B at the first step and K times
-            the number of unfinished images after it.
+            the number A of images in the batch after it.
         end_id: The word that ends a caption.
         options: Widths, lengths and normalisation; the defaults if not given.
         shared: What all beams of an image share and no step changes, such as the attention keys
             (B, R, F). Given, ``step`` is called as ``step(ids, state, shared)``; each tensor has
-            one row for each of the A unfinished images, never one per beam, so that
+            one row for each of the A images, never one per beam, so that
             ``state.view(A, M // A, ...)`` lines up with it.
         constraints: What captions must and must not say; see
             :mod:`captioner.decoding.constraints` and :mod:`captioner.decoding.required`. Without

@@ -49,23 +49,26 @@ class BannedWords:
 
     def __init__(self, words: Sequence[int]) -> None:
         self.words = checked_ids("words", words)
-        self._on: dict[torch.device, Tensor] = {}  # a copy to a GPU at each step would hold it up
+        self._on: dict[torch.device, Tensor] = {}
 
     def start(self, start_ids: Tensor) -> None:
         """Nothing to remember."""
-        if start_ids.device not in self._on:
-            self._on[start_ids.device] = torch.tensor(
-                self.words, dtype=torch.int64, device=start_ids.device
-            )
+        self._ids(start_ids.device)
 
     def forbid(self, log_probs: Tensor, state: State, end_id: int, last: bool) -> None:
         """Forbids the words everywhere."""
         check_in_vocabulary(self.words, log_probs.shape[1])
-        log_probs.index_fill_(1, self._on[log_probs.device], NEVER)
+        log_probs.index_fill_(1, self._ids(log_probs.device), NEVER)
 
     def advance(self, state: State, words: Tensor) -> State:
         """The same state."""
         return state
+
+    def _ids(self, device: torch.device) -> Tensor:
+        """The words as a tensor; a copy to a GPU at each step would hold it up."""
+        if device not in self._on:
+            self._on[device] = torch.tensor(self.words, dtype=torch.int64, device=device)
+        return self._on[device]
 
 
 class NoWordTwiceInARow:

@@ -3,7 +3,7 @@
 A step of search is some sixty small kernels. A GPU has done each of them long before Python asks
 for the next, so that a search takes as long as the asking. Recorded as CUDA graphs, four steps of
 search are one thing to ask for. The kernels are the same, on the same data in the same order, and
-so are the captions.
+so are the captions: on a GPU images that are done stay in the batch in both.
 
     search = RecordedSearch(decoder.step, end_id, SearchOptions(beam_size=5))
     for start_ids, state in batches:
@@ -11,12 +11,13 @@ so are the captions.
 
 It takes what :func:`captioner.decoding.beam_search.beam_search` takes and is meant for one model
 and many batches: a recording holds for one shape of batch. What it cannot record, and all that runs
-elsewhere than on a CUDA device, goes to `beam_search`. Images that are done stay in the batch.
+elsewhere than on a CUDA device, goes to `beam_search`. It is for one thread at a time.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,8 @@ class RecordedSearch:
         self.options = options or SearchOptions()
         self.constraints = constraints
         self.record_after = record_after
-        self.recordings: dict[Shapes, Recording] = {}
+        self.recordings: dict[Shapes, Recording | None] = {}
+        """By the shapes of their inputs; None where memory does not suffice for one."""
         self._searched: Counter[Shapes] = Counter()
         self._recordable = all(isinstance(one, BannedWords) for one in constraints)
 
@@ -74,7 +76,8 @@ class RecordedSearch:
         # In mixed precision the weights in half of it are forgotten at the end of the block.
         stays = not torch.is_autocast_enabled("cuda")
         if self._recordable and on_gpu and stays and start_ids.numel() > 0:
-            found = self._play(start_ids, state, shared)
+            with torch.cuda.device(start_ids.device):
+                found = self._play(start_ids, state, shared)
             if found is not None:
                 return found
         return beam_search(
@@ -97,9 +100,10 @@ class RecordedSearch:
                 self._searched[shapes] += 1
                 return None
             self.recordings[shapes] = self._record(inputs)
-        return self.recordings[shapes].play(given)
+        recording = self.recordings[shapes]
+        return None if recording is None else recording.play(given)
 
-    def _record(self, inputs: tuple[Tensor, State, Any]) -> "Recording":
+    def _record(self, inputs: tuple[Tensor, State, Any]) -> "Recording | None":
         own = tree_map(torch.clone, inputs)
         start_ids, state, shared = own
 
@@ -108,7 +112,10 @@ class RecordedSearch:
                 start_ids, state, self.step, self.end_id, self.options, shared, self.constraints
             )
 
-        return Recording(leaves(own), begin, self.options.max_length)
+        try:
+            return Recording(leaves(own), begin, self.options.max_length)
+        except torch.OutOfMemoryError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class Part:
 
     steps: torch.cuda.CUDAGraph
     verdict: Tensor
-    """(2,) bool: whether all images are done, and whether something is wrong."""
+    """(2,) bool: whether all images are done, and whether all is well."""
     reading: torch.cuda.CUDAGraph
     found: Hypotheses
 
@@ -143,15 +150,20 @@ class Recording:
         # What is loaded or set up at its first use must not be at the first use of the recording.
         search = begin()
         for span in spans:
-            take(search, span)
+            search.advance_without_asking(span)
             search.read_all()
         search = begin()
-        pool = torch.cuda.graph_pool_handle()
+        recording = partial(
+            torch.cuda.graph,
+            pool=torch.cuda.graph_pool_handle(),
+            stream=torch.cuda.Stream(),  # torch's own belongs to the first device that records
+            capture_error_mode="thread_local",
+        )
         for span in spans:
             steps, reading = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(steps, pool=pool, capture_error_mode="thread_local"):
-                verdict = take(search, span)
-            with torch.cuda.graph(reading, pool=pool, capture_error_mode="thread_local"):
+            with recording(steps):
+                verdict = search.advance_without_asking(span)
+            with recording(reading):
                 found = search.read_all()
             self._parts.append(Part(steps, verdict, reading, found))
 
@@ -161,17 +173,10 @@ class Recording:
             own.copy_(given)
         for part in self._parts:
             part.steps.replay()
-            done, is_wrong = part.verdict.tolist()
-            if is_wrong:
+            done, is_well = part.verdict.tolist()
+            if not is_well:
                 break
             if done:
                 part.reading.replay()
                 return part.found.clone()
         return None
-
-
-def take(search: RunningSearch, span: range) -> Tensor:
-    """Takes some steps of a search and returns its verdict after them."""
-    for t in span:
-        search.advance(t)
-    return search.verdict(span[-1])

@@ -104,8 +104,7 @@ class RunningSearch:
         finished = int(done.sum())
         if finished:
             beam.stop(done)
-        # Leaving the batch copies what stays: worth it for an eighth of the work.
-        if 8 * finished < len(done) and t < self._options.max_length:
+        if finished < len(done) and not self._may_leave(finished, len(done)):
             return False
         self._read(done, t)
         if finished == len(done):
@@ -119,21 +118,30 @@ class RunningSearch:
             self._shared = select_rows(self._shared, (~done).nonzero().squeeze(1))
         return False
 
+    def _may_leave(self, finished: int, images: int) -> bool:
+        """Whether it is worth while to go on without the done images: for an eighth of the work.
+
+        On a GPU steps of a smaller batch take as long, and a search that is recorded, where all
+        stay, must give the same digits as one that is not.
+        """
+        return self._may_ask and 8 * finished >= images
+
     def result(self) -> Hypotheses:
         """The captions of all images, once all have left."""
         return Hypotheses.concatenate(self._found).of_images(torch.cat(self._images).argsort())
 
-    def verdict(self, t: int) -> Tensor:
-        """(2,) bool after step t: whether all images are done, and whether something is wrong.
+    def advance_without_asking(self, steps: range) -> Tensor:
+        """Some steps; (2,) bool after them: whether all images are done, and whether all is well.
 
-        With `read_all` it stands for `settle` and `result` where nothing may be asked: all images
-        stay in the batch, and what is wrong is not said.
+        With `read_all` it stands for `settle` and `result` where nothing may be asked.
         """
+        for t in steps:
+            self.advance(t)
         beam = self.beam
-        done = beam.done(t)
-        is_wrong = beam.is_broken() | beam.without_caption(done).any()
+        done = beam.done(steps[-1])
+        is_well = ~(beam.is_broken() | beam.without_caption(done).any())
         beam.stop(done)
-        return torch.stack([done.all(), is_wrong])
+        return torch.stack([done.all(), is_well])
 
     def read_all(self) -> Hypotheses:
         """The captions of all images as they are now."""

@@ -263,7 +263,7 @@ class Decoder(nn.Module):
         self, h: Tensor, first: CellState, state: DecoderState, observe: Observer | None = None
     ) -> tuple[Tensor, DecoderState]:
         """The rest of that step, from h_t (M, H) and the new state of the first layer."""
-        x = self._above(0, h, h)
+        x = self.dropout(h)
         new_state = [first]
         for i, cell in enumerate(self.cells[1:], start=1):
             h, cell_state = cell.step(x, state[i])

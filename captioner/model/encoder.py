@@ -9,8 +9,8 @@ classification network of torchvision.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -21,25 +21,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.errors import CaptionerError, UsageError, suggestion
 from captioner.model.tensor_file import read_tensors
+from captioner.model.whole_float32 import whole_float32
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
 """What torchvision calls the part of a network that turns features into classes."""
-
-
-@contextmanager
-def whole_float32() -> Iterator[None]:
-    """Convolutions on a GPU in all of float32's 24 bits instead of the 11 of TF32, torch's default.
-
-    TF32 moves features in the third digit, and by the batch's size otherwise: the captions of some
-    photos then depend on which others came with them, and features stored by a CPU are not those of
-    a GPU.
-    """
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 class Encoder(nn.Module):
@@ -69,6 +54,8 @@ class Encoder(nn.Module):
         self.trunk = trunk.to(memory_format=torch.channels_last)
         self.feature_size = feature_size
         self.grid = grid
+        self.tf32 = False
+        """Whether a GPU may round to TF32 outside of training too: faster, and by the batch."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self._frozen: list[nn.Module] = []
@@ -77,7 +64,7 @@ class Encoder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """Photos (B, 3, S, S), uint8 from 0 to 255, to features (B, F) or (B, R, F)."""
         x = (photos.to(self.mean.dtype) - self.mean) / self.std
-        with nullcontext() if self.training else whole_float32():
+        with nullcontext() if self.training or self.tf32 else whole_float32():
             maps: Tensor = self.trunk(x.contiguous(memory_format=torch.channels_last))
         if maps.dim() == 3:  # tokens: the class token stands first
             return maps[:, 1:] if self.grid else maps[:, 0]

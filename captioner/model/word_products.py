@@ -45,6 +45,7 @@ class WordProducts:
         assert self._table is not None  # there is one after the first word
         return F.embedding(words, self._table)
 
+    @torch.inference_mode()
     def _compute(self, block: int) -> None:
         rows = self._product(self._blocks[block])
         if self._table is None:

@@ -8,6 +8,7 @@ import torch
 from exhaustive_search import END
 from random_models import RandomModel
 
+import captioner.decoding.recorded_search as recorded
 import captioner.decoding.running_search as running
 from captioner.decoding.beam_search import SearchOptions, beam_search
 from captioner.decoding.constraints import BannedWords, NoRepeatedNgram
@@ -46,6 +47,7 @@ def test_the_parts_of_a_recording_end_as_a_search_does(options, spread, monkeypa
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Silent)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
     model = RandomModel(5, 6, seed=5, images=40, spread=spread)
     options = SearchOptions(**{"max_length": 6, **options})
     banned = [BannedWords([3])]
@@ -67,6 +69,21 @@ def test_without_a_gpu_it_is_a_beam_search():
     assert not search.recordings
     with pytest.raises(UsageError, match="start_ids"):
         search(torch.zeros(2, 2, dtype=torch.int64), None)
+
+
+def test_what_memory_does_not_suffice_for_is_not_recorded(monkeypatch):
+    model = RandomModel(5, 6, seed=5, images=40)
+    search = RecordedSearch(model.step, END, record_after=0)
+    tried = []
+
+    def recording(*_):
+        tried.append(True)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(recorded, "Recording", recording)
+    for _ in range(2):
+        assert search._play(*model.start(), None) is None
+    assert len(tried) == 1
 
 
 @pytest.mark.gpu

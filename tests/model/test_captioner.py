@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from captioner.data.batches import Item, collate
 from captioner.data.vocabulary import END, START
+from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
-from captioner.generation import generate
+from captioner.generation import CaptionGenerator
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM
 from captioner.model.decoder import Decoder
@@ -21,6 +22,10 @@ class CountingEncoder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         self.photos += len(photos)
         return photos.float().mean((2, 3))
+
+
+def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
+    return CaptionGenerator([captioner], options)([images])
 
 
 def make(kind: type = LSTM, feature_size: int = 3, dropout: float = 0.0) -> Captioner:

@@ -1,10 +1,11 @@
 """Encoders: the cut, features, normalisation, fine-tuning, folding, and what users do wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torchvision import models
 
 from captioner.errors import CaptionerError, UsageError
@@ -257,3 +258,27 @@ def test_real_weights_load_and_have_features() -> None:
     assert features.min() >= 0
     assert features.max() <= 6  # averages of ReLU6
     assert features.std() > 0.1
+
+
+def test_a_gpu_does_not_round_outside_of_training() -> None:
+    """What cuDNN is told while the network runs, which a machine without it knows as well."""
+    cudnn: Any = torch.backends.cudnn
+    told = []
+
+    class Trunk(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            told.append((cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision))
+            return x
+
+    before = (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+    trunk = fx.symbolic_trace(nn.Identity())
+    encoder = Encoder(trunk, 3, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), grid=False)
+    encoder.trunk = Trunk()  # type: ignore[assignment]
+    photos = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    encoder.eval()(photos)
+    encoder.tf32 = True
+    encoder(photos)
+    encoder.tf32 = False
+    encoder.train()(photos)
+    assert told == [("ieee", "ieee"), before, before]
+    assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == before

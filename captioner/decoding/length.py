@@ -31,9 +31,12 @@ class LengthNormalisation:
         }[options.length_norm]
         self._reward = options.word_reward * n
         self._longest_is_best = options.word_reward >= 0
+        self._is_plain = options.length_norm == "none" and options.word_reward == 0
 
     def score(self, log_prob: Tensor, n: int | Tensor) -> Tensor:
         """Scores of hypotheses with total ``log_prob`` (any shape) after n predicted words."""
+        if self._is_plain:
+            return log_prob
         return log_prob / self._penalty[n] + self._reward[n]
 
     def bound(self, log_prob: Tensor, n: int) -> Tensor:

@@ -86,7 +86,7 @@ def beam_search(
     if len(start_ids) == 0:
         return Hypotheses.empty(options.n_best, options.max_length, start_ids.device)
     for t in range(1, options.max_length + 1):
-        logits = search.advance(t)
-        if search.may_be_done(t) and search.settle(t, logits):
+        search.advance(t)
+        if search.may_be_done(t) and search.settle(t):
             break
     return search.result()

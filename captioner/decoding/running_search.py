@@ -46,6 +46,7 @@ class RunningSearch:
         self._constraints = constraints
         self._held = [constraint.start(start_ids) for constraint in constraints]
         self._required = _required(constraints, options)
+        self._scores: Tensor | None = None  # what the model's step gave last, (M, V)
         self._rows: Tensor | None = None  # what the words continue, rows of the state
         self._may_ask = answers_at_once(start_ids.device)
         self._beam: LiveBeam | None = None
@@ -58,8 +59,8 @@ class RunningSearch:
         assert self._beam is not None
         return self._beam
 
-    def advance(self, t: int) -> Tensor:
-        """Step t = 1 .. T of all hypotheses; returns what the model's step gave, (M, V).
+    def advance(self, t: int) -> None:
+        """Step t = 1 .. T of all hypotheses.
 
         On a device that does not answer at once it only gives out work and never waits for it.
         """
@@ -70,9 +71,11 @@ class RunningSearch:
                 for constraint, memory in zip(self._constraints, self._held, strict=True)
             ]
         ids, end_id = self._ids, self._end_id
-        given = (ids, self._state) if self._shared is None else (ids, self._state, self._shared)
-        logits, self._state = self._step(*given)
-        log_probs = normalised(logits, len(ids), end_id)
+        shared = () if self._shared is None else (self._shared,)
+        # Scores and state of the step before leave as the new ones come, and nothing is put in
+        # their place meanwhile: the memory of one step does for all.
+        self._scores, self._state = self._step(ids, self._state, *shared)
+        log_probs = normalised(self._scores, len(ids), end_id)
         if self._beam is None:
             kind = log_probs.device, log_probs.dtype
             self._beam = LiveBeam(len(ids), end_id, self._options, *kind, may_ask=self._may_ask)
@@ -82,7 +85,6 @@ class RunningSearch:
         required = self._required
         progress = None if required is None else self._held[self._constraints.index(required)]
         self._ids, self._rows = self._beam.extend(t, log_probs, required, progress)
-        return logits
 
     def may_be_done(self, t: int) -> bool:
         """Whether to look for done images after step t.
@@ -95,11 +97,12 @@ class RunningSearch:
         may_be = self.beam.has_ends or t <= self._options.min_length
         return may_be and (self._may_ask or t % ASK_EVERY == 0)
 
-    def settle(self, t: int, logits: Tensor) -> bool:
+    def settle(self, t: int) -> bool:
         """Lets done images leave after step t; returns whether that were all."""
         beam = self.beam
         if bool(beam.is_broken()):
-            raise broken_step(logits, t)
+            assert self._scores is not None
+            raise broken_step(self._scores, t)
         done = beam.done(t)
         finished = int(done.sum())
         if finished:

@@ -38,8 +38,8 @@ class RecordedSearch:
     """A beam search of one model, for many batches.
 
     Args:
-        step: the model's, as beam search takes it, for CUDA only work that is given out without
-            waiting for anything. Its weights may be changed in place, but not replaced.
+        step: the model's, as beam search takes it. To be recorded it must only give out work and
+            wait for nothing. Its weights may be changed in place, but not replaced.
         end_id: the word that ends a caption.
         options: of the search.
         constraints: as of `beam_search`; with any but `BannedWords` nothing is recorded.
@@ -65,7 +65,7 @@ class RecordedSearch:
         self.constraints = constraints
         self.record_after = record_after
         self.recordings: dict[Shapes, Recording | None] = {}
-        """By the shapes of their inputs; None where memory does not suffice for one."""
+        """By the shapes of their inputs; None where none could be made."""
         self._searched: Counter[Shapes] = Counter()
         self._recordable = all(isinstance(one, BannedWords) for one in constraints)
 
@@ -114,7 +114,7 @@ class RecordedSearch:
 
         try:
             return Recording(leaves(own), begin, self.options.max_length)
-        except torch.OutOfMemoryError:
+        except RuntimeError:  # memory is short, or the step waits for something
             return None
 
 

@@ -71,14 +71,15 @@ def test_without_a_gpu_it_is_a_beam_search():
         search(torch.zeros(2, 2, dtype=torch.int64), None)
 
 
-def test_what_memory_does_not_suffice_for_is_not_recorded(monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_where_a_recording_fails_none_is_tried_again(error, monkeypatch):
     model = RandomModel(5, 6, seed=5, images=40)
     search = RecordedSearch(model.step, END, record_after=0)
     tried = []
 
     def recording(*_):
         tried.append(True)
-        raise torch.OutOfMemoryError
+        raise error
 
     monkeypatch.setattr(recorded, "Recording", recording)
     for _ in range(2):

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -143,13 +143,27 @@ class RunCheckpoints(Checkpoint):
         if step != self.saved_step and (batches == 0 or due or ending):
             self.save(trainer)
         if ending:
-            hint = f"; go on with --resume {self.last}" if self.last.exists() else ""
-            raise TerminatedError(f"stopped by SIGTERM after step {step}{hint}")
+            self._end(step)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Keep the end of the run."""
         if trainer.global_step != self.saved_step:
             self.save(trainer)
+
+    def end_if_asked(self, trainer: L.Trainer) -> None:
+        """To be called after training: it may have been asked to end after its last step.
+
+        Whoever asked would else not be heard, and what comes after training would go on.
+
+        Raises:
+            TerminatedError: so it was; the checkpoint is that of the end.
+        """
+        if self._asked_to_end:
+            self._end(trainer.global_step)
+
+    def _end(self, step: int) -> NoReturn:
+        hint = f"; go on with --resume {self.last}" if self.last.exists() else ""
+        raise TerminatedError(f"stopped by SIGTERM after step {step}{hint}")
 
     def save(self, trainer: L.Trainer) -> None:
         """Write last.ckpt, and best.ckpt if the last score was the best; on all processes at once.

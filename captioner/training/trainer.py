@@ -158,6 +158,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
     )
     try:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        checkpoints.end_if_asked(trainer)
     except TerminatedError:
         if not trainer.is_global_zero:
             sys.exit(0)  # the first process speaks for all; another's code would have it killed

@@ -18,6 +18,7 @@ from test_trainer import arguments
 
 from captioner.cli import main
 from captioner.training import random_states
+from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.module import CaptioningModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
@@ -252,6 +253,24 @@ def test_seeds_of_ranks_differ() -> None:
     seeds = {random_states.seed_of_rank(0, rank, step) for rank in range(64) for step in range(64)}
     assert len(seeds) == 64 * 64
     assert random_states.seed_of_rank(5, 0, 0) == 5
+
+
+def test_sigterm_after_the_last_step_is_heard(
+    prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last step and the end of training, where no step will look for it any more."""
+    real = RunCheckpoints.on_train_end
+
+    def ask_and_end(self: RunCheckpoints, *given: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        real(self, *given)
+
+    flags = [*prepared[1], "--output", str(tmp_path / "run"), "--trainer.max_epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoints, "on_train_end", ask_and_end)
+        assert main(["train", *flags]) == 143
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert main(["train", *flags, "--resume", str(last)]) == 0
 
 
 @pytest.mark.slow

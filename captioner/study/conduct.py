@@ -15,7 +15,15 @@ from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder
 from captioner.file_lock import take_lock
 from captioner.study.plan import Run, Study
 from captioner.study.run_folder import read_summary, state_of
-from captioner.study.runner import InItsOwnProcess, InThisProcess, Job, Progress, execute
+from captioner.study.runner import (
+    STOPPED,
+    InItsOwnProcess,
+    InThisProcess,
+    Job,
+    Progress,
+    execute,
+)
+from captioner.training.failures import TerminatedError
 
 
 def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Progress:
@@ -179,13 +187,24 @@ def held(study: Study) -> Iterator[None]:
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a study as Ctrl-C does: with its processes."""
+    """Let SIGTERM end a study as Ctrl-C does, with its processes.
+
+    Raises:
+        TerminatedError: it has.
+    """
+    asked = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt  # which nothing on the way takes for an error of its own
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except KeyboardInterrupt as error:
+        if asked:
+            raise TerminatedError(STOPPED) from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,8 @@ from captioner.training.failures import TerminatedError
 
 POLL_SECONDS = 0.2
 
+STOPPED = "stopped by SIGTERM; the same command goes on"
+
 
 class Job(Protocol):
     """A run that has been started."""
@@ -147,7 +149,7 @@ class InThisProcess:
             try:
                 carry_out(run, split)
             except TerminatedError as error:  # SIGTERM is for the whole study
-                raise TerminatedError("stopped by SIGTERM; the same command goes on") from error
+                raise TerminatedError(STOPPED) from error
             except SystemExit as error:  # how Lightning passes on that it was interrupted
                 raise KeyboardInterrupt from error
             except Exception as error:  # whatever it is, the other runs go on

@@ -1,6 +1,7 @@
 """What is left to do, in which order, and what becomes of failures; nothing is trained here."""
 
 import json
+import signal
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import yaml
 from captioner.config import Config, DecoderConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.study import conduct, job, runner
-from captioner.study.conduct import can_share_this_process, held
+from captioner.study.conduct import can_share_this_process, held, interrupted_by_sigterm
 from captioner.study.plan import Configuration, Run, Study
 from captioner.study.run_folder import Summary, read_curves, read_failure, read_summary, state_of
 from captioner.study.runner import InItsOwnProcess, InThisProcess, Progress, execute, spoken
+from captioner.training.failures import TerminatedError
 
 
 def run_in(folder: Path, name: str = "cell=gru", seed: int = 0) -> Run:
@@ -310,3 +312,10 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
     assert curves.val_loss == [(1.0, 3.5), (2.0, 2.5)]
     assert curves.median_speed == 210
     assert read_curves(tmp_path / "nowhere").median_speed is None
+
+
+def test_sigterm_is_told_from_an_interrupt_of_the_keyboard() -> None:
+    with pytest.raises(TerminatedError, match="the same command goes on"), interrupted_by_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+        signal.raise_signal(signal.SIGINT)

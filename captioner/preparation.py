@@ -6,6 +6,7 @@ missing or stale. A fine-tuned encoder has no stored features: its photos are re
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,13 +29,16 @@ from captioner.data.feature_store import (
     StoreError,
     size_in_bytes,
 )
-from captioner.data.photo import PhotoError
+from captioner.data.photo import PhotoError, read_photo
 from captioner.data.records import SPLITS, ImageId, Record, by_split
 from captioner.data.transform import Transform
 from captioner.data.vocabulary import Vocabulary
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
 from captioner.model.encoder import Encoder
+
+LOOKED_AT = 16
+"""Photos whose size is looked at before the features of all are computed."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,32 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
             f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
             f"{len(missing):,} to compute, {size / 1e6:,.1f} MB to write"
         )
+        tell_if_enlarged(missing[:LOOKED_AT], transform)
         failed = extract(missing, encoder, transform, writer, shape, config)
     for record, reason in failed[:10]:
         say(f"left out: {record.path}: {reason}")
     if failed:
         say(f"{len(failed):,} photos could not be read and are left out of training and scores")
+
+
+def tell_if_enlarged(records: Sequence[Record], transform: Transform) -> None:
+    """Say so where most of some photos are smaller than what the encoder is given.
+
+    A network that learns from enlarged photos takes their smoothness for the world's: of photos
+    with all their detail it writes worse captions (EXPERIMENTS.md).
+    """
+    sizes = []
+    for record in records:
+        with suppress(PhotoError):  # told when its features are computed
+            sizes.append(read_photo(record.path).size)
+    small = [size for size in sizes if transform.enlarges(*size)]
+    if 2 * len(small) > len(sizes):
+        width, height = small[0]
+        say(
+            f"features: photos are enlarged ({len(small)} of {len(sizes)} looked at, the first "
+            f"from {width} x {height}): larger photos will get worse captions; a smaller "
+            f"encoder.size than {transform.size} would fit them all"
+        )
 
 
 def verify(config: Config) -> bool:

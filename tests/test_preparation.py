@@ -166,3 +166,22 @@ def test_outcomes_of_a_store_that_cannot_be_written(
     for verify in ([], ["--verify"]):
         assert main(["prepare", *flags, *verify]) == 1
         assert "written by an older version of captioner" in last_line()
+
+
+@pytest.mark.parametrize(
+    ("flags_of_size", "told"),
+    [
+        ([], False),  # 40 x 30 pixels to 32 x 32
+        (["--encoder.fit", "squash", "--encoder.size", "64"], True),
+    ],
+)
+def test_enlarged_photos_are_told_of(
+    flags: list[str], flags_of_size: list[str], told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (Path(flags[flags.index("--data.root") + 1]) / "train0.png").write_text("not a picture")
+    assert main(["prepare", *flags, "--encoder.fit", "squash", *flags_of_size]) == 0
+    line = (
+        "photos are enlarged (6 of 6 looked at, the first from 40 x 30): larger photos will get "
+        "worse captions; a smaller encoder.size than 64"
+    )
+    assert (line in capsys.readouterr().err) is told

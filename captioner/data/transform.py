@@ -106,6 +106,12 @@ class Transform:
         """
         return self(read_photo(path))
 
+    def enlarges(self, width: int, height: int) -> bool:
+        """Whether a photo of so many pixels is made larger, which adds smoothness, not detail."""
+        if self.fit == "squash":
+            return width * height < self.size**2
+        return min(width, height) < self.resize
+
     def asdict(self) -> dict[str, int | str]:
         """Its values by name, for a checkpoint or a key."""
         return dataclasses.asdict(self)

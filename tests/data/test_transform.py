@@ -157,3 +157,9 @@ def test_real_photos_equal_torchvision():
         with Image.open(path) as picture:
             expected = torchvisions(picture.convert("RGB"), Transform())
         assert torch.equal(Transform().load(path), expected)
+
+
+def test_what_is_made_larger() -> None:
+    crop, squash = Transform(size=224, resize=256), Transform(size=320, fit="squash")
+    assert [crop.enlarges(*size) for size in ((256, 400), (255, 400))] == [False, True]
+    assert [squash.enlarges(*size) for size in ((500, 250), (224, 224))] == [False, True]

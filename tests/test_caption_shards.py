@@ -112,6 +112,7 @@ def test_another_command_is_refused(
     assert "the inputs are not those of captions-0000" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_devices_write_what_one_writes(
     tiny_checkpoint: Path, shards: str, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_network_without_description_is_built_by_name(tmp_path: Path) -> None:
         assert checkpoint.load(path).captioner.features(photo).shape == (1, 768)
 
 
+@pytest.mark.slow
 def test_fresh_process_in_another_folder_gives_the_same_captions(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

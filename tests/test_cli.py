@@ -206,6 +206,7 @@ def test_output_into_no_folder(
     assert "--output: no folder /nowhere/at" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early(tiny_checkpoint: Path, photos: list[Path]) -> None:
     """`captioner caption … | head -1` ends quietly."""
     names = " ".join(f"'{path}'" for path in photos)

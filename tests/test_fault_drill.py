@@ -20,6 +20,7 @@ def test_what_is_killed_ends_as_undisturbed(command: str) -> None:
     assert re.match(f"{command}: 5 kills in .*, 0 differences", result.stdout)
 
 
+@pytest.mark.slow
 def test_an_unknown_drill_is_named() -> None:
     result = subprocess.run([sys.executable, str(DRILL), "tran"], capture_output=True, text=True)
     assert result.returncode == 2

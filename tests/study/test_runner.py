@@ -228,6 +228,7 @@ def test_an_interrupt_that_lightning_made_an_exit(
         InThisProcess(run_in(tmp_path), "val")
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The data set is not there; the reason comes from the log of the run."""
     config = replace(run_in(tmp_path).config, data=replace(Config().data, format="coco", root="no"))

@@ -70,6 +70,7 @@ class LstmStep:
         self.bias = torch.zeros(vocab_size, device=device)
         self.bias[END] = -1e9
         self.usual = usual or device.type != "cpu"
+        self.product = F.linear if self.usual else linear
         of_input, of_state = (part.contiguous() for part in self.gates.chunk(2, dim=1))
         self.of_state = of_state
         self.of_word = WordProducts(self.embedding, partial(linear, weight=of_input))
@@ -85,13 +86,13 @@ class LstmStep:
         """Logits (M, V) of the next word and the new state."""
         h, c = state
         if self.usual:
-            gates = F.linear(torch.cat([self.embedding[ids], h], dim=1), self.gates)
+            gates = self.product(torch.cat([self.embedding[ids], h], dim=1), self.gates)
         else:
-            gates = self.of_word(ids) + linear(h, self.of_state)
+            gates = self.of_word(ids) + self.product(h, self.of_state)
         i, f, o, g = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        return (F.linear if self.usual else linear)(h, self.words, self.bias), (h, c)
+        return self.product(h, self.words, self.bias), (h, c)
 
     def with_early_ends(self, images: int) -> tuple[Step, State]:
         """A step and a start state whose captions end: the end word wins after 6 to 14 words."""
@@ -216,11 +217,10 @@ def products(step: LstmStep, images: int, width: int, max_length: int) -> Callab
         for t in range(max_length):
             x, h = xs[min(t, 1)], hs[min(t, 1)]
             if step.usual:
-                F.linear(x, step.gates)
-                F.linear(h, step.words, step.bias)
+                step.product(x, step.gates)
             else:
-                linear(h, step.of_state)
-                linear(h, step.words, step.bias)
+                step.product(h, step.of_state)
+            step.product(h, step.words, step.bias)
 
     if device.type != "cuda":
         return multiply

@@ -1,6 +1,6 @@
 """captioner: CNN + RNN image captioning.
 
-Nothing heavy is imported here, so that ``captioner --help`` answers at once.
+Importing this package imports nothing heavy, so that `captioner --help` answers at once.
 """
 
 __version__ = "0.1.0"

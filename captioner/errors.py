@@ -1,6 +1,7 @@
 """What goes wrong for a user, as one line and an exit code; never a traceback."""
 
 import difflib
+import reprlib
 from collections.abc import Sequence
 
 
@@ -28,3 +29,16 @@ def suggestion(name: str, choices: Sequence[str]) -> str:
         return f"did you mean {near[0]}?"
     shown = ", ".join(choices[:12])
     return f"choose one of {shown}{', …' if len(choices) > 12 else ''}"
+
+
+def shown(value: object) -> str:
+    """A value for a message: on one line, and not long."""
+    if isinstance(value, (list, dict)):
+        text = _SHORT.repr(value)  # of a list of a million entries, or nested a thousand times
+    else:
+        text = repr(value[:100]) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80

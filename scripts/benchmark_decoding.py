@@ -6,14 +6,14 @@ the best of the rounds. One row a batch size:
 - limit: only the matrix products of the search (gates and vocabulary), nothing else; on a GPU
   recorded and played back, so that the products alone are measured and not the asking for them.
 - captioner: :func:`captioner.decoding.beam_search.beam_search` (on a GPU recorded, as captioning
-  does: :mod:`captioner.decoding.recorded_search`), and its share of the limit.
+  does: :mod:`captioner.decoding.cuda_graphs`), and its share of the limit.
 - per image: a straightforward beam search, one image at a time (no images batched).
 - generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed: around the
   same step; at most, that is, how many times faster than it a search would be that costs nothing
   but the products; and around the step as it is usually written with the same weights: one
   ``F.linear`` for the gates and one for the words. On a CPU captioner's own decoder multiplies with
-  :func:`captioner.model.linear.linear` and looks up what words contribute to the gates
-  (:mod:`captioner.model.word_products`), as the step here does; on a GPU the two are the same.
+  :func:`captioner.model.kernels.linear.linear` and looks up what words contribute to the gates
+  (:mod:`captioner.model.kernels.input_cache`), as the step here does; on a GPU both are the same.
 - early ends: captions that end after 6 to 14 words, as real ones do.
 - same words: the share of captions that generate finds too.
 
@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.decoding.beam_search import SearchOptions
-from captioner.decoding.recorded_search import RecordedSearch
-from captioner.model.linear import linear
-from captioner.model.word_products import WordProducts
+from captioner.decoding.cuda_graphs import RecordedSearch
+from captioner.model.kernels.input_cache import WordProducts
+from captioner.model.kernels.linear import linear
 
 START, END = 1, 0
 State = tuple[Tensor, ...]

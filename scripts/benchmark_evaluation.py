@@ -26,14 +26,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from captioner.data.records import ImageId
-from captioner.data.tokenizer import tokenize_all
-from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
-from captioner.evaluation.files import read_references, read_results
-from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder, load_data
-from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
+from captioner.datasets.records import ImageId
+from captioner.evaluation.result_files import read_references, read_results
 from captioner.evaluation.scores import score_tokens
 from captioner.evaluation.significance import intervals
+from captioner.metrics.cider import CiderScorer, DocumentFrequencies
+from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder, load_data
+from captioner.metrics.meteor.score import meteor_from_statistics, meteor_statistics
+from captioner.text.tokenizer import tokenize_all
 
 _T = TypeVar("_T")
 

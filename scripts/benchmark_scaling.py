@@ -37,16 +37,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from captioner.caption_records import RecordWriter
-from captioner.captioned import Candidate, Captioned
-from captioner.data.batches import Batch, Item, collate
-from captioner.data.feature_store import Entry, FeatureWriter
-from captioner.data.transform import Transform
+from captioner.datasets.batches import Batch, Item, collate
+from captioner.features.store import Entry, FeatureWriter
+from captioner.inference.result import Candidate, Captioned
+from captioner.inference.writers import RecordWriter
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM, Cell, Elman
 from captioner.model.decoder import Decoder
 from captioner.model.encoder import Encoder, torchvision_encoder
-from captioner.model.linear import product
+from captioner.model.kernels.linear import product
+from captioner.photos.transform import Transform
 
 CELLS: dict[str, tuple[Callable[[int, int], Cell], int, int]] = {
     "elman": (Elman, 1, 1),

@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.data.batches import Batch, Item, collate
-from captioner.data.vocabulary import PAD, START
+from captioner.datasets.batches import Batch, Item, collate
 from captioner.model.captioner import Captioner
 from captioner.model.cells import (
     GRU,
@@ -42,7 +41,8 @@ from captioner.model.cells import (
     ResetBeforeGRU,
 )
 from captioner.model.decoder import Decoder
-from captioner.model.linear import product
+from captioner.model.kernels.linear import product
+from captioner.text.vocabulary import PAD, START
 
 CAPTIONS, VOCABULARY, SIZE, FEATURES = 5, 9488, 512, 2048
 SPECIAL = 4

@@ -56,9 +56,9 @@ def untrained(path: Path) -> Path:
     import torch
 
     from captioner import checkpoint
-    from captioner.assembly import build_captioner, build_encoder
-    from captioner.config import Config, DecoderConfig, EncoderConfig
-    from captioner.data.vocabulary import SPECIAL_WORDS, Vocabulary
+    from captioner.build import build_captioner, build_encoder
+    from captioner.config.schema import Config, DecoderConfig, EncoderConfig
+    from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
     torch.manual_seed(0)
     decoder = DecoderConfig(cell="lstm", embedding_size=512, hidden_size=512)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from captioner.assembly import read_records
-from captioner.data.photo import read_photo
-from captioner.data.records import Record, by_split
+from captioner.build import read_records
+from captioner.datasets.records import Record, by_split
 from captioner.errors import CaptionerError
-from captioner.predictor import Predictor
+from captioner.inference.predictor import Predictor
+from captioner.photos.decode import read_photo
 
 CELL = 300
 """Pixels of a column's width."""

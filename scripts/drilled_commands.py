@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from captioner.cli import main as run_captioner
-from captioner.data.feature_store import FeatureStore
+from captioner.features.store import FeatureStore
 
 Settings = Mapping[str, object]
 

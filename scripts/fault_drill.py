@@ -32,10 +32,10 @@ from pathlib import Path
 import torch
 from drilled_commands import DRILLS, Drill
 
-from captioner import evaluation_run  # noqa: F401  # loaded before the forks, not in each
 from captioner.cli import main as run_captioner
 from captioner.evaluation import report  # noqa: F401
-from captioner.training import trainer  # noqa: F401
+from captioner.inference import split  # noqa: F401  # loaded before the forks, not in each
+from captioner.training import run  # noqa: F401
 
 
 @dataclass

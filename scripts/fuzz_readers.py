@@ -232,7 +232,7 @@ def check_records(loaded: Any) -> None:
 
 
 def _coco(folder: Path) -> Reading:
-    from captioner.data.coco import load
+    from captioner.datasets.coco import load
 
     file = folder / "captions.json"
     file.write_text(json.dumps(annotations(folder)))
@@ -241,7 +241,7 @@ def _coco(folder: Path) -> Reading:
 
 
 def _karpathy(folder: Path) -> Reading:
-    from captioner.data.karpathy import load
+    from captioner.datasets.karpathy import load
 
     annotations(folder)
     sentences = [{"raw": "a dog", "sentid": 1}, {"raw": "a cat", "sentid": 2}]
@@ -255,7 +255,7 @@ def _karpathy(folder: Path) -> Reading:
 
 
 def _flickr8k(folder: Path) -> Reading:
-    from captioner.data.flickr8k import load
+    from captioner.datasets.flickr8k import load
 
     for i in (1, 2):
         picture(folder / "Images" / f"{i}.jpg", i)
@@ -279,7 +279,7 @@ def _captions_table(folder: Path) -> Reading:
 
 
 def _jsonl(folder: Path) -> Reading:
-    from captioner.data.jsonl import load
+    from captioner.datasets.jsonl import load
 
     annotations(folder)
     lines = [{"image": f"images/{i}.png", "captions": ["a dog"], "split": "train"} for i in (1, 2)]
@@ -289,7 +289,7 @@ def _jsonl(folder: Path) -> Reading:
 
 
 def _vocabulary(folder: Path) -> Reading:
-    from captioner.data.vocabulary import Vocabulary
+    from captioner.text.vocabulary import Vocabulary
 
     file = folder / "vocabulary.txt"
     Vocabulary(WORDS).save(file)
@@ -297,7 +297,7 @@ def _vocabulary(folder: Path) -> Reading:
 
 
 def _word_vectors(folder: Path) -> Reading:
-    from captioner.data.word_vectors import read_vectors
+    from captioner.text.word_vectors import read_vectors
 
     file = folder / "vectors.txt"
     file.write_text("5 4\n" + "".join(f"{word} 0.5 -1 2e-3 4\n" for word in WORDS[4:]))
@@ -311,7 +311,7 @@ def _word_vectors(folder: Path) -> Reading:
 
 
 def _results(folder: Path) -> Reading:
-    from captioner.evaluation.files import read_candidates
+    from captioner.evaluation.result_files import read_candidates
 
     file = folder / "results.json"
     file.write_text(json.dumps([{"image_id": i, "caption": "a dog"} for i in (1, 2, 3)]))
@@ -319,7 +319,7 @@ def _results(folder: Path) -> Reading:
 
 
 def _result_lines(folder: Path) -> Reading:
-    from captioner.evaluation.files import read_candidates
+    from captioner.evaluation.result_files import read_candidates
 
     file = folder / "results.jsonl"
     lines = [{"image": f"{i}.jpg", "caption": "a dog", "log_prob": -1.5} for i in (1, 2, 3)]
@@ -328,7 +328,7 @@ def _result_lines(folder: Path) -> Reading:
 
 
 def _references(folder: Path) -> Reading:
-    from captioner.evaluation.files import read_references
+    from captioner.evaluation.result_files import read_references
 
     file = folder / "references.json"
     file.write_text(json.dumps(annotations(folder)))
@@ -355,7 +355,7 @@ def _instances(folder: Path) -> Reading:
 
 
 def _config(folder: Path) -> Reading:
-    from captioner.config_parser import config_parser, parse_config
+    from captioner.config.parser import config_parser, parse_config
 
     file = folder / "run.yaml"
     file.write_text((Path(__file__).parent.parent / "configs" / "coco.yaml").read_text())
@@ -379,9 +379,9 @@ def read_inputs(names: Iterable[str]) -> None:
     """Photos of names, decoded; a reason why not must be one line."""
     import numpy as np
 
-    from captioner.data.photo_source import read_pixels
-    from captioner.data.transform import Transform
-    from captioner.photo_inputs import expand
+    from captioner.photos.inputs import expand
+    from captioner.photos.source import read_pixels
+    from captioner.photos.transform import Transform
 
     small = [Transform(size=16, resize=16)]
     for photo in expand(names):
@@ -434,7 +434,7 @@ def _pictures(folder: Path) -> Reading:
 def _store(folder: Path) -> Reading:
     import numpy as np
 
-    from captioner.data.feature_store import Entry, FeatureStore, FeatureWriter
+    from captioner.features.store import Entry, FeatureStore, FeatureWriter
 
     key = {"encoder": "toy"}
     place = folder / "store"
@@ -477,9 +477,9 @@ def a_checkpoint(path: Path) -> Path:
     import torch
 
     from captioner import checkpoint
-    from captioner.assembly import build_captioner, build_encoder
-    from captioner.config import Config, DecoderConfig, EncoderConfig
-    from captioner.data.vocabulary import Vocabulary
+    from captioner.build import build_captioner, build_encoder
+    from captioner.config.schema import Config, DecoderConfig, EncoderConfig
+    from captioner.text.vocabulary import Vocabulary
 
     config = Config(
         encoder=EncoderConfig(name="squeezenet1_1", weights="none", size=32, fit="squash"),
@@ -495,7 +495,7 @@ def a_checkpoint(path: Path) -> Path:
 
 
 def _caption_with(path: Path, photo: Path) -> object:
-    from captioner.predictor import Predictor
+    from captioner.inference.predictor import Predictor
 
     return list(Predictor.load(path, device="cpu").caption([photo]))
 
@@ -527,7 +527,7 @@ def _safetensors(folder: Path) -> Reading:
 
 
 def _manifest(folder: Path) -> Reading:
-    from captioner.caption_shards import Manifest, Shard
+    from captioner.inference.shards import Manifest, Shard
 
     begun = Manifest.begin(folder, {"inputs": ["a"], "options": {"x": 1}}, 10)
     begun.add(0, Shard("captions-00000.jsonl", 10, 0, "a", "b"))

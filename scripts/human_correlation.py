@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.data.records import read_bytes, shown
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, shown
 from captioner.evaluation.correlation import kendall_tau_c
 from captioner.evaluation.recipe import signature
 from captioner.evaluation.scores import score
+from captioner.files.json_file import read_bytes
 from captioner.tables import FORMATS, Table, render
 
 METRICS = ("BLEU", "METEOR", "ROUGE-L", "CIDEr-D", "CIDEr")

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from captioner.analysis.gradient_plot import plot_gradients
 from captioner.errors import CaptionerError
-from captioner.gradient_plot import plot_gradients
 
 
 def main() -> int:

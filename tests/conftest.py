@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from captioner import checkpoint
-from captioner.config import Config, DecoderConfig, EncoderConfig, SearchConfig
+from captioner.config.schema import Config, DecoderConfig, EncoderConfig, SearchConfig
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "cat", "runs", "sleeps", "on")
 
@@ -35,8 +35,8 @@ def tiny_config(**changes: object) -> Config:
 
 def save_checkpoint(path: Path, config: Config, seed: int = 0) -> Path:
     """A checkpoint as training writes it, of a random network."""
-    from captioner.assembly import build_captioner, build_encoder
-    from captioner.data.vocabulary import END, Vocabulary
+    from captioner.build import build_captioner, build_encoder
+    from captioner.text.vocabulary import END, Vocabulary
 
     torch.manual_seed(seed)
     encoder, transform = build_encoder(config.encoder)

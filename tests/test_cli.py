@@ -86,7 +86,7 @@ def test_memory_that_runs_out(
     def command(arguments: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("captioner.cli.words_command", command)
+    monkeypatch.setattr("captioner.commands.words.run", command)
     assert run("words") == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("captioner: error: memory ran out (")
@@ -97,7 +97,7 @@ def test_a_fault_of_the_code_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
     def command(arguments: list[str]) -> int:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr("captioner.cli.words_command", command)
+    monkeypatch.setattr("captioner.commands.words.run", command)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         run("words")
 

@@ -44,7 +44,7 @@ def test_training_help_leaves_torch_out() -> None:
 
 
 def test_captioning_needs_torch_and_pillow_alone() -> None:
-    loaded = modules_after("import captioner.predictor")
+    loaded = modules_after("import captioner.inference.predictor")
     assert "torch" in loaded
     for heavy in ("torchvision", "lightning", "wandb", "nltk", "pycocotools", "jsonargparse"):
         assert heavy not in loaded

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from captioner.errors import UsageError
+from captioner.files.atomic import check_folder, write_whole
 from captioner.tables import FORMATS, Table, render
-from captioner.whole_file import check_folder, write_whole
 
 TABLE = Table(("score", "A_1 | B"), (("BLEU-1", "61.0"), ("CIDEr-D", "8.1 ± 2")), "50 % of #1")
 NOTES = ("note: x*y", "scores x 100; images:3|version:1")

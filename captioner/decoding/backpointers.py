@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captioner.decoding.tree import select_rows
+from captioner.decoding.pytree import select_rows
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ from torch import Tensor
 from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
+from captioner.decoding.pytree import State
 from captioner.decoding.running_search import RunningSearch
 from captioner.decoding.step import Step
-from captioner.decoding.tree import State
 
 __all__ = ["SearchOptions", "Step", "beam_search"]
 
@@ -70,8 +70,8 @@ def beam_search(
             one row for each of the A images, never one per beam, so that
             ``state.view(A, M // A, ...)`` lines up with it.
         constraints: What captions must and must not say; see
-            :mod:`captioner.decoding.constraints` and :mod:`captioner.decoding.required`. Without
-            any, nothing changes, to the bit.
+            :mod:`captioner.decoding.constraints` and
+            :mod:`captioner.decoding.required_phrases`. Without any, nothing changes, to the bit.
 
     Returns:
         The ``n_best`` captions of each image, best first.

@@ -7,7 +7,7 @@ number of constraints work together; an object of your own with these three meth
 
     beam_search(..., constraints=[NoRepeatedNgram(3), BannedWords([unknown]), BannedEndings([[a]])])
 
-What a caption must say is in :mod:`captioner.decoding.required`. M rows, V vocabulary.
+What a caption must say is in :mod:`captioner.decoding.required_phrases`. M rows, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.options import check_at_least
-from captioner.decoding.tree import State
+from captioner.decoding.pytree import State
 from captioner.errors import UsageError
 
 NEVER = float("-inf")

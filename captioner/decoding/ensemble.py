@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.options import AVERAGES
+from captioner.decoding.pytree import State
 from captioner.decoding.step import Step
-from captioner.decoding.tree import State
 from captioner.errors import UsageError
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captioner.decoding.beam import LiveBeam
 from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
-from captioner.decoding.live_beam import LiveBeam
 from captioner.decoding.options import SearchOptions
-from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.pytree import State, select_rows
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.step import Step, broken_step, normalised
-from captioner.decoding.tree import State, select_rows
 from captioner.errors import CaptionerError, UsageError
 
 ASK_EVERY = 4

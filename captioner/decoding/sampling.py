@@ -23,9 +23,9 @@ from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SampleOptions, check_at_least
-from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.pytree import State, select_rows
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.step import Step, broken_step, normalised
-from captioner.decoding.tree import State, select_rows
 from captioner.errors import CaptionerError, UsageError
 
 NEVER = float("-inf")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captioner.decoding.top_words import top_words
+from captioner.decoding.topk import top_words
 
 NEVER = float("-inf")
 

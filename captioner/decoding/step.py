@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captioner.decoding.tree import State
+from captioner.decoding.pytree import State
 from captioner.errors import CaptionerError, UsageError
 
 # (ids (M,) int64, state) -> (logits or log-probabilities (M, V), state);

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from captioner.data.tokenizer import tokenize_all
-from captioner.evaluation.cider import DocumentFrequencies
 from captioner.evaluation.diversity import describe, mean_self_cider
 from captioner.evaluation.objects import read_instances, score_objects
 from captioner.evaluation.report import CaptionedSet, Section
+from captioner.metrics.cider import DocumentFrequencies
 from captioner.tables import Table
+from captioner.text.tokenizer import tokenize_all
 
 
 def description_section(

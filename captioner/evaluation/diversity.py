@@ -19,11 +19,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from captioner.data.records import ImageId
-from captioner.data.tokenizer import tokenize_all
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
-from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
-from captioner.evaluation.ngrams import Tokens
+from captioner.metrics.cider import CiderScorer, DocumentFrequencies
+from captioner.metrics.ngrams import Tokens
+from captioner.text.tokenizer import tokenize_all
 
 # fmt: off
 BAD_ENDINGS = frozenset([

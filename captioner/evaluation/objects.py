@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from captioner.data.records import ImageId, as_list, check_id, read_json, shown
-from captioner.data.tokenizer import tokenize_all
-from captioner.errors import CaptionerError
+from captioner.datasets.records import ImageId, check_id
+from captioner.errors import CaptionerError, shown
 from captioner.evaluation.coco_objects import (
     ANIMALS,
     IRREGULAR,
@@ -32,7 +31,9 @@ from captioner.evaluation.coco_objects import (
     OBJECTS,
     OF_ANIMALS,
 )
-from captioner.evaluation.ngrams import Tokens
+from captioner.files.json_file import as_list, read_json
+from captioner.metrics.ngrams import Tokens
+from captioner.text.tokenizer import tokenize_all
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from captioner.data.records import ImageId
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
-from captioner.evaluation.files import read_candidates, read_references
 from captioner.evaluation.recipe import Recipe, signature
+from captioner.evaluation.result_files import read_candidates, read_references
 from captioner.evaluation.scores import REPORTED, Scores, check_pairing, score
 from captioner.evaluation.significance import Interval, intervals
 from captioner.tables import Table

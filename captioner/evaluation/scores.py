@@ -8,18 +8,18 @@ from itertools import chain
 
 import numpy as np
 
-from captioner.data.records import ImageId
-from captioner.data.tokenizer import tokenize_all
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
-from captioner.evaluation.cider import CiderScorer, DocumentFrequencies
-from captioner.evaluation.java_programs import JAVA_METEOR, SPICE, java_statistics
-from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder, load_data
-from captioner.evaluation.meteor.score import meteor_from_statistics, meteor_statistics
-from captioner.evaluation.ngrams import Tokens
 from captioner.evaluation.recipe import Recipe, recipe_of
-from captioner.evaluation.rouge import rouge_l
-from captioner.evaluation.statistics import ImageStatistics, mean_statistics
+from captioner.metrics.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
+from captioner.metrics.cider import CiderScorer, DocumentFrequencies
+from captioner.metrics.java import JAVA_METEOR, SPICE, java_statistics
+from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder, load_data
+from captioner.metrics.meteor.score import meteor_from_statistics, meteor_statistics
+from captioner.metrics.ngrams import Tokens
+from captioner.metrics.rouge import rouge_l
+from captioner.metrics.statistics import ImageStatistics, mean_statistics
+from captioner.text.tokenizer import tokenize_all
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
 """What is computed unless asked otherwise: what takes no time, for scores after each epoch."""
@@ -77,7 +77,7 @@ def score(
     Args:
         captions: The candidate for each image.
         references: One or more references for each of the same images. Their order is the order
-            of the result, and (as in the official tool, see `captioner.data.tokenizer`) decides
+            of the result, and (as in the official tool, see `captioner.text.tokenizer`) decides
             about the tokens of a caption that ends in a single letter with a period.
         metrics: Names out of "BLEU", "METEOR", "ROUGE-L", "CIDEr-D" and "CIDEr" (without clipping
             and length penalty), "METEOR-Java" and "SPICE" (`java_programs`). What METEOR and the

@@ -30,7 +30,7 @@ import numpy as np
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.scores import Scores
-from captioner.evaluation.statistics import ImageStatistics
+from captioner.metrics.statistics import ImageStatistics
 
 _CHUNK = 100  # draws at a time: 4 MB of weights for 5,000 images
 _ROUNDING = 1e-12  # differences of sums in another order are not differences

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from captioner.data.records import ImageId
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.files import read_candidates, read_references
 from captioner.evaluation.recipe import Recipe
+from captioner.evaluation.result_files import read_candidates, read_references
 from captioner.evaluation.scores import REPORTED, Scores, score
 
 

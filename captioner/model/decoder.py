@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.cells import Cell, CellState
-from captioner.model.cross_entropy import cross_entropy
-from captioner.model.linear import Linear, onednn_multiplies
-from captioner.model.word_products import WordProducts
+from captioner.model.kernels.cross_entropy import cross_entropy
+from captioner.model.kernels.input_cache import WordProducts
+from captioner.model.kernels.linear import Linear, onednn_multiplies
 
 Place = Literal["init", "pre", "par", "merge"]
 """Where the image goes in (Tanti et al. 2018)."""

@@ -20,8 +20,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.errors import CaptionerError, UsageError, suggestion
-from captioner.model.tensor_file import read_tensors
-from captioner.model.whole_float32 import whole_float32
+from captioner.files.tensors import read_tensors
+from captioner.model.kernels.full_precision import whole_float32
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
 """What torchvision calls the part of a network that turns features into classes."""

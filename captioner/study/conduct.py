@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from captioner.config import Config
+from captioner.config.schema import Config
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.meteor.data import HOW_TO_GET_IT, find_folder
-from captioner.file_lock import take_lock
+from captioner.files.lock import take_lock
+from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder
 from captioner.study.plan import Run, Study
 from captioner.study.run_folder import read_summary, state_of
 from captioner.study.runner import (
@@ -77,11 +77,11 @@ def report(study: Study) -> str:
         CaptionerError: no run is done.
     """
     check_score(study.score)
+    from captioner.files.atomic import write_whole
     from captioner.study.plots import draw
     from captioner.study.results import rank
     from captioner.study.table import as_content, as_csv, as_table, notes
     from captioner.tables import json_text, render
-    from captioner.whole_file import write_whole
 
     ranking = rank(study)
     content = as_content(study, ranking)
@@ -108,7 +108,7 @@ def check_score(name: str) -> None:
 
 def prepare_once(study: Study, runs: Sequence[Run]) -> None:
     """Vocabulary and features of all runs, each kind once."""
-    from captioner.preparation import prepare
+    from captioner.features.prepare import prepare
 
     prepared: list[Config] = []
     for run in runs:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from captioner.config import Config, from_dict
+from captioner.config.schema import Config, from_dict
 from captioner.errors import CaptionerError
+from captioner.files.atomic import write_whole
 from captioner.study.plan import Run
 from captioner.study.run_folder import (
     Summary,
@@ -22,7 +23,6 @@ from captioner.study.run_folder import (
 from captioner.tables import json_text
 from captioner.training.failures import TerminatedError
 from captioner.training.run_files import last_checkpoint
-from captioner.whole_file import write_whole
 
 
 def carry_out(run: Run, split: str) -> None:
@@ -33,7 +33,7 @@ def carry_out(run: Run, split: str) -> None:
     """
     from captioner.evaluation.report import report_on
     from captioner.study.scoring import caption_stored
-    from captioner.training.trainer import is_rank_zero, train
+    from captioner.training.run import is_rank_zero, train
 
     folder, state = run.folder, state_of(run, split)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from captioner.config import Config, check, from_dict
-from captioner.config_parser import config_parser, in_our_words
+from captioner.config.parser import config_parser, in_our_words
+from captioner.config.schema import Config, check, from_dict
 from captioner.errors import UsageError
 
 

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from captioner.config import Config
+from captioner.analysis.gradient_plot import COLOURS, read_gradients
+from captioner.config.schema import Config
 from captioner.evaluation.report import percent
-from captioner.gradient_plot import COLOURS, read_gradients
 from captioner.study.plan import Configuration, Study, shown
 from captioner.study.results import LEVEL, Ranking, Result
 from captioner.study.run_folder import read_curves

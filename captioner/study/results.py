@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from captioner.assembly import read_records
-from captioner.config import DataConfig
-from captioner.data.records import ImageId, by_split
+from captioner.build import read_records
+from captioner.config.schema import DataConfig
+from captioner.datasets.records import ImageId, by_split
 from captioner.errors import CaptionerError
 from captioner.evaluation.comparison import compare_pair
-from captioner.evaluation.files import read_results
 from captioner.evaluation.recipe import Recipe
+from captioner.evaluation.result_files import read_results
 from captioner.evaluation.scores import REPORTED, Scores, score
 from captioner.evaluation.significance import Comparison, Interval, correct, intervals
 from captioner.evaluation.systems import System, average

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from captioner.config import Config, from_dict
+from captioner.config.schema import Config, from_dict
 from captioner.errors import CaptionerError, UsageError
 from captioner.study.plan import Run, shown
 from captioner.training.run_files import last_checkpoint

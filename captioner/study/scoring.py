@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 
 from captioner import checkpoint
-from captioner.assembly import search_options
-from captioner.config import Config
-from captioner.data.records import ImageId
+from captioner.build import search_options
+from captioner.config.schema import Config
+from captioner.datasets.records import ImageId
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
 from captioner.evaluation.report import CaptionedSet
-from captioner.evaluation_run import recipe_of_split
-from captioner.generation import CaptionGenerator, write_captions
-from captioner.preparation import load_prepared
+from captioner.features.prepare import load_prepared
+from captioner.inference.generator import CaptionGenerator, write_captions
+from captioner.inference.split import recipe_of_split
 
 
 @dataclass(frozen=True)

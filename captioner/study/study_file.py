@@ -29,14 +29,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from captioner.config import MAX_SEED, Config
-from captioner.config_parser import (
+from captioner.config.parser import (
     config_parser,
     parse_config,
     read_yaml,
     settings,
     suggest_setting,
 )
+from captioner.config.schema import MAX_SEED, Config
 from captioner.errors import UsageError, suggestion
 from captioner.study.plan import Entry, Study, plan
 

@@ -6,9 +6,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
-from captioner.data.batches import Batch
-from captioner.data.records import Record
-from captioner.training.module import CaptioningModule
+from captioner.datasets.batches import Batch
+from captioner.datasets.records import Record
+from captioner.training.lightning_module import CaptioningModule
 
 
 class Throughput(L.Callback):

@@ -9,8 +9,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
 from captioner.errors import CaptionerError
-from captioner.training.csv_rows import append_rows, text_of, whole_rows
-from captioner.whole_file import write_whole
+from captioner.files.atomic import write_whole
+from captioner.files.csv_rows import append_rows, text_of, whole_rows
 
 FIRST_COLUMNS = ("epoch", "step")
 

@@ -7,16 +7,16 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from captioner.data.batches import (
+from captioner.datasets.batches import (
     Batch,
     CaptionedImages,
     Collate,
     ImageSource,
     SharedBatches,
 )
-from captioner.data.records import Record
-from captioner.data.vocabulary import Vocabulary
+from captioner.datasets.records import Record
 from captioner.errors import UsageError
+from captioner.text.vocabulary import Vocabulary
 
 
 def next_batch(trainer: L.Trainer) -> tuple[int, int]:

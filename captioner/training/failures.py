@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.data.records import ImageId
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError, UsageError
 
 SHOWN_IDS = 8

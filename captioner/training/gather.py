@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from captioner.data.records import ImageId
+from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
 
 

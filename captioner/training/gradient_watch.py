@@ -10,14 +10,14 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
-from captioner.data.batches import Batch, CaptionedImages
-from captioner.data.vocabulary import START
+from captioner.analysis.gradient_flow import GradientThroughTime, gradient_through_time
+from captioner.analysis.gradient_plot import plot_gradients
+from captioner.datasets.batches import Batch, CaptionedImages
 from captioner.errors import CaptionerError
-from captioner.gradient_plot import plot_gradients
-from captioner.model.gradient_through_time import GradientThroughTime, gradient_through_time
-from captioner.training.csv_rows import append_rows, text_of, whole_rows
-from captioner.training.module import CaptioningModule
-from captioner.whole_file import write_whole
+from captioner.files.atomic import write_whole
+from captioner.files.csv_rows import append_rows, text_of, whole_rows
+from captioner.text.vocabulary import START
+from captioner.training.lightning_module import CaptioningModule
 
 COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")
 

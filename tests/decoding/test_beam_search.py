@@ -21,7 +21,7 @@ from random_models import RandomModel
 import captioner.decoding.running_search as module
 from captioner.decoding.beam_search import SearchOptions, beam_search
 from captioner.decoding.constraints import BannedEndings, BannedPhrases, NoRepeatedNgram
-from captioner.decoding.tree import tree_map
+from captioner.decoding.pytree import tree_map
 from captioner.errors import CaptionerError, UsageError
 
 # The Markov model of im2txt's own test (tensorflow/models): word -> next word -> probability.

@@ -11,7 +11,7 @@ from random_models import RandomModel
 from captioner.decoding.constraints import BannedWords, NoRepeatedNgram
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SampleOptions
-from captioner.decoding.required import RequiredPhrases
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.sampling import draw, rerank, sample, uniform_numbers
 from captioner.errors import CaptionerError, UsageError
 

@@ -12,8 +12,8 @@ from captioner.errors import CaptionerError
 from captioner.evaluation.comparison import compare_systems
 from captioner.evaluation.scores import score
 from captioner.evaluation.significance import holm, welch
-from captioner.evaluation.statistics import mean_statistics
 from captioner.evaluation.systems import System, average, read_systems
+from captioner.metrics.statistics import mean_statistics
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "oracles" / "published"
 

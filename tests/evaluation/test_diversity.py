@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from captioner.errors import CaptionerError
-from captioner.evaluation.cider import DocumentFrequencies
 from captioner.evaluation.diversity import describe, mean_self_cider, repeats_itself
+from captioner.metrics.cider import DocumentFrequencies
 
 
 def test_description_by_hand():

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.files import read_references, read_results
+from captioner.evaluation.result_files import read_references, read_results
 
 
 def written(path, content):

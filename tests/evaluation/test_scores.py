@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.cider import DocumentFrequencies
-from captioner.evaluation.files import read_references, read_results
+from captioner.evaluation.result_files import read_references, read_results
 from captioner.evaluation.scores import score
+from captioner.metrics.cider import DocumentFrequencies
 
 ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "oracles"
 OFFICIAL_NAMES = {

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.bleu import BLEU_NAMES, bleu_from_statistics
 from captioner.evaluation.scores import Scores, score
 from captioner.evaluation.significance import (
     compare,
@@ -11,7 +10,8 @@ from captioner.evaluation.significance import (
     over_runs,
     student_quantile,
 )
-from captioner.evaluation.statistics import ImageStatistics, mean_statistics
+from captioner.metrics.bleu import BLEU_NAMES, bleu_from_statistics
+from captioner.metrics.statistics import ImageStatistics, mean_statistics
 
 
 def simulated(rng: np.random.Generator, n_images: int, skill: np.ndarray) -> Scores:

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.data.batches import Item, collate
-from captioner.data.vocabulary import END, START
+from captioner.datasets.batches import Item, collate
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
-from captioner.generation import CaptionGenerator
+from captioner.inference.generator import CaptionGenerator
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM
 from captioner.model.decoder import Decoder
+from captioner.text.vocabulary import END, START
 
 
 class CountingEncoder(nn.Module):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captioner.assembly import build_decoder
-from captioner.config import DecoderConfig
+from captioner.build import build_decoder
+from captioner.config.schema import DecoderConfig
 from captioner.model.cells import GRU, LSTM, Elman
 from captioner.model.decoder import Decoder, Unrolled, select_rows
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision import models
 
+from captioner.checkpoint.encoder_description import NotDescribableError, describe, rebuild
 from captioner.errors import CaptionerError, UsageError
 from captioner.model.encoder import Encoder, cut, torchvision_encoder
-from captioner.model.graph import NotDescribableError, describe, rebuild
 
 SHARED_WEIGHTS = (
     Path(__file__).resolve().parents[2].parent

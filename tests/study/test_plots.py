@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from written_runs import finish, make_data, ranked, study_of
 
-from captioner.config import Config, DecoderConfig, OptimizationConfig
+from captioner.config.schema import Config, DecoderConfig, OptimizationConfig
 from captioner.study.plan import Configuration
 from captioner.study.plots import (
     choose_styles,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captioner.config import Config, DecoderConfig
+from captioner.config.schema import Config, DecoderConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.study import conduct, job, runner
 from captioner.study.conduct import can_share_this_process, held, interrupted_by_sigterm
@@ -125,7 +125,7 @@ def test_carry_out_does_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
         calls.append(f"score {path.name} on {split}")
         raise CaptionerError("far enough")
 
-    monkeypatch.setattr("captioner.training.trainer.train", train)
+    monkeypatch.setattr("captioner.training.run.train", train)
     monkeypatch.setattr("captioner.study.scoring.caption_stored", caption_stored)
     run = run_in(tmp_path)
 
@@ -272,7 +272,7 @@ def test_conducting_skips_what_is_done_and_shares_out_the_machine(
             leave(run, "trained")
             end(run, summary())
 
-    monkeypatch.setattr("captioner.preparation.prepare", prepared.append)
+    monkeypatch.setattr("captioner.features.prepare.prepare", prepared.append)
     monkeypatch.setattr(conduct, "InItsOwnProcess", Process)
     monkeypatch.setattr(conduct, "processors", lambda: 8)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.0)

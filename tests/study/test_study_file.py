@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.config import Config
+from captioner.config.schema import Config
 from captioner.errors import UsageError
 from captioner.study.study_file import read_study
 

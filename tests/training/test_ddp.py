@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_jsonl
-from test_trainer import arguments
+from test_run import arguments
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CAPTIONER = Path(sys.executable).parent / "captioner"
@@ -80,7 +80,7 @@ WRITES_CAPTIONS = """
 import json, sys
 from pathlib import Path
 from captioner.cli import main
-from captioner.training.module import CaptioningModule
+from captioner.training.lightning_module import CaptioningModule
 
 before = CaptioningModule.on_validation_epoch_end
 

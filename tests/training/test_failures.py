@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_jsonl
-from test_trainer import arguments
+from test_run import arguments
 from torch import Tensor
 
 from captioner import checkpoint
 from captioner.cli import main
 from captioner.errors import CaptionerError
-from captioner.training.csv_rows import append_rows, whole_rows
+from captioner.files.csv_rows import append_rows, whole_rows
 from captioner.training.failures import explained, named
-from captioner.training.module import CaptioningModule
+from captioner.training.lightning_module import CaptioningModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_jsonl
-from test_trainer import arguments
+from test_run import arguments
 
 from captioner.cli import main
 from captioner.training import random_states
 from captioner.training.checkpoints import RunCheckpoints
-from captioner.training.module import CaptioningModule
+from captioner.training.lightning_module import CaptioningModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 

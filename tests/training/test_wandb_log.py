@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_jsonl
-from test_trainer import arguments
+from test_run import arguments
 
 from captioner import checkpoint
 from captioner.cli import main
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
     def note(output: Path, *, run_id: str, resumed: bool, **about: Any) -> None:
         opened.append((run_id, resumed))
 
-    monkeypatch.setattr("captioner.training.trainer.open_wandb_log", note)
+    monkeypatch.setattr("captioner.training.run.open_wandb_log", note)
     assert main(["train", *flags]) == 0
     last = str(root / "run" / "checkpoints" / "last.ckpt")
     assert main(["train", *flags, "--resume", last, "--trainer.max_epochs", "2"]) == 0

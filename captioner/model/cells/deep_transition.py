@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.model.cells.cell import Cell, CellState
-from captioner.model.linear import Linear
+from captioner.model.kernels.linear import Linear
 
 
 class DeepTransition(Cell):

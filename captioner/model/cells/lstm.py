@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import Cell, CellState, initialise
-from captioner.model.cells.through_time import LSTMThroughTime, by_hand
-from captioner.model.linear import linear, onednn_multiplies
+from captioner.model.kernels.backprop_through_time import LSTMThroughTime, by_hand
+from captioner.model.kernels.linear import linear, onednn_multiplies
 
 FORGET = slice(1, 2)
 """Place of the forget gate among torch's four: i, f, c (the candidate), o."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from captioner.model.cells.cell import ACTIVATIONS, Activation, Cell, CellState, initialise
-from captioner.model.linear import Linear, linear
+from captioner.model.kernels.linear import Linear, linear
 
 
 class Elman(Cell):

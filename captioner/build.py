@@ -1,0 +1,115 @@
+"""Where a configuration becomes objects: records, encoder, decoder, search options.
+
+The rooms below take plain arguments; only this file knows which setting feeds which argument.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from captioner.config.schema import Config, DataConfig, DecoderConfig, EncoderConfig, SearchConfig
+from captioner.datasets.load import load_records
+from captioner.datasets.records import Loaded
+from captioner.decoding.options import SearchOptions
+from captioner.model.captioner import Captioner
+from captioner.model.cells import (
+    GRU,
+    LSTM,
+    Cell,
+    DeepTransition,
+    Elman,
+    Jordan,
+    PeepholeLSTM,
+    ResetBeforeGRU,
+)
+from captioner.model.decoder import Decoder
+from captioner.model.encoder import Encoder, torchvision_encoder
+from captioner.photos.transform import Transform
+
+
+def read_records(config: DataConfig) -> Loaded:
+    """The captioned photos of all splits."""
+
+    def path(name: str | None) -> Path | None:
+        return None if name is None else Path(name)
+
+    return load_records(
+        format=config.format,
+        root=Path(config.root),
+        images=path(config.images),
+        annotations=path(config.annotations),
+        train_annotations=path(config.train_annotations),
+        val_annotations=path(config.val_annotations),
+        test_annotations=path(config.test_annotations),
+        on_problem=config.on_problem,
+    )
+
+
+def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
+    """The frozen encoder, batch norm not folded, and what makes a photo fit for it."""
+    encoder, preprocessing = torchvision_encoder(
+        config.name, config.weights, grid=config.features == "grid"
+    )
+    size = config.size or preprocessing.size
+    transform = Transform(
+        size=size,
+        resize=config.resize or max(size, preprocessing.resize),
+        fit=config.fit,
+        interpolation=preprocessing.interpolation,
+    )
+    return encoder, transform
+
+
+def build_cell(
+    config: DecoderConfig, input_size: int, hidden_size: int, *, vocab_size: int
+) -> Cell:
+    """One recurrent layer, its weights at their starting values."""
+    cell: Cell
+    if config.cell == "elman":
+        cell = Elman(input_size, hidden_size, config.activation)
+    elif config.cell == "jordan":
+        cell = Jordan(input_size, hidden_size, vocab_size, config.activation)
+    elif config.cell == "lstm":
+        cell = (PeepholeLSTM if config.peepholes else LSTM)(input_size, hidden_size)
+    else:
+        cell = (GRU if config.reset_after else ResetBeforeGRU)(input_size, hidden_size)
+    if config.transition_depth > 1:
+        return DeepTransition(cell, hidden_size, config.transition_depth - 1)
+    return cell
+
+
+def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
+    """The decoder, its weights at their starting values."""
+    return Decoder(
+        vocab_size=vocab_size,
+        feature_size=feature_size,
+        cell=partial(build_cell, config, vocab_size=vocab_size),
+        place=config.place,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        residual=config.residual,
+        output_depth=config.output_depth,
+        tie_embeddings=config.tie_embeddings,
+        teacher=config.teacher,
+        dropout=config.dropout,
+        image_dropout=config.image_dropout,
+    )
+
+
+def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Captioner:
+    """Encoder and a new decoder joined."""
+    decoder = build_decoder(
+        config.decoder, vocab_size=vocab_size, feature_size=encoder.feature_size
+    )
+    return Captioner(encoder, decoder, backward=config.decoder.direction == "backward")
+
+
+def search_options(config: SearchConfig) -> SearchOptions:
+    """How to search."""
+    return SearchOptions(
+        beam_size=config.beam_size,
+        max_length=config.max_length,
+        length_norm=config.length_norm,
+        length_alpha=config.length_alpha,
+        word_reward=config.word_reward,
+    )

@@ -1,0 +1,5 @@
+"""A trained captioner as one file or one folder, and the checks that untrusted ones must pass."""
+
+from captioner.checkpoint.file import Checkpoint, contents, export, file_digest, load, read
+
+__all__ = ["Checkpoint", "contents", "export", "file_digest", "load", "read"]

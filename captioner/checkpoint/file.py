@@ -1,0 +1,221 @@
+"""A trained captioner in one file: weights, vocabulary, transform, encoder, configuration.
+
+The file is what Lightning writes during training, with one entry of our own, `captioner`, that
+holds everything needed to caption a photo in a fresh process, from another folder, without the
+training data and without torchvision. Only tensors, numbers, strings, lists and dictionaries go in,
+and it is read with `weights_only=True`: nothing in it is ever unpickled into code.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner import __version__
+from captioner.build import build_decoder, build_encoder
+from captioner.checkpoint.checks import check_sizes, check_structure
+from captioner.checkpoint.encoder_description import (
+    NotDescribableError,
+    check_forward,
+    describe,
+    rebuild,
+)
+from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
+from captioner.config.schema import Config, check, from_dict
+from captioner.errors import CaptionerError, UsageError
+from captioner.files.tensors import read_tensors
+from captioner.model.captioner import Captioner
+from captioner.model.encoder import Encoder
+from captioner.photos.transform import Transform
+from captioner.text.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+"""Raised when an older program could no longer read what a newer one writes."""
+
+WEIGHTS_PREFIX = "captioner."
+"""The captioner's name inside the Lightning module whose state Lightning saves."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of a trained captioner holds.
+
+    Attributes:
+        captioner: the network, in evaluation mode, on the CPU.
+        vocabulary: its words.
+        transform: what makes a photo fit for its encoder.
+        config: how it was trained.
+        path: the file.
+    """
+
+    captioner: Captioner
+    vocabulary: Vocabulary
+    transform: Transform
+    config: Config
+    path: Path
+
+
+def contents(
+    captioner: Captioner, vocabulary: Vocabulary, transform: Transform, config: Config
+) -> dict[str, Any]:
+    """The entry `captioner` of a checkpoint: all but the weights, as plain values."""
+    encoder = captioner.encoder
+    try:
+        network = describe(encoder.trunk)
+    except NotDescribableError:
+        network = None  # to be built by torchvision from its name
+    return {
+        "format_version": FORMAT_VERSION,
+        "program_version": __version__,
+        "config": asdict(config),
+        "vocabulary": list(vocabulary.words),
+        "transform": transform.asdict(),
+        "encoder": {
+            "network": network,
+            "feature_size": encoder.feature_size,
+            "mean": (encoder.mean.flatten() / 255).tolist(),
+            "std": (encoder.std.flatten() / 255).tolist(),
+            "grid": encoder.grid,
+        },
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The raw contents of a checkpoint file, checked to be one of ours.
+
+    Raises:
+        UsageError: no such file, or not a captioner's checkpoint.
+    """
+    if path.is_dir():
+        ours, weights = read_export(path)
+        raw = {
+            "captioner": ours,
+            "state_dict": {WEIGHTS_PREFIX + name: tensor for name, tensor in weights.items()},
+        }
+    else:
+        raw = _read_file(path)
+        ours = raw["captioner"]
+    if type(ours.get("format_version")) is not int:
+        raise UsageError(f"{path}: not a checkpoint, or damaged (no format_version)")
+    if ours["format_version"] > FORMAT_VERSION:
+        raise UsageError(
+            f"{path}: written by captioner {ours.get('program_version')}, which is newer than "
+            f"this one ({__version__}); update captioner"
+        )
+    return raw
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such checkpoint")
+    try:
+        # Mapped rather than read: the optimiser's state is never touched when captioning.
+        raw = read_tensors(path, mapped=True)
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise UsageError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__})"
+        ) from error
+    ours = raw.get("captioner") if isinstance(raw, dict) else None
+    if not isinstance(ours, dict) or not isinstance(raw.get("state_dict"), dict):
+        raise UsageError(
+            f"{path}: a checkpoint of another program; `captioner train` writes "
+            "checkpoints/best.ckpt and checkpoints/last.ckpt"
+        )
+    contents: dict[str, Any] = raw
+    return contents
+
+
+def export(path: Path, folder: Path) -> None:
+    """Write a checkpoint as safetensors and JSON; `load` reads the folder as it reads the file.
+
+    Raises:
+        UsageError: as `load`; the folder holds something else.
+        CaptionerError: as `load`.
+    """
+    load(path)  # what cannot be used is not handed on
+    raw = read(path)
+    write_export(folder, raw["captioner"], _weights(raw))
+
+
+def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
+    """The captioner's weights by their names in it."""
+    return {
+        name.removeprefix(WEIGHTS_PREFIX): tensor
+        for name, tensor in raw["state_dict"].items()
+        if name.startswith(WEIGHTS_PREFIX)
+    }
+
+
+def load(path: Path) -> Checkpoint:
+    """A trained captioner, ready to caption, from a checkpoint or from an export's folder.
+
+    Raises:
+        UsageError: no such file, or not a captioner's checkpoint.
+        CaptionerError: its parts do not fit together.
+    """
+    raw = read(path)
+    ours = raw["captioner"]
+    try:
+        check_structure(ours, raw["state_dict"])
+        config = from_dict(Config, ours["config"])
+        check(config)
+        check_sizes(config)
+        vocabulary = Vocabulary(ours["vocabulary"])
+        transform = Transform.from_dict(ours["transform"])
+        encoder = _encoder(ours["encoder"], config)
+        weights = _weights(raw)
+        # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
+        with torch.device("meta"):
+            decoder = build_decoder(
+                config.decoder, vocab_size=len(vocabulary), feature_size=encoder.feature_size
+            )
+        captioner = Captioner(encoder, decoder, backward=config.decoder.direction == "backward")
+        captioner.load_state_dict(weights, assign=True)
+        for name, tensor in captioner.named_parameters():
+            if tensor.dtype != torch.float32:
+                raise ValueError(f"{name} must be in single precision, not {tensor.dtype}")
+        if ours["encoder"]["network"] is not None:
+            check_forward(encoder.trunk, transform.size, encoder.feature_size)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, CaptionerError) as error:
+        if isinstance(error, CaptionerError) and str(path) in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CaptionerError(f"{path}: damaged checkpoint: {reason}") from error
+    captioner.requires_grad_(False).eval()
+    captioner.encoder.fold_batch_norm()
+    captioner.encoder.trunk.to(memory_format=torch.channels_last)
+    return Checkpoint(captioner, vocabulary, transform, config, path)
+
+
+def file_digest(path: Path) -> str:
+    """blake2b-128 of a checkpoint's file, or of the files of an export, in hexadecimal.
+
+    Raises:
+        UsageError: no such file.
+    """
+    new = partial(hashlib.blake2b, digest_size=16)
+    files = [path / CONTENTS, path / WEIGHTS] if path.is_dir() else [path]
+    try:
+        digests = []
+        for name in files:
+            with name.open("rb") as file:
+                digests.append(hashlib.file_digest(file, new).hexdigest())
+    except OSError as error:
+        raise UsageError(f"{path}: no such checkpoint") from error
+    return "-".join(digests)
+
+
+def _encoder(saved: dict[str, Any], config: Config) -> Encoder:
+    if saved["network"] is None:
+        return build_encoder(replace(config.encoder, weights="none", train_from=None))[0]
+    return Encoder(
+        rebuild(saved["network"]),
+        saved["feature_size"],
+        saved["mean"],
+        saved["std"],
+        grid=saved["grid"],
+    )

@@ -1,0 +1,271 @@
+"""`captioner evaluate`: score a checkpoint on a split, or a file of captions."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioner.commands.parser import Parser
+from captioner.commands.predictor_flags import add_run_arguments, load_predictor
+from captioner.commands.search_flags import add_search_arguments, flag
+from captioner.config.schema import DataConfig
+from captioner.errors import UsageError
+from captioner.files.atomic import check_folder, write_whole
+from captioner.tables import FORMATS, json_text, render
+
+if TYPE_CHECKING:
+    from captioner.evaluation.comparison import ComparisonReport
+    from captioner.evaluation.report import CaptionedSet, Report, Section
+
+MAX_RESAMPLES = 10**6
+"""More take hours, and tell nothing that these do not."""
+
+
+def run(arguments: list[str]) -> int:
+    """`captioner evaluate`: scores of a checkpoint on a split, or of a file of captions."""
+    parser = Parser(
+        prog="captioner evaluate",
+        description="Score captions: of a checkpoint on a split of its data set, or of a file. "
+        "Tables show scores times 100; files hold them as the COCO tool gives them.",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="P",
+        help="checkpoint to evaluate; several are an ensemble",
+    )
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="of the data set; default: test"
+    )
+    parser.add_argument("--results", metavar="R.json", help="captions in COCO's result format")
+    parser.add_argument("--references", metavar="A.json", help="references in COCO's format")
+    add_report_flags(parser)
+    add_run_arguments(parser)
+    of_checkpoint = ["split", *add_search_arguments(parser)]
+    for field in fields(DataConfig):
+        if field.type in (str, str | None) or field.name in ("format", "on_problem"):
+            of_checkpoint.append(f"data.{field.name}")
+            parser.add_argument(
+                f"--data.{field.name}",
+                metavar="VALUE",
+                help="instead of the checkpoint's setting" if field.name == "root" else None,
+            )
+    options = parser.parse_args(arguments)
+    check_report_flags(options)
+    if options.checkpoint is None:
+        for name in of_checkpoint:
+            # (of a file --n-best says how many captions an image may have)
+            if getattr(options, name) is not None and name != "n_best":
+                raise UsageError(
+                    f"evaluate: {flag(name)} goes with --checkpoint; captions of a file are there "
+                    f"already"
+                )
+        evaluate_files(options)
+        return 0
+
+    from captioner.inference.split import caption_split
+
+    predictor = load_predictor(options)
+    overrides = {
+        field.name: value
+        for field in fields(DataConfig)
+        if (value := getattr(options, f"data.{field.name}", None)) is not None
+    }
+    captioned, unreadable = caption_split(
+        predictor,
+        replace(predictor.trained.config.data, **overrides),
+        options.split or "test",
+        options.batch_size,
+    )
+    report_captioned(captioned, options)
+    for path, reason in unreadable:
+        print(f"captioner: {path}: {reason}", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def add_report_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags for what is told and how."""
+    group = parser.add_argument_group("what is told, and how")
+    group.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="R.json",
+        help="result files to compare, each with each; several runs of one system are joined by "
+        "commas, and may be named: lstm=A1.json,A2.json gru=B1.json,B2.json",
+    )
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="of BLEU, METEOR, ROUGE-L, CIDEr-D (the default), CIDEr, SPICE and METEOR-Java; "
+        "METEOR needs captioner[meteor], the last two Java too",
+    )
+    group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    group.add_argument("--output", metavar="F", help="write all of it as JSON")
+    group.add_argument("--captions", metavar="F", help="write the captions as COCO results")
+    group.add_argument(
+        "--per-image", metavar="F.jsonl|F.csv", help="write each image's scores: JSON Lines or CSV"
+    )
+    group.add_argument(
+        "--intervals", action="store_true", help="95 %% confidence intervals, images resampled"
+    )
+    group.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="of intervals and comparisons; default: 1000",
+    )
+    group.add_argument(
+        "--describe",
+        action="store_true",
+        help="length, variety, novelty and faults of the captions; with --n-best their spread too",
+    )
+    group.add_argument(
+        "--training-captions",
+        metavar="A.json",
+        help="COCO captions to tell new from known ones by; of a checkpoint they are known",
+    )
+    group.add_argument(
+        "--instances",
+        metavar="F.json",
+        help="COCO instance annotations: recall and hallucination of mentioned objects",
+    )
+    group.add_argument(
+        "--subset", action="store_true", help="leave out images that have no caption in the files"
+    )
+
+
+def check_report_flags(options: argparse.Namespace) -> None:
+    """Refuse, before any work, what could not be done after it.
+
+    Raises:
+        UsageError: with the flag and what would be right.
+    """
+    given = {
+        "--checkpoint": options.checkpoint is not None,
+        "--results": options.results is not None,
+        "--compare": options.compare is not None,
+    }
+    if sum(given.values()) != 1:
+        raise UsageError(
+            "evaluate: give --checkpoint P, or --results R.json --references A.json, "
+            "or --compare R.json R2.json --references A.json"
+        )
+    [source] = [flag for flag, is_given in given.items() if is_given]
+    if source == "--checkpoint" and options.references is not None:
+        raise UsageError(
+            "evaluate: --references goes with --results or --compare; a checkpoint's captions are "
+            "scored against those of its data set (--data.root, --split)"
+        )
+    if source != "--checkpoint" and options.references is None:
+        raise UsageError(f"evaluate: {source} needs --references A.json")
+    for option in ("--output", "--captions", "--per-image"):
+        name = getattr(options, option[2:].replace("-", "_"))
+        check_folder(name, option)
+        if name is not None and source == "--compare" and option != "--output":
+            raise UsageError(f"{option} tells of one system; leave it out with --compare")
+    if options.metrics is not None:
+        from captioner.evaluation.scores import check_metrics
+
+        check_metrics(options.metrics)
+    if source == "--compare":
+        for flag in ("--describe", "--instances", "--n-best"):
+            if getattr(options, flag[2:].replace("-", "_")):
+                raise UsageError(f"{flag} tells of one system; leave it out with --compare")
+    if options.training_captions is not None and not options.describe:
+        raise UsageError("--training-captions tells new captions from known ones; add --describe")
+    for flag in ("--training-captions", "--instances"):
+        name = getattr(options, flag[2:].replace("-", "_"))
+        if name is not None and not Path(name).is_file():
+            raise UsageError(f"{flag}: no file {name}")
+    if options.resamples < 1:
+        raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
+    if options.resamples > MAX_RESAMPLES:
+        raise UsageError(f"--resamples: {options.resamples} is more than {MAX_RESAMPLES}, the most")
+    if options.subset and source == "--checkpoint":
+        raise UsageError("--subset belongs to files of captions; a checkpoint captions every image")
+
+
+def evaluate_files(options: argparse.Namespace) -> None:
+    """Score or compare files of captions, and tell what was asked for."""
+    references = Path(options.references)
+    if options.compare is None:
+        from captioner.evaluation.report import read_captioned
+
+        captioned = read_captioned(
+            Path(options.results),
+            references,
+            n_best=options.n_best or 1,
+            subset=options.subset,
+        )
+        report_captioned(captioned, options)
+        return
+
+    from captioner.evaluation.comparison import compare_systems
+    from captioner.evaluation.systems import read_systems
+
+    systems, recipe = read_systems(
+        options.compare, references, metrics=options.metrics, subset=options.subset
+    )
+    report = compare_systems(
+        systems,
+        resamples=options.resamples,
+        seed=options.seed,
+        with_intervals=options.intervals,
+        recipe=recipe,
+    )
+    tell(report, options)
+
+
+def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> None:
+    """Score captions and tell what was asked for."""
+    from captioner.evaluation.report import report_on
+
+    files = {
+        name: Path(path).name
+        for name in ("training_captions", "instances")
+        if (path := getattr(options, name)) is not None
+    }
+    captioned = replace(captioned, recipe={**captioned.recipe, **files})
+    report = report_on(
+        captioned,
+        metrics=options.metrics,
+        resamples=options.resamples if options.intervals else None,
+        seed=options.seed,
+    )
+    report = replace(report, sections=tuple(sections(captioned, options)))
+    if options.captions is not None:
+        rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
+        text = json.dumps(rows, ensure_ascii=False, indent=0)
+        write_whole(Path(options.captions), text + "\n")
+    if options.per_image is not None:
+        path = Path(options.per_image)
+        write_whole(path, report.per_image(as_csv=path.suffix == ".csv"))
+    tell(report, options)
+
+
+def sections(captioned: "CaptionedSet", options: argparse.Namespace) -> Iterator["Section"]:
+    """What was asked for beside the scores."""
+    from captioner.evaluation.description import description_section, objects_section
+    from captioner.evaluation.result_files import read_references
+
+    if options.describe:
+        training, vocabulary = captioned.training, captioned.vocabulary
+        if options.training_captions is not None:
+            groups = read_references(options.training_captions).values()
+            training = tuple(caption for group in groups for caption in group)
+        yield description_section(captioned, training=training, vocabulary=vocabulary)
+    if options.instances is not None:
+        yield objects_section(captioned, Path(options.instances))
+
+
+def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> None:
+    """Print a report, and write it as JSON if that was asked for."""
+    content = report.content()
+    if options.output is not None:
+        write_whole(Path(options.output), json_text(content) + "\n")
+    print(render(options.format, report.tables(), report.notes(), content))

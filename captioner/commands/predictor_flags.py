@@ -1,0 +1,57 @@
+"""The flags that make a predictor, and the predictor that they make; for `caption`, `evaluate`."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioner.commands.parser import positive
+from captioner.commands.search_flags import (
+    check_search_arguments,
+    chosen_rerank,
+    chosen_search,
+    chosen_wording,
+)
+from captioner.decoding.options import AGREEMENT
+
+if TYPE_CHECKING:
+    from captioner.inference.predictor import Predictor
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the batch and the device."""
+    parser.add_argument(
+        "--batch-size", type=positive, default=32, metavar="N", help="photos at once; default: 32"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let a GPU's convolutions round to TF32: faster, and the captions of some photos then "
+        "depend on the batch they come in",
+    )
+
+
+def load_predictor(options: argparse.Namespace) -> "Predictor":
+    """The predictor that flags ask for; what they leave open is as the first checkpoint says."""
+    check_search_arguments(options, len(options.checkpoint))
+
+    from captioner import checkpoint
+    from captioner.build import search_options
+    from captioner.device import choose_device
+    from captioner.inference.phrases import Wording
+    from captioner.inference.predictor import Predictor
+
+    wording = Wording(**chosen_wording(options))
+    device = choose_device(options.device)
+    trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
+    return Predictor(
+        trained,
+        device,
+        chosen_search(options, search_options(trained[0].config.search)),
+        rerank=chosen_rerank(options),
+        wording=wording,
+        average=options.ensemble or "probability",
+        backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
+        agreement=AGREEMENT if options.agreement is None else options.agreement,
+        tf32=options.tf32,
+    )

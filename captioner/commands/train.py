@@ -1,0 +1,28 @@
+"""`captioner train`: train, validate, keep the best and the last checkpoint."""
+
+from pathlib import Path
+
+
+def run(arguments: list[str]) -> int:
+    """`captioner train`: train, validate, keep the best and the last checkpoint."""
+    from captioner.config.parser import config_parser, parse_config
+
+    parser = config_parser("train", "Train a captioner; run `captioner prepare` first.")
+    parser.add_argument(
+        "--resume",
+        type=str,
+        default=None,
+        metavar="PATH",
+        help="Checkpoint to go on from; auto is the last one of the output, if there is one.",
+    )
+    config, parsed = parse_config(parser, arguments)
+
+    from captioner.training.run_files import to_resume
+
+    resume = to_resume(Path(config.output), parsed.resume)
+
+    from captioner.training.run import train
+
+    best = train(config, resume)
+    print(best)
+    return 0

@@ -1,0 +1,40 @@
+"""`captioner words`: neighbours of a word in a checkpoint's embeddings; export them."""
+
+from pathlib import Path
+
+from captioner.commands.parser import Parser, positive
+from captioner.errors import UsageError
+from captioner.files.atomic import check_folder
+
+
+def run(arguments: list[str]) -> int:
+    """`captioner words`: what a checkpoint has learned of words."""
+    parser = Parser(
+        prog="captioner words",
+        description="Show the words whose embeddings are nearest to a word's, or export all.",
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument(
+        "--nearest", action="append", default=[], metavar="WORD", help="may be given several times"
+    )
+    parser.add_argument(
+        "--count", type=positive, default=10, metavar="N", help="neighbours shown; default: 10"
+    )
+    parser.add_argument(
+        "--export", metavar="F", help="write all embeddings as text, in word2vec's format"
+    )
+    options = parser.parse_args(arguments)
+    if not options.nearest and options.export is None:
+        raise UsageError("words: give --nearest WORD, --export F, or both")
+    check_folder(options.export, "--export")
+
+    from captioner import checkpoint
+    from captioner.analysis import embeddings
+
+    trained = checkpoint.load(Path(options.checkpoint))
+    for word in options.nearest:
+        neighbours = embeddings.nearest(trained, word, options.count)
+        print(f"{word}: " + ", ".join(f"{near} {cosine:.2f}" for near, cosine in neighbours))
+    if options.export is not None:
+        embeddings.export(trained, Path(options.export))
+    return 0

@@ -1,0 +1,1 @@
+"""Every setting of a run: `schema` declares and checks it, `parser` reads YAML files and flags."""

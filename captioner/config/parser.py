@@ -1,0 +1,209 @@
+"""From YAML files and dotted flags to a checked `Config`; every mistake in one line.
+
+jsonargparse does the work: flags from the dataclasses, layers of `--config`, types. What it says of
+a mistake is put into words that name the file, the key and what would be right.
+"""
+
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from captioner.config.schema import Config, check, from_dict
+from captioner.errors import UsageError, suggestion
+
+MAX_BYTES = 2**17
+"""Bytes of a YAML file; PyYAML takes seconds for a megabyte."""
+
+MAX_VALUES = 10_000
+"""Values in one; what aliases repeat counts each time."""
+
+MAX_DEPTH = 100
+"""Lists and mappings inside one another."""
+
+
+def config_parser(command: str, description: str) -> ArgumentParser:
+    """A parser of `--config FILE` (several are layered), and of a flag for every setting."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog=f"captioner {command}", description=description, exit_on_error=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; later ones win.")
+    parser.add_class_arguments(Config, as_group=False)
+    return parser
+
+
+def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Any]:
+    """The configuration that arguments make, and the parsed arguments with those of the command.
+
+    Raises:
+        UsageError: a file, key or value is wrong.
+    """
+    for path in config_files(arguments):
+        check_file(parser, path)
+    try:
+        parsed = parser.parse_args(list(arguments))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UsageError(in_our_words(str(error))) from error
+    values = parsed.as_dict()
+    config = from_dict(Config, values)
+    check(config)
+    return config, parsed
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of one YAML file over the defaults."""
+    return parse_config(config_parser("train", ""), ["--config", str(path)])[0]
+
+
+def config_files(arguments: Sequence[str]) -> Iterator[Path]:
+    """The files named by `--config`."""
+    for i, argument in enumerate(arguments):
+        if argument == "--config" and i + 1 < len(arguments):
+            yield Path(arguments[i + 1])
+        elif argument.startswith("--config="):
+            yield Path(argument.removeprefix("--config="))
+
+
+def check_file(parser: ArgumentParser, path: Path) -> None:
+    """Check one YAML file by itself, so that a mistake can be told with the file's name.
+
+    Raises:
+        UsageError: it is not there, not YAML, or holds an unknown key or a wrong value.
+    """
+    values = read_yaml(path)
+    if values is None:
+        return
+    try:
+        check_keys(values, Config, "")
+        parser.parse_object(values)
+    except (ArgumentError, TypeError, ValueError, UsageError) as error:
+        raise UsageError(f"{path}: {in_our_words(str(error))}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; None if it is empty.
+
+    Raises:
+        UsageError: it is not there, not YAML, or too much for a file of settings.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: has more than {MAX_BYTES:,} bytes: no file of settings")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_amount(values)
+        return values
+    except FileNotFoundError as error:
+        raise UsageError(f"--config: no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config: {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: nested too deeply") from error
+    # PyYAML's own stumbling: over "2020-13-45", "!!int abc", "!!timestamp x", "!!bool 3".
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: a value that cannot be read: {reason}") from error
+
+
+def check_amount(values: Any) -> None:
+    """Refuse aliases of aliases, a few lines of which stand for gigabytes, and text that is none.
+
+    Raises:
+        ValueError: more values, deeper nesting or other text than settings have.
+    """
+    left = [(values, 0)]
+    counted = 0
+    while left:
+        value, depth = left.pop()
+        counted += 1
+        if depth > MAX_DEPTH or counted + len(left) > MAX_VALUES:
+            raise ValueError("too many values, or nested too deeply")
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
+        elif isinstance(value, Mapping):
+            left += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, (list, set)):
+            left += [(inner, depth + 1) for inner in value]
+
+
+def check_keys(values: Any, cls: type, prefix: str) -> None:
+    """Refuse keys that no setting has.
+
+    Raises:
+        UsageError: an unknown key, with the nearest known one; or a value where settings belong.
+    """
+    names = [f.name for f in fields(cls)]
+    if not isinstance(values, Mapping):
+        where = prefix.removesuffix(".") or "the file"
+        raise UsageError(
+            f"{where} must hold settings ({', '.join(names)}), not {reprlib.repr(values)}"
+        )
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in names:
+            raise UsageError(f"unknown setting {prefix}{key}; {suggest_setting(f'{prefix}{key}')}")
+        if is_dataclass(hints[key]):
+            check_keys(value, hints[key], f"{prefix}{key}.")
+
+
+def settings(cls: type = Config, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings."""
+    hints = get_type_hints(cls)
+    for f in fields(cls):
+        if is_dataclass(hints[f.name]):
+            yield from settings(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name
+
+
+def suggest_setting(name: str) -> str:
+    """What setting may have been meant: of the same group, or else anywhere."""
+    group, _, last = name.rpartition(".")
+    inside = [s.removeprefix(f"{group}.") for s in settings() if s.startswith(f"{group}.")]
+    if group and inside:
+        hint = suggestion(last, inside)
+        return re.sub(r"did you mean (\S+)\?", rf"did you mean {group}.\1?", hint)
+    return suggestion(name, [*settings(), "config", "resume"])
+
+
+def in_our_words(message: str) -> str:
+    """One line for what jsonargparse says of a mistake."""
+    message = " ".join(message.split())
+    if match := re.match(r"unrecognized arguments: (\S+)", message):
+        flag = match[1]
+        if not flag.startswith("--"):
+            return f"unexpected argument {flag!r}; settings are given as --name value"
+        name = flag.removeprefix("--").split("=")[0]
+        return f"unknown flag --{name}; {suggest_setting(name)}"
+    if match := re.match(r"Group '(.+)' does not accept option '(.+)'", message):
+        name = f"{match[1]}.{match[2]}"
+        return f"unknown setting {name}; {suggest_setting(name)}"
+    if match := re.match(r'Parser key "(.+?)": (.*)(?:Got|Given) value: (.*?)\.?$', message):
+        return f"{match[1]}: expected {expected(match[2])}, not {match[3][:80]!r}"
+    return message
+
+
+def expected(text: str) -> str:
+    """What a setting takes, from jsonargparse's naming of its type."""
+    choices = re.findall(r"Literal\[(.*?)\]", text)
+    if choices:
+        return "one of " + choices[0].replace("'", "")
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    found = [
+        words
+        for name, words in names.items()
+        if re.search(rf"\b{name}\b", text.split("Given value type")[0])
+    ]
+    if "NoneType" in text or "None" in text:
+        found.append("null")
+    return " or ".join(found) or "another type"

@@ -1,0 +1,440 @@
+"""Every setting of a run, with unit and default; the text below each field is its help text.
+
+Standard library only, so that parsing a command line imports nothing heavy. The values are plain
+(numbers, strings, lists), so that ``dataclasses.asdict`` can go into a checkpoint, a YAML file and
+the log of a run unchanged. Rooms below never see these classes: `captioner.training.run` is the
+one place where a configuration becomes objects.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from captioner.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where photos and captions come from, and how they are fed to training."""
+
+    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl"] = "shapes"
+    """Kind of source; `shapes` is the built-in set of drawn scenes, made on first use."""
+    root: str = "data/shapes"
+    """Folder with the photos and annotation files, laid out as data/README.md says."""
+    images: str | None = None
+    """Folder of the photos, relative to root, where it is not the usual one."""
+    annotations: str | None = None
+    """The one annotation file of karpathy, flickr8k or jsonl, where it has not the usual name."""
+    train_annotations: str | None = None
+    """Captions of the training split (coco), where the file has not the usual name."""
+    val_annotations: str | None = None
+    """Captions of the validation split (coco), where the file has not the usual name."""
+    test_annotations: str | None = None
+    """Captions of the test split (coco), where the file has not the usual name."""
+    on_problem: Literal["refuse", "skip"] = "refuse"
+    """What a missing photo, an empty caption or a bad line does: `refuse` the data set, or `skip`
+    what is bad, counted and named."""
+    features: str = "data/features"
+    """Folder of the feature stores, each in a folder of its own; several data sets may share it."""
+    batch_size: int = 32
+    """Photos in a training batch on each device; each brings all its captions."""
+    workers: int = 0
+    """Processes that load batches beside the training process, for each device."""
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """Which words the decoder knows; counted on the training split alone."""
+
+    min_count: int = 5
+    """Times a word must occur in the training captions to be known."""
+    max_size: int | None = None
+    """Words at most, the most frequent ones, special words included; null for no limit."""
+    max_length: int = 30
+    """Words of a training caption at most; what is longer is cut."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The CNN that turns a photo into features."""
+
+    name: str = "resnet50"
+    """Name of a torchvision classification network."""
+    weights: str = "DEFAULT"
+    """A torchvision weight name (DEFAULT, IMAGENET1K_V1, …), the path of a state_dict, or none."""
+    features: Literal["pooled", "grid"] = "pooled"
+    """One vector a photo (F), or one for each place of the last feature map (R, F)."""
+    fit: Literal["crop", "squash"] = "crop"
+    """How a photo becomes a square: its centre cropped, or the whole of it squashed."""
+    size: int | None = None
+    """Pixels of the square's side; null for what belongs to the weights."""
+    resize: int | None = None
+    """Pixels of the short side before cropping; null for what belongs to the weights."""
+    train_from: str | None = None
+    """Fine-tune from this block of the network on (layer4, features.14, …), or `all`; null keeps
+    the encoder frozen, and its features are computed once."""
+    learning_rate: float = 1e-5
+    """Learning rate of the fine-tuned blocks."""
+    batch_size: int = 32
+    """Photos in a batch while features are computed."""
+    workers: int = 0
+    """Processes that read photos while features are computed."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Precision of stored features."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The recurrent network that writes the caption."""
+
+    cell: Literal["elman", "jordan", "lstm", "gru"] = "lstm"
+    """Recurrent cell."""
+    place: Literal["init", "pre", "par", "merge"] = "init"
+    """Where the image goes in (Tanti et al. 2018): `init`, it makes the first state; `pre`, it is
+    the first input; `par`, beside every input; `merge`, joined after the recurrence."""
+    embedding_size: int = 512
+    """Numbers in a word embedding (E)."""
+    hidden_size: int = 512
+    """Numbers in a hidden state (H)."""
+    layers: int = 1
+    """Recurrent layers, stacked."""
+    residual: bool = False
+    """Add a layer's input to its output, from the second layer on."""
+    transition_depth: int = 1
+    """Layers from one hidden state to the next, the cell included (Pascanu et al. 2014)."""
+    output_depth: int = 0
+    """Layers of embedding_size between hidden state and vocabulary (Pascanu et al. 2014)."""
+    activation: Literal["tanh", "relu", "logistic"] = "tanh"
+    """Nonlinearity of the elman and jordan cells."""
+    peepholes: bool = False
+    """Let the gates of an lstm see its cell (Gers & Schmidhuber 2000)."""
+    reset_after: bool = True
+    """Apply a gru's reset gate after the product with the state, as torch does; false is the form
+    of Cho et al. 2014."""
+    direction: Literal["forward", "backward"] = "forward"
+    """`backward` learns to write captions from the last word to the first; it serves to re-rank
+    what a forward decoder found (`captioner caption --backward`)."""
+    teacher: Literal["softmax", "word"] = "softmax"
+    """What a jordan cell is fed while training: its own last output, as when it writes captions,
+    or the true word."""
+    vectors: str | None = None
+    """Text file of word vectors (GloVe, word2vec) that the embeddings of known words start from;
+    null starts from random ones."""
+    tie_embeddings: bool = False
+    """Use a word's embedding as its row of the projection to the vocabulary too."""
+    dropout: float = 0.5
+    """Share of units dropped from embeddings, between layers and before the output."""
+    image_dropout: float = 0.0
+    """Share of the image's features dropped."""
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """The loss and how it is brought down."""
+
+    optimizer: Literal["rmsprop", "adam", "adamw", "sgd"] = "adam"
+    """Update rule."""
+    learning_rate: float = 1e-3
+    """Learning rate of the decoder, after warm-up."""
+    weight_decay: float = 0.0
+    """Decay of the weights a step (L2 in rmsprop, adam and sgd; decoupled in adamw)."""
+    momentum: float = 0.0
+    """Momentum of rmsprop and sgd."""
+    label_smoothing: float = 0.0
+    """Share of each target's probability spread over the whole vocabulary."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """Learning rate after warm-up: kept, cosine down to 0 at the last step, or multiplied by
+    plateau_factor when the monitored score has not risen for plateau_patience validations."""
+    warmup_steps: int = 0
+    """Optimiser steps over which the learning rate rises from 0."""
+    plateau_factor: float = 0.5
+    """What the learning rate is multiplied by on a plateau."""
+    plateau_patience: int = 1
+    """Validations without a better score before the learning rate falls."""
+    monitor: Literal["CIDEr-D", "BLEU-4", "loss"] = "CIDEr-D"
+    """Validation score that chooses the best checkpoint and stops the run: of generated captions,
+    or the loss."""
+    patience: int | None = None
+    """Validations without a better score before the run stops; null never stops early."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a loss or gradient that is not finite does: `stop` the run, or `skip` the step, which
+    changes no weight and is counted in the log."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How much work a killed run may lose."""
+
+    every_steps: int | None = 1000
+    """Optimiser steps between two checkpoints within an epoch; null writes them at the ends of
+    epochs only."""
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Looks inside the recurrence while a run trains."""
+
+    gradient_every: int | None = None
+    """Optimiser steps between two looks at the gradient through time, at gates and at saturated
+    units; they go to gradients.csv, gradients.png and the logs. null never looks."""
+    gradient_captions: int = 64
+    """Validation captions that are looked at, the same at each look."""
+    gradient_steps: int = 12
+    """Time steps that the gradient is followed; captions with fewer words are left out."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How captions are searched for."""
+
+    beam_size: int = 3
+    """Hypotheses kept at each step; 1 is greedy search."""
+    max_length: int = 20
+    """Words in a caption at most."""
+    length_norm: Literal["none", "average", "gnmt"] = "none"
+    """What a hypothesis' log-probability is divided by before ranking: nothing, its length, or the
+    penalty of Wu et al. 2016."""
+    length_alpha: float = 0.6
+    """Exponent of that penalty; 0 is none, 1 is nearly an average."""
+    word_reward: float = 0.0
+    """Added to the score for each word, in nats: beam search alone prefers captions that are too
+    short."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Flags handed to Lightning's Trainer under their own names."""
+
+    max_epochs: int = 20
+    """Passes over the training split."""
+    accelerator: str = "auto"
+    """cpu, gpu, mps, … or auto."""
+    devices: int | str = 1
+    """Number of devices on each node, or auto."""
+    num_nodes: int = 1
+    """Number of machines."""
+    strategy: str = "auto"
+    """How several devices share the work (ddp, …), or auto."""
+    precision: str = "32-true"
+    """Arithmetic of training: 32-true, bf16-mixed, 16-mixed, …"""
+    gradient_clip_val: float | None = 5.0
+    """Largest norm of the gradient; a longer one is scaled down. null does not clip."""
+    accumulate_grad_batches: int = 1
+    """Batches whose gradients are added up before a step."""
+    limit_train_batches: int | float = 1.0
+    """Batches of an epoch used for training, a count or a share."""
+    limit_val_batches: int | float = 1.0
+    """Batches used for validation, a count or a share."""
+    check_val_every_n_epoch: int = 1
+    """Epochs between two validations."""
+    log_every_n_steps: int = 50
+    """Steps between two rows of the log."""
+    enable_progress_bar: bool = True
+    """Whether a progress bar is drawn."""
+    deterministic: bool = False
+    """Whether only deterministic algorithms are allowed."""
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """Logging to Weights & Biases; a local CSV is always written."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto` is online where an API key is found and offline elsewhere."""
+    project: str = "captioner"
+    """Project that the run belongs to."""
+    name: str | None = None
+    """Name of the run; null for the name of its folder."""
+    group: str | None = None
+    """Group that the run belongs to."""
+    tags: list[str] = field(default_factory=list)
+    """Tags of the run."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, whole."""
+
+    output: str = "runs/default"
+    """The run's folder: config.yaml, metrics.csv and checkpoints/ are written there."""
+    seed: int = 0
+    """Seed of every random number of the run."""
+    data: DataConfig = field(default_factory=DataConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+T = TypeVar("T")
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass `cls` with `values`, nested ones included: the inverse of `asdict`.
+
+    Unknown keys are dropped and missing ones take their default, so that a checkpoint written by a
+    neighbouring version of this program still loads.
+    """
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return cls(
+        **{
+            name: from_dict(hints[name], value) if is_dataclass(hints[name]) else value
+            for name, value in values.items()
+            if name in known
+        }
+    )
+
+
+MAX_SEED = 2**32 - 1
+"""Largest seed that numpy, and so Lightning, takes."""
+
+MAX_REWARD = 1000
+"""Nats of a word's reward, and exponent of a length penalty: far beyond what means anything, and
+within what a tensor can hold."""
+
+
+def check(config: Config) -> None:
+    """Refuse values out of range.
+
+    Raises:
+        UsageError: the first that is; the message names it and says what would be right.
+    """
+    _check_given(config)
+    at_least_one = (
+        ("data.batch_size", config.data.batch_size),
+        ("vocabulary.min_count", config.vocabulary.min_count),
+        ("vocabulary.max_length", config.vocabulary.max_length),
+        ("encoder.batch_size", config.encoder.batch_size),
+        ("decoder.embedding_size", config.decoder.embedding_size),
+        ("decoder.hidden_size", config.decoder.hidden_size),
+        ("decoder.layers", config.decoder.layers),
+        ("decoder.transition_depth", config.decoder.transition_depth),
+        ("search.beam_size", config.search.beam_size),
+        ("search.max_length", config.search.max_length),
+        ("trainer.max_epochs", config.trainer.max_epochs),
+        ("trainer.num_nodes", config.trainer.num_nodes),
+        ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
+        ("trainer.check_val_every_n_epoch", config.trainer.check_val_every_n_epoch),
+        ("trainer.log_every_n_steps", config.trainer.log_every_n_steps),
+        ("checkpoint.every_steps", _given(config.checkpoint.every_steps)),
+        ("watch.gradient_every", _given(config.watch.gradient_every)),
+        ("watch.gradient_captions", config.watch.gradient_captions),
+        ("watch.gradient_steps", config.watch.gradient_steps),
+    )
+    for name, value in at_least_one:
+        _require(name, value, value >= 1, "at least 1")
+    at_least_zero = (
+        ("data.workers", config.data.workers),
+        ("decoder.output_depth", config.decoder.output_depth),
+        ("encoder.workers", config.encoder.workers),
+        ("optimization.weight_decay", config.optimization.weight_decay),
+        ("optimization.momentum", config.optimization.momentum),
+        ("optimization.warmup_steps", config.optimization.warmup_steps),
+        ("optimization.plateau_patience", config.optimization.plateau_patience),
+        ("optimization.patience", config.optimization.patience or 0),
+    )
+    for name, count in at_least_zero:
+        _require(name, count, count >= 0, "0 or more")
+    in_range = 0 <= config.seed <= MAX_SEED
+    _require("seed", config.seed, in_range, f"from 0 to {MAX_SEED}")
+    shares = (
+        ("decoder.dropout", config.decoder.dropout),
+        ("decoder.image_dropout", config.decoder.image_dropout),
+        ("optimization.label_smoothing", config.optimization.label_smoothing),
+    )
+    for name, share in shares:
+        _require(name, share, 0 <= share < 1, "from 0 up to, but not including, 1")
+    rates = (
+        ("optimization.learning_rate", config.optimization.learning_rate),
+        ("encoder.learning_rate", config.encoder.learning_rate),
+    )
+    for name, rate in rates:
+        _require(name, rate, 0 < rate < math.inf, "more than 0")
+    factor = config.optimization.plateau_factor
+    _require("optimization.plateau_factor", factor, 0 < factor < 1, "between 0 and 1")
+    clip = config.trainer.gradient_clip_val
+    _require("trainer.gradient_clip_val", clip, clip is None or clip > 0, "more than 0, or null")
+    size = config.vocabulary.max_size
+    _require("vocabulary.max_size", size, size is None or size > 4, "more than 4, or null")
+    for name, pixels in (
+        ("encoder.size", config.encoder.size),
+        ("encoder.resize", config.encoder.resize),
+    ):
+        _require(name, pixels, pixels is None or pixels >= 1, "at least 1, or null")
+    for name, text in (("output", config.output), ("data.root", config.data.root)):
+        _require(name, text, bool(text.strip()), "the path of a folder")
+    check_decoder(config.decoder)
+    reward = config.search.word_reward
+    right = f"from -{MAX_REWARD} to {MAX_REWARD}"
+    _require("search.word_reward", reward, abs(reward) <= MAX_REWARD, right)
+    alpha = config.search.length_alpha
+    _require("search.length_alpha", alpha, 0 <= alpha <= MAX_REWARD, f"from 0 to {MAX_REWARD}")
+    devices = config.trainer.devices
+    known = devices == "auto" if isinstance(devices, str) else devices >= 1
+    _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")
+
+
+def _check_given(settings: object, prefix: str = "") -> None:
+    """Refuse null where a setting must have a value; jsonargparse lets it through.
+
+    Raises:
+        UsageError: the first that has none.
+    """
+    hints = get_type_hints(type(settings))
+    for name in hints:
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            _check_given(value, f"{prefix}{name}.")
+        elif value is None and NoneType not in get_args(hints[name]):
+            raise UsageError(f"{prefix}{name}: must have a value, not null")
+
+
+def _given(value: int | None) -> int:
+    """A value that may be null, which is in range."""
+    return 1 if value is None else value
+
+
+def check_decoder(decoder: DecoderConfig) -> None:
+    """Refuse settings of the decoder that do not go together.
+
+    Raises:
+        UsageError: the first that do not.
+    """
+    own_settings = (
+        ("activation", decoder.activation == "tanh", ("elman", "jordan")),
+        ("peepholes", not decoder.peepholes, ("lstm",)),
+        ("reset_after", decoder.reset_after, ("gru",)),
+        ("teacher", decoder.teacher == "softmax", ("jordan",)),
+    )
+    for name, untouched, cells in own_settings:
+        if not untouched and decoder.cell not in cells:
+            value = getattr(decoder, name)
+            raise UsageError(
+                f"decoder.{name}: {value!r} means nothing to the cell {decoder.cell}; it belongs "
+                f"to {' and '.join(cells)}"
+            )
+    if decoder.residual and decoder.layers == 1:
+        raise UsageError("decoder.residual: needs decoder.layers of 2 or more")
+    if decoder.tie_embeddings and not decoder.output_depth:
+        output = decoder.hidden_size + decoder.embedding_size * (decoder.place == "merge")
+        if output != decoder.embedding_size:
+            right = "decoder.output_depth 1, whose layer has the embedding's size"
+            if decoder.place != "merge":
+                right = f"decoder.embedding_size {decoder.hidden_size}, or {right}"
+            raise UsageError(
+                f"decoder.tie_embeddings: embeddings of {decoder.embedding_size} numbers cannot be "
+                f"tied to outputs of {output}; set {right}"
+            )
+
+
+def _require(name: str, value: object, holds: bool, right: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}: {value!r} is out of range; it must be {right}")

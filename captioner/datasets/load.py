@@ -1,0 +1,104 @@
+"""From the name of a format and a folder to records: the one way into every source."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from captioner.datasets import coco, flickr8k, jsonl, karpathy, shapes
+from captioner.datasets.records import Loaded, Problem
+from captioner.errors import CaptionerError, UsageError, shown
+
+FORMATS = ("shapes", "coco", "karpathy", "flickr8k", "jsonl")
+ON_PROBLEM = ("refuse", "skip")
+
+# Problems told in the one line of an error.
+_TOLD = 3
+
+
+def load_records(
+    *,
+    format: str,
+    root: Path,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    train_annotations: Path | None = None,
+    val_annotations: Path | None = None,
+    test_annotations: Path | None = None,
+    on_problem: str = "refuse",
+) -> Loaded:
+    """Read a data set.
+
+    Args:
+        format: One of ``FORMATS``; ``shapes`` is rendered first if ``root`` does not hold it yet.
+        root: Its folder, laid out as data/README.md says.
+        images: Folder of the photos, where it is not the usual one; relative paths are under
+            ``root``, here and below.
+        annotations: The annotation file of karpathy, flickr8k or jsonl.
+        train_annotations: Training captions of coco.
+        val_annotations: Validation captions of coco.
+        test_annotations: Test captions of coco.
+        on_problem: ``refuse`` the data set if anything is wrong in it, or ``skip`` what is wrong
+            and return it in ``problems``.
+
+    Returns:
+        The records of all splits; a split may be empty.
+
+    Raises:
+        UsageError: An argument is wrong, or a file or folder is not there.
+        CaptionerError: A file cannot be read, nothing usable is left, or there are problems and
+            ``on_problem`` is ``refuse``.
+    """
+    _check_choice("data.format", format, FORMATS)
+    _check_choice("data.on_problem", on_problem, ON_PROBLEM)
+    root = root.expanduser()
+    by_split = {
+        "train": _under(root, train_annotations),
+        "val": _under(root, val_annotations),
+        "test": _under(root, test_annotations),
+    }
+    file, folder = _under(root, annotations), _under(root, images)
+    if format != "coco" and any(by_split.values()):
+        raise UsageError(f"data.*_annotations belong to format coco, not to {format}")
+    if format in ("coco", "shapes") and file:
+        raise UsageError(
+            f"data.annotations does not belong to format {format}"
+            + (": use data.train_annotations and so on" if format == "coco" else "")
+        )
+    if format == "shapes" and not shapes.is_finished(root):
+        shapes.render(root)
+    if not root.is_dir():
+        raise UsageError(f"data.root: no folder {root}")
+    match format:
+        case "coco" | "shapes":
+            loaded = coco.load(root, images=folder, annotations=by_split)
+        case "karpathy":
+            loaded = karpathy.load(root, images=folder, annotations=file)
+        case "flickr8k":
+            loaded = flickr8k.load(root, images=folder, annotations=file)
+        case _:
+            loaded = jsonl.load(root, images=folder, annotations=file)
+    if loaded.problems and on_problem == "refuse":
+        raise CaptionerError(
+            f"{_told(loaded.problems)}; mend them, or go on without them: data.on_problem=skip"
+        )
+    if not loaded.records:
+        left = f": {_told(loaded.problems)}" if loaded.problems else ""
+        raise CaptionerError(f"{root} holds no usable photo with captions{left}")
+    return loaded
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value in choices:
+        return
+    near = get_close_matches(value, choices, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise UsageError(f"{key}: unknown {shown(value)}{hint}: choose from {', '.join(choices)}")
+
+
+def _under(root: Path, path: Path | None) -> Path | None:
+    return None if path is None else root / path.expanduser()
+
+
+def _told(problems: list[Problem]) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
+    return f"{count}: {'; '.join(map(str, problems[:_TOLD]))}{more}"

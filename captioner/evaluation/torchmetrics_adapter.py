@@ -1,0 +1,88 @@
+"""The scores as a torchmetrics metric, for other people's Lightning code.
+
+The metric keeps the captions themselves, as bytes: CIDEr's document frequencies need all references
+together, so there is nothing smaller to keep, and 5,000 images are 2 MB. Bytes are gathered across
+processes like any other tensor. A distributed sampler fills the last batch with images that another
+process has too; an image that comes twice with the same caption counts once.
+
+torchmetrics comes with lightning. No other module of the evaluation imports it, or torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from captioner.datasets.records import ImageId
+from captioner.errors import CaptionerError
+from captioner.evaluation.scores import METRICS, score
+
+
+class CaptionScores(Metric):
+    """Scores of captions, gathered over batches and processes.
+
+    Args:
+        metrics: Names of scores, as `captioner.evaluation.scores.score` knows them.
+        options: Those of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = CaptionScores()
+        >>> metric.update([7], ["a dog runs"], [["A dog runs."]])
+        >>> metric.update([8], ["a blue kite"], [["A kite.", "A red kite flies."]])
+        >>> round(metric.compute()["BLEU-1"].item(), 4)
+        0.8333
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self, metrics: Sequence[str] = METRICS, **options: Any):
+        super().__init__(**options)
+        self.metrics = tuple(metrics)
+        # A process without images joins in with an empty tensor, which must be one of bytes too.
+        self.set_dtype(torch.uint8)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        image_ids: Sequence[ImageId],
+        captions: Sequence[str],
+        references: Sequence[Sequence[str]],
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+            image_ids: One for each image, whole numbers or texts, (B,).
+            captions: The candidate for each image, (B,).
+            references: The references of each image, (B,).
+        """
+        for row in zip(image_ids, captions, references, strict=True):
+            line = json.dumps([row[0], row[1], list(row[2])]).encode() + b"\n"
+            self.rows.append(torch.tensor(list(line), dtype=torch.uint8, device=self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scores of all images so far, in all processes, by name; float64.
+
+        Raises:
+            CaptionerError: If an image came twice with different captions.
+        """
+        rows = [self.rows] if isinstance(self.rows, Tensor) else self.rows
+        lines = b"".join(bytes(row.tolist()) for row in rows).decode().splitlines()
+        captions: dict[ImageId, str] = {}
+        references: dict[ImageId, list[str]] = {}
+        for image, caption, group in map(json.loads, lines):
+            if captions.setdefault(image, caption) != caption:
+                raise CaptionerError(f"image {image!r} came twice, with different captions")
+            references[image] = group
+        scores = score(captions, references, metrics=self.metrics)
+        return {
+            name: torch.tensor(value, dtype=torch.float64, device=self.device)
+            for name, value in scores.corpus.items()
+        }

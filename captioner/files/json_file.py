@@ -1,0 +1,106 @@
+"""Text and JSON files of strangers, read within bounds; every fault is one line with its place."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.errors import CaptionerError, UsageError
+
+MAX_BYTES = 2**30
+"""Bytes of an annotation file, twice COCO's largest; its values may take twenty times as many."""
+
+MAX_DEPTH = 100
+"""Lists and objects inside one another in a JSON text."""
+
+
+def read_bytes(file: Path) -> bytes:
+    """A file's bytes, without a byte order mark.
+
+    Raises:
+        UsageError: There is no such file.
+        CaptionerError: It cannot be read, or is UTF-16.
+    """
+    try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise CaptionerError(f"{file}: has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"no annotation file {file}") from None
+    except OSError as error:
+        raise CaptionerError(f"{file}: cannot be read: {error.strerror}") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CaptionerError(f"{file}: is UTF-16 text: save it as UTF-8")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def read_json(file: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: There is no such file.
+        CaptionerError: It is not JSON; the message gives line and column.
+    """
+    data = read_bytes(file)
+    try:
+        return parse_json(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CaptionerError(f"{file}, line {line}: not UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise CaptionerError(f"{file}, {place}: not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise CaptionerError(f"{file}: not JSON: {error}") from None
+
+
+def parse_json(text: str) -> object:
+    """``json.loads``, whose every complaint is a ValueError; nesting is bounded by `MAX_DEPTH`."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects, without recursion."""
+    depth = 0
+    level: list[Any] = [value] if isinstance(value, (list, dict)) else []
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (list, dict))
+        ]
+    return depth
+
+
+def first_folder(candidates: Sequence[Path], what: str) -> Path:
+    """The first of some folders that is there.
+
+    Raises:
+        UsageError: None is; the message names them all.
+    """
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    tried = ", ".join(str(folder) for folder in dict.fromkeys(candidates))
+    raise UsageError(f"no folder with {what}: looked for {tried}; name it with data.images")
+
+
+def as_list(value: object, file: Path, key: str) -> list[Any]:
+    """The list a JSON file must hold under a key.
+
+    Raises:
+        CaptionerError: The file is no object, or holds no list there.
+    """
+    found = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        raise CaptionerError(f'{file}: must be an object with a list "{key}"')
+    return found

@@ -1,0 +1,1 @@
+"""From a checkpoint and photos to captions: the predictor, its generator, and the output files."""

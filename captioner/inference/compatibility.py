@@ -1,0 +1,74 @@
+"""Several checkpoints that write together: which may, and what they have in common."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from captioner.checkpoint.file import Checkpoint
+from captioner.decoding.options import SampleOptions, SearchOptions
+from captioner.errors import UsageError
+from captioner.inference.phrases import Wording
+from captioner.model.encoder import Encoder
+
+T = TypeVar("T")
+
+
+def check_vocabularies(members: Sequence[Checkpoint]) -> None:
+    """Raises UsageError unless there are members and all have the words of the first."""
+    if not members:
+        raise UsageError("ensemble: no checkpoint is given; it should be one or more")
+    first = members[0]
+    for other in members[1:]:
+        ours, theirs = first.vocabulary.words, other.vocabulary.words
+        if ours != theirs:
+            raise UsageError(
+                f"ensemble: {other.path} has another vocabulary ({len(theirs)} words) than "
+                f"{first.path} ({len(ours)} words); all must have been trained with one"
+            )
+
+
+def check_directions(members: Sequence[Checkpoint], wording: Wording) -> None:
+    """Raises UsageError unless all go through captions the same way, and the wording's way."""
+    ways = {member.captioner.backward for member in members}
+    if len(ways) > 1:
+        raise UsageError(
+            "ensemble: some of the checkpoints go through captions backward and some forward; give "
+            "the forward ones alone, and one backward one to re-rank (--backward P)"
+        )
+    if ways == {True} and wording != Wording():
+        raise UsageError(
+            f"{members[0].path} goes through captions backward, where what they must and must not "
+            "say cannot be seen to; use a forward checkpoint, and this one to re-rank (--backward)"
+        )
+
+
+def check_agreement(
+    members: Sequence[Checkpoint],
+    backward: Checkpoint,
+    search: SearchOptions | SampleOptions,
+    agreement: float,
+) -> None:
+    """Raises UsageError unless a beam search goes one way and the other checkpoint the other."""
+    if not backward.captioner.backward or members[0].captioner.backward:
+        wrong = members[0] if members[0].captioner.backward else backward
+        way = "backward" if members[0].captioner.backward else "forward"
+        raise UsageError(
+            f"backward: {wrong.path} goes through captions {way}; captions are found by a forward "
+            "checkpoint and re-ranked by one trained with decoder.direction backward"
+        )
+    if isinstance(search, SampleOptions):
+        raise UsageError("backward: samples are not re-ranked by it; use beam search")
+    if search.beam_size < 2:
+        raise UsageError("backward: a beam of 1 leaves nothing to choose; set beam_size 2 or more")
+    if not 0 <= agreement <= 1:
+        raise UsageError(f"agreement: {agreement!r} is out of range; it must be from 0 to 1")
+
+
+def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
+    """The different ones of some items, in order, and for each item its place among them."""
+    different = list(dict.fromkeys(items))
+    return different, [different.index(item) for item in items]
+
+
+def encoder_key(encoder: Encoder) -> str:
+    """What two encoders that give the same features have in common: layers and weights."""
+    return f"{encoder.trunk}{encoder.fingerprint()}"

@@ -1,0 +1,132 @@
+"""Images to captions: where the model meets the search.
+
+Letters: B images, K captions of each.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.constraints import BannedWords, Constraint
+from captioner.decoding.cuda_graphs import RecordedSearch
+from captioner.decoding.ensemble import ensemble
+from captioner.decoding.hypotheses import Hypotheses
+from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.sampling import rerank, sample
+from captioner.errors import UsageError
+from captioner.metrics.rouge import rouge_l
+from captioner.model.captioner import Captioner
+from captioner.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+
+NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
+"""Words that no caption for a reader may hold; the others keep the model's probabilities."""
+
+
+MOST_SCORES = 2**24
+"""Scores of one image's next words, hypotheses times vocabulary: 64 MiB, a few times over."""
+
+
+def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
+    """Raises UsageError where the hypotheses of one image, times the words, are too many scores."""
+    most = MOST_SCORES // words
+    if isinstance(search, SearchOptions) and search.beam_size > most:
+        raise UsageError(
+            f"beam_size: {search.beam_size} is too wide for a vocabulary of {words} words, at most "
+            f"{most}; captions hardly change beyond 10"
+        )
+
+
+class CaptionGenerator:
+    """Captions of batches of images, searched for or drawn, by one captioner or several together.
+
+    One is made for many batches: on a CPU it remembers what words contribute to the decoder's
+    gates (:mod:`captioner.model.kernels.input_cache`), on a GPU a search is recorded after some
+    batches and played back (:mod:`captioner.decoding.cuda_graphs`).
+
+    Args:
+        captioners: in evaluation mode, on their device, all with the same vocabulary and direction;
+            their weights must not change while this is used, and by one thread at a time.
+        options: of a beam search, or of sampling.
+        average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
+        constraints: beside `NEVER_WRITTEN`, which always holds.
+    """
+
+    def __init__(
+        self,
+        captioners: Sequence[Captioner],
+        options: SearchOptions | SampleOptions,
+        *,
+        average: str = "probability",
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
+        self._captioners = captioners
+        self._options = options
+        self._constraints = [NEVER_WRITTEN, *constraints]
+        steps = [captioner.decoder.search_step() for captioner in captioners]
+        self._step = steps[0] if len(steps) == 1 else ensemble(steps, average)
+        self._search = None
+        if isinstance(options, SearchOptions):
+            self._search = RecordedSearch(self._step, END, options, constraints=self._constraints)
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
+        """Captions of a batch as word ids, in reading order whichever way they were found.
+
+        Args:
+            images: what each captioner is given: photos (B, 3, S, S) as uint8, or features (B, F)
+                or (B, R, F), which one encoder may have made for several.
+            image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
+        """
+        states = tuple(
+            captioner.initial_state(own)
+            for captioner, own in zip(self._captioners, images, strict=True)
+        )
+        state = states[0] if len(states) == 1 else states
+        start = torch.full((len(images[0]),), START, device=images[0].device)
+        if self._search is not None:
+            found = self._search(start, state)
+        else:
+            assert isinstance(self._options, SampleOptions)
+            if image_keys is None:
+                raise UsageError("image_keys: sampling needs a number of each image's own")
+            found = sample(
+                start,
+                state,
+                self._step,
+                END,
+                self._options,
+                image_keys=image_keys,
+                constraints=self._constraints,
+            )
+        return found.reversed() if self._captioners[0].backward else found
+
+
+def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:
+    """The best of the samples of each image, each caption once."""
+    by = found.scores if how.by == "score" else consensus(found).to(found.scores)
+    return rerank(found, how.n_best, by)
+
+
+def consensus(found: Hypotheses) -> Tensor:
+    """Mean ROUGE-L of each caption against the others of its image, (B, K) from 0 to 1.
+
+    The caption that has most in common with the rest is the one of least Bayes risk (Kumar & Byrne
+    2004, "Minimum Bayes-risk decoding"), with the samples standing for the distribution. One that
+    was drawn twice counts twice.
+    """
+    agreements = []
+    for captions in found.captions():
+        texts = [[str(word) for word in caption] for caption in captions]
+        others = [texts[:i] + texts[i + 1 :] for i in range(len(texts))]
+        pairs = [
+            (text, [other]) for text, rest in zip(texts, others, strict=True) for other in rest
+        ]
+        values = rouge_l([text for text, _ in pairs], [rest for _, rest in pairs])
+        agreements.append(torch.from_numpy(values).view(len(texts), -1).sum(dim=1))
+    return torch.stack(agreements) / max(found.scores.shape[1] - 1, 1)
+
+
+def write_captions(hypotheses: Hypotheses, vocabulary: Vocabulary) -> list[str]:
+    """The best caption of each image as text."""
+    return [vocabulary.decode(best[0]) for best in hypotheses.captions()]

@@ -1,0 +1,123 @@
+"""What captions must and must not say, in the user's own words.
+
+The search knows word ids and constraints; here are the phrases that stand for them, checked against
+one another and against the vocabulary of the captioner.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from captioner.decoding.constraints import (
+    BannedEndings,
+    BannedPhrases,
+    BannedWords,
+    Constraint,
+    NoRepeatedNgram,
+    NoWordTwiceInARow,
+)
+from captioner.decoding.options import check_at_least
+from captioner.decoding.required_phrases import RequiredPhrases
+from captioner.errors import UsageError, suggestion
+from captioner.text.tokenizer import tokenize
+from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Phrases are read as captions are: lower case, without punctuation, "man's" as two words.
+
+    Attributes:
+        require: Words and phrases that every caption holds, in any order.
+        ban: Words and phrases that none holds.
+        ban_ending: Words and phrases with which none ends ("a", "of", "with a").
+        no_repeat_ngram: No n words in the same order twice; 0 allows it.
+        no_repeat_word: No word directly after itself.
+
+    Raises:
+        UsageError: A phrase has no words, or two wishes contradict one another.
+
+    Example:
+        >>> vocabulary = Vocabulary.build(["A dog runs.", "A red dog sleeps."], min_count=1)
+        >>> [type(one).__name__ for one in Wording(require=["red dog"]).constraints(vocabulary)]
+        ['RequiredPhrases']
+        >>> Wording(ban=["dgo"]).constraints(vocabulary)
+        Traceback (most recent call last):
+        captioner.errors.UsageError: ban: the captioner does not know 'dgo'; did you mean dog?
+    """
+
+    require: Sequence[str] = ()
+    ban: Sequence[str] = ()
+    ban_ending: Sequence[str] = ()
+    no_repeat_ngram: int = 0
+    no_repeat_word: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least("no_repeat_ngram", self.no_repeat_ngram, 0)
+        for name in ("require", "ban", "ban_ending"):
+            phrases = getattr(self, name)
+            if isinstance(phrases, str):
+                raise UsageError(f"{name}: {phrases!r} is one text; give a list of phrases")
+            for phrase in phrases:
+                if not tokenize(phrase):
+                    raise UsageError(f"{name}: {phrase!r} has no words")
+        for phrase in self.require:
+            self._check_required(phrase)
+
+    def _check_required(self, phrase: str) -> None:
+        words = tokenize(phrase)
+        for banned in self.ban:
+            forbidden = tokenize(banned)
+            if forbidden in ngrams(words, len(forbidden)):
+                raise UsageError(f"require: {phrase!r} holds {banned!r}, which ban forbids")
+        if self.no_repeat_word and any(one == other for one, other in pairwise(words)):
+            raise UsageError(f"require: {phrase!r} says a word twice, which no_repeat_word forbids")
+        n = self.no_repeat_ngram
+        if n and has_repeat(ngrams(words, n)):
+            raise UsageError(
+                f"require: {phrase!r} repeats {n} word{'s' * (n > 1)}, which no_repeat_ngram {n} "
+                f"forbids"
+            )
+
+    def constraints(self, vocabulary: Vocabulary) -> list[Constraint]:
+        """The constraints of a search in this vocabulary.
+
+        Raises:
+            UsageError: The vocabulary lacks a word.
+        """
+        banned = encoded("ban", self.ban, vocabulary)
+        words = [phrase[0] for phrase in banned if len(phrase) == 1]
+        phrases = [phrase for phrase in banned if len(phrase) > 1]
+        found: list[Constraint] = []
+        if words:
+            found.append(BannedWords(words))
+        if phrases:
+            found.append(BannedPhrases(phrases))
+        if self.ban_ending:
+            found.append(BannedEndings(encoded("ban_ending", self.ban_ending, vocabulary)))
+        if self.no_repeat_ngram:
+            found.append(NoRepeatedNgram(self.no_repeat_ngram))
+        if self.no_repeat_word:
+            found.append(NoWordTwiceInARow())
+        if self.require:
+            found.append(RequiredPhrases(encoded("require", self.require, vocabulary)))
+        return found
+
+
+def encoded(name: str, phrases: Iterable[str], vocabulary: Vocabulary) -> list[list[int]]:
+    """The phrases as word ids; raises UsageError for a word that the vocabulary lacks."""
+    for word in (word for phrase in phrases for word in tokenize(phrase)):
+        if word not in vocabulary:
+            nearest = suggestion(word, vocabulary.words[len(SPECIAL_WORDS) :])
+            raise UsageError(f"{name}: the captioner does not know {word!r}; {nearest}")
+    return [vocabulary.encode(phrase) for phrase in phrases]
+
+
+def ngrams(words: Sequence[str], n: int) -> list[list[str]]:
+    """All n neighbouring words, from left to right."""
+    return [list(words[at : at + n]) for at in range(len(words) - n + 1)]
+
+
+def has_repeat(items: Sequence[list[str]]) -> bool:
+    """Whether two are the same."""
+    return len({tuple(item) for item in items}) < len(items)

@@ -1,0 +1,296 @@
+"""Captions of many photos as a folder of JSON Lines files with a manifest, which a restart goes on.
+
+Photo number i, from 0 and in the order of the inputs, is a line of ``captions-<i // size>.jsonl``.
+Batches begin anew with each file, so that restarts and devices change not even a last digit.
+A file appears when it is whole, and then ``manifest.json`` says so: of a run killed at any moment
+those files stay, and the same command writes the others. Who writes which file does not matter.
+
+    {"format": 1, "inputs": […], "options": {…}, "checkpoints": […], "shard_size": 10000,
+     "complete": true, "count": …, "shards": {"0": {"file", "count", "errors", "inputs", "digest"}}}
+
+Digests are blake2b-128: ``digest`` of the file, ``inputs`` of the names (and the sizes of a tar's
+members) of the photos in it, by which inputs that have changed since are found out.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+from captioner import __version__
+from captioner.errors import CaptionerError, UsageError
+from captioner.files.atomic import write_whole
+from captioner.files.lock import take_lock
+from captioner.inference.writers import RecordWriter
+
+if TYPE_CHECKING:
+    from captioner.inference.result import Captioned
+    from captioner.photos.inputs import PhotoInput
+    from captioner.photos.source import PhotoSource
+
+FORMAT = 1
+"""Version of the manifest; another one is refused."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file that is whole.
+
+    Attributes:
+        file: its name in the folder.
+        count: records in it.
+        errors: how many of them say why there is no caption.
+        inputs: digest of its photos' names.
+        digest: of the file.
+    """
+
+    file: str
+    count: int
+    errors: int
+    inputs: str
+    digest: str
+
+
+@dataclass
+class Manifest:
+    """``manifest.json``: what was asked for, and what is done.
+
+    Attributes:
+        folder: where it lies.
+        recipe: all that the captions depend on, as plain values.
+        shard_size: photos a file.
+        shards: the files that are whole, by number.
+        count: photos in all, once that is known.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    shard_size: int
+    shards: dict[int, Shard] = field(default_factory=dict)
+    count: int | None = None
+
+    @classmethod
+    def begin(cls, folder: Path, recipe: Mapping[str, Any], shard_size: int) -> "Manifest":
+        """The manifest of a folder, as it is there or new; files that are damaged do not count.
+
+        Raises:
+            UsageError: it was begun with other options, checkpoints, inputs or size of shards.
+            CaptionerError: it cannot be read.
+        """
+        manifest = cls(folder, json.loads(json.dumps(dict(recipe))), shard_size)
+        path = folder / "manifest.json"
+        if not path.exists():
+            if any(folder.glob("captions-*.jsonl")):
+                raise UsageError(
+                    f"--output: {folder} holds captions without a manifest; name another folder"
+                )
+            manifest.save()
+            return manifest
+        try:
+            values = json.loads(path.read_bytes())
+            found = {name: values[name] for name in (*manifest.recipe, "shard_size", "format")}
+            shards = {int(i): Shard(**shard) for i, shard in values["shards"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CaptionerError(
+                f"{path}: damaged ({type(error).__name__}); remove the folder, or name another"
+            ) from error
+        wanted = manifest.recipe | {"shard_size": shard_size, "format": FORMAT}
+        other = [
+            detail
+            for name, value in wanted.items()
+            if found[name] != value
+            for detail in _differing(name, found[name], value)
+        ]
+        if other:
+            raise UsageError(
+                f"--output: {folder} was begun with other {', '.join(other)}; give the same "
+                "command, or name another folder"
+            )
+        for index, shard in shards.items():
+            named = folder / _file_name(index)
+            if shard.file == named.name and _digest(named) == shard.digest:
+                manifest.shards[index] = shard
+        return manifest
+
+    def add(self, index: int, shard: Shard) -> None:
+        """Note that a file is whole."""
+        self.shards[index] = shard
+        self.save()
+
+    def complete(self, count: int) -> None:
+        """Note that all is done."""
+        self.count = count
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        values = {
+            "format": FORMAT,
+            "program_version": __version__,
+            **self.recipe,
+            "shard_size": self.shard_size,
+            "complete": self.count is not None,
+            "count": self.count,
+            "shards": {str(i): asdict(self.shards[i]) for i in sorted(self.shards)},
+        }
+        write_whole(self.folder / "manifest.json", json.dumps(values, indent=1) + "\n")
+
+
+def _differing(name: str, old: object, new: object) -> list[str]:
+    """What differs, named as nearly as can be."""
+    if name == "options" and isinstance(old, dict) and isinstance(new, dict):
+        return [f"--{key.replace('_', '-')}" for key in new if old.get(key) != new[key]] or [name]
+    return [name.replace("shard_size", "--shard-size")]
+
+
+def lock_folder(folder: Path) -> BinaryIO:
+    """Make a folder of captions and keep others from writing there, until the file is closed.
+
+    Raises:
+        UsageError: its own folder is not there, or it is a file.
+        CaptionerError: another process is writing there.
+    """
+    if not folder.parent.is_dir():
+        raise UsageError(f"--output: no folder {folder.parent}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output: {folder} is a file; name a folder")
+    folder.mkdir(exist_ok=True)
+    lock = (folder / "lock").open("ab")
+    if not take_lock(lock):
+        lock.close()
+        raise CaptionerError(f"{folder}: another `captioner caption` is writing there")
+    return lock
+
+
+def write_shards(
+    photos: Iterable["PhotoInput"],
+    caption: Callable[[Iterator["PhotoSource"]], Iterator["Captioned"]],
+    manifest: Manifest,
+    *,
+    mine: Callable[[int], bool],
+    candidates: bool,
+    finished: Callable[[int, Shard], None],
+) -> int:
+    """Caption the photos of those files that are not there yet, in one stream.
+
+    Args:
+        photos: all of them, in order; only those of files to be written are read.
+        caption: photos to what became of them, in order.
+        manifest: what is done; not changed here.
+        mine: whether a file, by its number, is to be written here.
+        candidates: as for `RecordWriter`.
+        finished: told of each file that is whole.
+
+    Returns:
+        How many photos there are in all.
+
+    Raises:
+        CaptionerError: the inputs are not those of the files that are done; the disk is full.
+    """
+    handed: deque[tuple[int, str]] = deque()  # number of the file and stamp, not captioned yet
+    counted = 0
+
+    def wanted() -> Iterator["PhotoSource"]:
+        nonlocal counted
+        names, done = _new_digest(), 0
+        for counted, photo in enumerate(photos, 1):
+            index = (counted - 1) // manifest.shard_size
+            if index in manifest.shards:
+                names.update(_line(photo.stamp))
+                done += 1
+                if done == manifest.shard_size:
+                    _compare(manifest, index, names.hexdigest())
+                    names, done = _new_digest(), 0
+            elif mine(index):
+                handed.append((index, photo.stamp))
+                last = counted % manifest.shard_size == 0
+                yield replace(photo.source(), ends_batch=last)
+        if done:
+            _compare(manifest, (counted - 1) // manifest.shard_size, names.hexdigest())
+        behind = [i for i in manifest.shards if i * manifest.shard_size >= counted]
+        if behind:
+            _compare(manifest, behind[0], "")
+
+    writing: _Writing | None = None
+    try:
+        for captioned in caption(wanted()):
+            index, stamp = handed.popleft()
+            if writing is not None and writing.index != index:
+                finished(writing.index, writing.finish())
+                writing = None
+            if writing is None:
+                writing = _Writing(manifest.folder, index, candidates)
+            writing.add(captioned, stamp)
+        if writing is not None:
+            finished(writing.index, writing.finish())
+            writing = None
+    finally:
+        if writing is not None:
+            writing.drop()
+    return counted
+
+
+class _Writing:
+    """A file of captions on its way: under another name until it is whole and on the disk."""
+
+    def __init__(self, folder: Path, index: int, candidates: bool) -> None:
+        self.index = index
+        self.path = folder / _file_name(index)
+        self.draft = self.path.with_name(self.path.name + ".part")
+        self.file: IO[str] = self.draft.open(
+            "w", encoding="utf-8", errors="surrogateescape", newline=""
+        )
+        self.writer = RecordWriter(self.file, "jsonl", candidates=candidates)
+        self.count = self.errors = 0
+        self.names = _new_digest()
+
+    def add(self, captioned: "Captioned", stamp: str) -> None:
+        self.writer.write(captioned)
+        self.names.update(_line(stamp))
+        self.count += 1
+        self.errors += captioned.error is not None
+
+    def finish(self) -> Shard:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        digest = _digest(self.draft)
+        self.draft.replace(self.path)
+        names = self.names.hexdigest()
+        return Shard(self.path.name, self.count, self.errors, names, digest or "")
+
+    def drop(self) -> None:
+        self.file.close()
+        self.draft.unlink(missing_ok=True)
+
+
+def _file_name(index: int) -> str:
+    return f"captions-{index:05d}.jsonl"
+
+
+def _compare(manifest: Manifest, index: int, names: str) -> None:
+    if manifest.shards[index].inputs != names:
+        raise CaptionerError(
+            f"{manifest.folder}: the inputs are not those of {_file_name(index)}, which is done; "
+            "give the same inputs, or name another folder"
+        )
+
+
+def _line(stamp: str) -> bytes:
+    return stamp.encode(errors="surrogateescape") + b"\n"
+
+
+def _new_digest() -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=16)
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, _new_digest).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,259 @@
+"""Which words and phrases of a candidate may be aligned with which of a reference.
+
+Four stages propose matches: the same word (exact), different words with the same stem (stem),
+different words in one of WordNet's synonym sets (synonym), and phrases that the paraphrase table
+has as paraphrases, in either direction (paraphrase). All pairs of candidate and reference are
+treated at once: a match is a row of arrays.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, permutations
+
+import numpy as np
+
+from captioner.metrics.meteor.data import MeteorData
+from captioner.metrics.meteor.paraphrases import ParaphraseTable
+from captioner.metrics.meteor.phrase_hash import HashedText
+from captioner.metrics.meteor.ragged import expand
+from captioner.metrics.meteor.stemmer import stem
+
+EXACT, STEM, SYNONYM, PARAPHRASE = range(4)
+
+_NO_PARTNER = -1
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Stretches of captions, words or phrases. All attributes are (spans,).
+
+    Attributes:
+        caption: In which caption.
+        number: What it is: equal words have one number, and so have equal phrases.
+        start: First word.
+        length: Words.
+    """
+
+    caption: np.ndarray
+    number: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+class Captions:
+    """Captions as one array of word numbers.
+
+    Attributes:
+        vocabulary: The words.
+        words: Numbers of all words, caption by caption, (words,).
+        begin: Where each caption begins, and where the last one ends, (captions + 1,).
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]]):
+        numbers = {word: at for at, word in enumerate(sorted(set(chain.from_iterable(captions))))}
+        self.vocabulary = list(numbers)
+        self.words = np.array(
+            [numbers[word] for word in chain.from_iterable(captions)], dtype=np.int64
+        )
+        self.begin = np.cumsum([0, *map(len, captions)])
+
+    def __len__(self) -> int:
+        return len(self.begin) - 1
+
+    def lengths(self) -> np.ndarray:
+        """Words of each caption, (captions,)."""
+        return np.diff(self.begin)
+
+    def caption_of(self) -> np.ndarray:
+        """The caption of each word, (words,)."""
+        return np.repeat(np.arange(len(self)), self.lengths())
+
+    def word_spans(self) -> Spans:
+        """Each word as a stretch of its own."""
+        caption = self.caption_of()
+        start = np.arange(len(self.words)) - self.begin[caption]
+        return Spans(caption, self.words, start, np.ones_like(start))
+
+    def equal(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Whether the captions of each pair have the same words, (pairs,)."""
+        lengths = self.lengths()
+        same = lengths[first] == lengths[second]
+        candidates = np.flatnonzero(same)
+        count = lengths[first[candidates]]
+        ours = self.words[expand(self.begin[first[candidates]], count)]
+        theirs = self.words[expand(self.begin[second[candidates]], count)]
+        different = np.repeat(candidates, count)[ours != theirs]
+        same[different] = False
+        return same
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Possible matches, ordered by pair and place in the reference; in one place, by stage.
+
+    Among those of one place the order decides which of two equally good alignments is found, so it
+    is that of METEOR's Java program. All attributes are (matches,).
+
+    Attributes:
+        pair: Index of the pair of candidate and reference.
+        start: First word in the reference.
+        length: Words in the reference.
+        other_start: First word in the candidate.
+        other_length: Words in the candidate.
+        stage: EXACT to PARAPHRASE.
+    """
+
+    pair: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    other_start: np.ndarray
+    other_length: np.ndarray
+    stage: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> Matches:
+        return Matches(*(column[rows] for column in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What may be matched with what. All attributes are (rows,).
+
+    Attributes:
+        reference: Numbers of words or phrases in a reference, sorted.
+        candidate: Their partners in the candidate.
+        rank: The place of each row in the order of the data.
+    """
+
+    reference: np.ndarray
+    candidate: np.ndarray
+    rank: np.ndarray
+
+    def turned(self) -> Relation:
+        """The same with reference and candidate in each other's place."""
+        order = np.argsort(self.candidate, kind="stable")
+        return Relation(self.candidate[order], self.reference[order], self.rank[order])
+
+
+def find_matches(
+    captions: Captions, candidate_of: np.ndarray, reference_of: np.ndarray, data: MeteorData
+) -> Matches:
+    """All matches that the four stages propose.
+
+    Args:
+        captions: Candidates and references.
+        candidate_of: Index of the candidate of each pair, (pairs,).
+        reference_of: Index of the reference of each pair, (pairs,); a reference is in one pair.
+        data: What is known of the language.
+    """
+    partner = np.full(len(captions), _NO_PARTNER)
+    partner[reference_of] = candidate_of
+    pair_of = np.empty(len(captions), dtype=np.int64)
+    pair_of[reference_of] = np.arange(len(reference_of))
+    words, vocabulary = captions.word_spans(), captions.vocabulary
+    phrases, paraphrases = _phrases(captions, data.paraphrases)
+    itself = np.arange(len(vocabulary))
+    # Stage, what is matched, and whether the program goes through the reference's phrases to find
+    # matches that begin at one place; else it goes through the candidate's words or phrases.
+    passes = [
+        (EXACT, words, Relation(itself, itself, itself), False),
+        (STEM, words, _sharing([stem(word)] for word in vocabulary), False),
+        (SYNONYM, words, _sharing(map(data.sets_of, vocabulary)), False),
+        (PARAPHRASE, phrases, paraphrases, True),
+        (PARAPHRASE, phrases, paraphrases.turned(), False),
+    ]
+    found, orders = [], []
+    for at, (stage, spans, relation, by_reference) in enumerate(passes):
+        reference, candidate, rank = _join(spans, relation, partner)
+        pair = pair_of[spans.caption[reference]]
+        start, length = spans.start[reference], spans.length[reference]
+        other_start, other_length = spans.start[candidate], spans.length[candidate]
+        stages = np.full_like(start, stage)
+        found.append((pair, start, length, other_start, other_length, stages))
+        in_pass = (length, rank, other_start) if by_reference else (other_start, other_length, rank)
+        orders.append((pair, start, np.full_like(start, at), *in_pass))
+    matches = Matches(*map(np.concatenate, zip(*found, strict=True)))
+    # numpy's first key is the last one given.
+    order = np.lexsort([np.concatenate(key) for key in zip(*orders, strict=True)][::-1])
+    # Of equal captions the program considers exact matches alone.
+    equal = captions.equal(candidate_of, reference_of)
+    return matches[order[(matches.stage == EXACT)[order] | ~equal[matches.pair[order]]]]
+
+
+def _sharing(keys_of: Iterable[Iterable[str]]) -> Relation:
+    """Relates different words that have a key in common.
+
+    Args:
+        keys_of: The keys of each word of the vocabulary.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, keys in enumerate(keys_of):
+        for key in keys:
+            members[key].append(number)
+    pairs = {pair for group in members.values() for pair in permutations(group, 2)}
+    both = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+    return Relation(both[:, 0], both[:, 1], np.arange(len(both)))
+
+
+def _phrases(captions: Captions, table: ParaphraseTable) -> tuple[Spans, Relation]:
+    """The phrases of captions that have paraphrases among them, and which."""
+    vocabulary, words = captions.vocabulary, captions.words
+    text = HashedText(" ".join([vocabulary[word] for word in words]).encode())
+    letters = np.array([len(word.encode()) for word in vocabulary], dtype=np.int64)[words]
+    ends = np.cumsum(letters + 1) - 1
+    caption_of = captions.caption_of()
+    room = captions.begin[caption_of + 1] - np.arange(len(words))
+    orders = range(1, table.longest + 1)
+    starts = [np.flatnonzero(room >= n) for n in orders]
+    hashes = [
+        text.hashes((ends - letters)[at], ends[at + n - 1])
+        for n, at in zip(orders, starts, strict=True)
+    ]
+    known, number = np.unique(np.concatenate(hashes), return_inverse=True)
+    phrase, paraphrase = table.among(known)
+
+    related = np.zeros(len(known), dtype=bool)
+    related[phrase] = related[paraphrase] = True
+    kept = related[number]
+    first = np.concatenate(starts)[kept]
+    length = np.repeat(orders, [len(at) for at in starts])[kept]
+    caption = caption_of[first]
+    spans = Spans(caption, number[kept], first - captions.begin[caption], length)
+    return spans, Relation(phrase, paraphrase, np.arange(len(phrase)))
+
+
+def _join(
+    spans: Spans, relation: Relation, partner: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All related spans of references and their candidates.
+
+    Args:
+        spans: Of references and candidates.
+        relation: Which are related.
+        partner: The candidate of each reference, _NO_PARTNER of a candidate, (captions,).
+
+    Returns:
+        Index of the reference's span, index of the candidate's span, rank in the relation; (found,)
+        each.
+    """
+    in_reference = partner[spans.caption] != _NO_PARTNER
+    ours, theirs = np.flatnonzero(in_reference), np.flatnonzero(~in_reference)
+    row, count = _look_up(relation.reference, spans.number[ours])
+    ours = np.repeat(ours, count)
+
+    # A caption and a number as one key.
+    n_numbers = 1 + max(spans.number.max(initial=0), relation.candidate.max(initial=0))
+    keys = spans.caption[theirs] * n_numbers + spans.number[theirs]
+    order = np.argsort(keys, kind="stable")
+    wanted = partner[spans.caption[ours]] * n_numbers + relation.candidate[row]
+    place, count = _look_up(keys[order], wanted)
+    return np.repeat(ours, count), theirs[order[place]], relation.rank[np.repeat(row, count)]
+
+
+def _look_up(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of all keys that are wanted, one wanted after the other, and how many of each."""
+    begin = np.searchsorted(sorted_keys, wanted)
+    count = np.searchsorted(sorted_keys, wanted, side="right") - begin
+    return expand(begin, count), count

@@ -1,0 +1,186 @@
+"""METEOR's paraphrase table as sorted arrays of hashes: 49 MB where the text takes 272.
+
+The file is gzipped text, three lines a row: a probability (which METEOR 1.5 does not use), a
+phrase, a paraphrase of it. Reading five million rows takes a few seconds, so the arrays are kept in
+the user's cache folder, under a name that holds the digest of the file they were made from.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from captioner.files.lock import take_lock
+from captioner.metrics.meteor.phrase_hash import HashedText
+from captioner.metrics.meteor.ragged import expand
+
+_FORMAT = 1  # of the kept file; another number makes old ones strangers
+# Bytes of text read at a time. With what is left of the last row it stays under a power of two, so
+# that all blocks share one table of powers (`phrase_hash`).
+_BLOCK = (1 << 19) - (1 << 14)
+
+
+@dataclass(frozen=True)
+class ParaphraseTable:
+    """Which phrase has which paraphrases.
+
+    Attributes:
+        phrases: Sorted hashes of the phrases that have paraphrases, (phrases,) uint64.
+        begin: Where the paraphrases of each begin, and where the last ones end, (phrases + 1,).
+        paraphrases: Hashes of the paraphrases, those of one phrase in the order of the file,
+            (rows,) uint64.
+        longest: Words of the longest phrase on either side.
+    """
+
+    phrases: np.ndarray
+    begin: np.ndarray
+    paraphrases: np.ndarray
+    longest: int
+
+    def among(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows whose two sides are both among some hashes.
+
+        Args:
+            known: Sorted hashes without repeats, (known,).
+
+        Returns:
+            Index of the phrase and of its paraphrase in ``known``, (found,) both; ordered by
+            phrase, then as in the file.
+        """
+        phrase, at = _find(self.phrases, known)
+        count = self.begin[at + 1] - self.begin[at]
+        row = expand(self.begin[at], count)
+        wanted, paraphrase = _find(known, self.paraphrases[row])
+        return np.repeat(phrase, count)[wanted], paraphrase
+
+
+def _find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the wanted keys there are, and where; (found,) both."""
+    place = np.searchsorted(sorted_keys, wanted)
+    place[place == len(sorted_keys)] = 0
+    found = np.flatnonzero(sorted_keys[place] == wanted) if len(sorted_keys) else place[:0]
+    return found, place[found]
+
+
+def load_table(path: Path) -> ParaphraseTable:
+    """The table of a gzipped file, from the cache if it was read before.
+
+    Raises:
+        OSError, EOFError, ValueError: As `read_table`.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+    folder = _cache_folder()
+    if folder is None:
+        return read_table(path)
+    kept = folder / f"paraphrases-{_FORMAT}-{digest}.npz"
+    table = _kept(kept)
+    if table is None:
+        table = read_table(path)
+        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            _keep(table, kept)
+    return table
+
+
+def _kept(path: Path) -> ParaphraseTable | None:
+    """The table as it was kept; None if there is none, or something else in its place."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return ParaphraseTable(
+                arrays["phrases"], arrays["begin"], arrays["paraphrases"], int(arrays["longest"])
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _keep(table: ParaphraseTable, path: Path) -> None:
+    """Writes the table whole or not at all, unless another process is about it.
+
+    The draft has one name, so that what a killed process has left of it is written over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    with (path.parent / "lock").open("ab") as lock:
+        if not take_lock(lock):
+            return
+        try:
+            with draft.open("wb") as file:
+                np.savez(
+                    file,
+                    phrases=table.phrases,
+                    begin=table.begin,
+                    paraphrases=table.paraphrases,
+                    longest=np.array(table.longest),
+                )
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _cache_folder() -> Path | None:
+    """Where to keep what can be made again; None for a user without a home."""
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "captioner"
+    try:
+        return Path.home() / ".cache" / "captioner"
+    except RuntimeError:
+        return None
+
+
+def read_table(path: Path) -> ParaphraseTable:
+    """The table of a gzipped file, read in pieces.
+
+    Raises:
+        OSError: If there is no such file, or it is not gzipped.
+        EOFError: If its end is missing.
+        ValueError: If it holds no rows.
+    """
+    pieces = [_hash_rows(block) for block in _blocks(path)]
+    phrases = np.concatenate([piece[0] for piece in pieces])
+    paraphrases = np.concatenate([piece[1] for piece in pieces])
+    longest = max(piece[2] for piece in pieces)
+    pieces.clear()
+    # The rows of a phrase follow one another, so that there is little to sort.
+    run = np.flatnonzero(np.append(True, phrases[1:] != phrases[:-1]))
+    count = np.diff(run, append=len(phrases))
+    phrases = phrases[run]
+    order = np.argsort(phrases, kind="stable")
+    phrases, run, count = phrases[order], run[order], count[order]
+    paraphrases = paraphrases[expand(run, count)]
+    new = np.append(True, phrases[1:] != phrases[:-1])
+    begin = np.append((np.cumsum(count) - count)[new], len(paraphrases))
+    return ParaphraseTable(phrases[new], begin, paraphrases, longest)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Whole rows, many at a time."""
+    rest = b""
+    with gzip.open(path) as file:
+        while piece := file.read(_BLOCK):
+            rest += piece
+            surplus = rest.count(b"\n") % 3
+            end = len(rest)
+            for _ in range(surplus + 1):
+                end = rest.rfind(b"\n", 0, end)
+            if end >= 0:
+                yield rest[: end + 1]
+                rest = rest[end + 1 :]
+
+
+def _hash_rows(block: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+    """The hashes of phrases and paraphrases, (rows,) each, and the words of the longest."""
+    letters = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n")).reshape(-1, 3)
+    text = HashedText(block)
+    phrases = text.hashes(ends[:, 0] + 1, ends[:, 1])
+    paraphrases = text.hashes(ends[:, 1] + 1, ends[:, 2])
+    blanks = np.searchsorted(np.flatnonzero(letters == ord(" ")), ends)
+    return phrases, paraphrases, int(np.diff(blanks, axis=1).max()) + 1

@@ -1,0 +1,211 @@
+"""What a user names on the command line, as photos in a settled order, one after the other.
+
+Photos, folders, globs, brace ranges (``{000..099}``), lists of paths, COCO files, tar shards. No
+list of all photos is ever made: the next one is looked for when it is asked for. What cannot be
+read takes its place with the reason.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import UsageError, shown
+from captioner.files.json_file import as_list, first_folder, read_json
+from captioner.photos.paths import pictures_below
+from captioner.photos.source import PhotoSource
+from captioner.photos.tar import Member, TarError, is_shard, members
+
+MAX_RANGE = 10**6
+"""Names that one pattern of brace ranges may stand for."""
+
+
+@dataclass(frozen=True)
+class PhotoInput:
+    """A photo that was named, before anything of it is read.
+
+    Attributes:
+        path: as in `PhotoSource`.
+        member: of a tar, where it is one.
+        error: why it cannot be read at all.
+    """
+
+    path: Path
+    member: Member | None = None
+    error: str | None = None
+
+    @property
+    def stamp(self) -> str:
+        """What tells it from another input in its place: its name, a member's size."""
+        size = "" if self.member is None else f":{self.member.size}"
+        return f"{self.path}{size}"
+
+    def source(self) -> PhotoSource:
+        """The photo itself; a member's bytes are read, while no later input has been asked for."""
+        if self.member is None or self.error is not None:
+            return PhotoSource(self.path, error=self.error)
+        try:
+            return PhotoSource(self.path, self.member.content())
+        except TarError as error:
+            return PhotoSource(self.path, error=str(error))
+
+
+def expand(
+    names: Iterable[str],
+    standard_input: Iterable[str] = (),
+    *,
+    lists: Sequence[str] = (),
+    images: Path | None = None,
+) -> Iterator[PhotoInput]:
+    """The photos that names stand for, in order.
+
+    A folder gives the pictures in it and below it, sorted by path; a glob what it matches, sorted;
+    ``shards-{000..099}.tar`` a hundred names; ``-`` and ``@F`` the paths that standard input and a
+    file list, one a line; a COCO file (``.json``) its images; a tar its pictures, named
+    ``shard.tar/member.jpg``; everything else itself, there or not.
+
+    Args:
+        names: as on the command line.
+        standard_input: lines of paths for `-`.
+        lists: files with a path a line, after the names.
+        images: folder of the photos of COCO files; None: looked for near the file.
+
+    Raises:
+        UsageError: a list is not there, a brace range is senseless, a COCO file's photos are
+            nowhere.
+        CaptionerError: a COCO file is none.
+    """
+    for name in names:
+        if name == "-":
+            yield from _listed(standard_input)
+        elif name.startswith("@") and not os.path.lexists(name):
+            yield from _list_file(name[1:])
+        elif os.path.lexists(name):
+            yield from _there(Path(name), images)
+        else:
+            for one in braces(name):
+                yield from _pattern(one, images)
+    for name in lists:
+        yield from _list_file(name)
+
+
+def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
+    """Raises UsageError where a list is not there: before the work, not in the middle of it."""
+    named = [name[1:] for name in names if name.startswith("@") and not os.path.lexists(name)]
+    for name in [*named, *lists]:
+        if not Path(name).is_file():
+            raise UsageError(f"--list: no file {name}")
+
+
+def braces(name: str) -> list[str]:
+    """A name with its ranges written out: ``a-{08..10}.tar`` is a-08.tar, a-09.tar, a-10.tar.
+
+    Raises:
+        UsageError: a range runs backwards, or stands for too many names.
+    """
+    found = re.search(r"\{([0-9]{1,12})\.\.([0-9]{1,12})\}", name)
+    if found is None:
+        return [name]
+    first, last = int(found[1]), int(found[2])
+    if last < first:
+        raise UsageError(f"{found[0]} in {name!r}: the range runs backwards")
+    rest = braces(name[found.end() :])
+    if (last - first + 1) * len(rest) > MAX_RANGE:
+        raise UsageError(f"{name!r} stands for more than {MAX_RANGE:,} names")
+    width = max(len(found[1]), len(found[2])) if found[1].startswith("0") else 0
+    head = name[: found.start()]
+    return [f"{head}{number:0{width}}{tail}" for number in range(first, last + 1) for tail in rest]
+
+
+def _pattern(name: str, images: Path | None) -> Iterator[PhotoInput]:
+    # Not Path.glob: it takes no absolute pattern.
+    matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207
+    for match in matches or [name]:
+        yield from _there(Path(match), images)
+
+
+def _there(path: Path, images: Path | None) -> Iterator[PhotoInput]:
+    if _is_dir(path):
+        for picture in pictures_below(path):
+            yield PhotoInput(picture)
+    elif path.suffix.lower() == ".json" and _is_file(path):
+        yield from _coco(path, images)
+    else:
+        yield from _one(path)
+
+
+def _one(path: Path) -> Iterator[PhotoInput]:
+    """A photo, or the members of a tar and what is wrong with it at their end."""
+    if not is_shard(path.name):
+        yield PhotoInput(path)
+        return
+    try:
+        for member in members(path):
+            yield PhotoInput(path / member.name.lstrip("/"), member, member.error)
+    except TarError as error:
+        yield PhotoInput(path, error=str(error))
+
+
+def _listed(lines: Iterable[str]) -> Iterator[PhotoInput]:
+    for line in lines:
+        path = line.rstrip("\r\n")
+        if path.strip():
+            yield from _one(Path(path))
+
+
+def _list_file(name: str) -> Iterator[PhotoInput]:
+    try:
+        with Path(name).open(encoding="utf-8", errors="surrogateescape") as file:
+            yield from _listed(file)
+    except FileNotFoundError as error:
+        raise UsageError(f"--list: no file {name}") from error
+
+
+def _coco(file: Path, images: Path | None) -> Iterator[PhotoInput]:
+    """The images of a COCO annotation or image-info file, in its order."""
+    entries = as_list(read_json(file), file, "images")
+    folder = images or _photo_folder(file, entries)
+    for index, entry in enumerate(entries):
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        place = file / f"images[{index}]"
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
+            yield PhotoInput(place, error=f'"file_name" is no file name: {shown(name)}')
+        elif Path(name).anchor or ".." in Path(name).parts:
+            yield PhotoInput(place, error=f"{shown(name)} leads outside its folder")
+        else:
+            yield PhotoInput(folder / name)
+
+
+def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
+    """Where COCO keeps the photos of ``annotations/captions_val2014.json`` and its like."""
+    base = re.sub(r"^(captions|instances|image_info|person_keypoints)_", "", file.stem)
+    roots = dict.fromkeys((file.parent.parent, file.parent))
+    folders = [root / place for root in roots for place in (base, f"images/{base}", "images", "")]
+    first = entries[0].get("file_name") if entries and isinstance(entries[0], dict) else None
+    if isinstance(first, str) and "\0" not in first:
+        with_first = next((folder for folder in folders if _is_file(folder / first)), None)
+        if with_first is not None:
+            return with_first
+    try:
+        return first_folder([folder for folder in folders if folder not in roots], "photos")
+    except UsageError as error:
+        raise UsageError(f"{file}: its photos are nowhere near; name their folder: --images") from (
+            error
+        )
+
+
+def _is_file(path: Path) -> bool:
+    """As `Path.is_file`, but a name that is too long for any file is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

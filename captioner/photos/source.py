@@ -1,0 +1,47 @@
+"""A photo on its way to the decoder: a file, the bytes of a tar's member, or why there is none.
+
+No torch here: processes that only decode start in a fraction of a second and stay small.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from captioner.photos.decode import PhotoError, decode_photo, read_photo
+from captioner.photos.transform import Transform
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """A photo that was named.
+
+    Attributes:
+        path: the file; of a tar's member the tar's path and the member's name behind it.
+        content: a member's bytes; None: the file is read where it lies.
+        error: why it cannot be read at all.
+        ends_batch: whether the next photo begins another batch. The last digits of a probability
+            depend on the batch, so who wants them equal in all runs sees to equal batches.
+    """
+
+    path: Path
+    content: bytes | None = None
+    error: str | None = None
+    ends_batch: bool = False
+
+
+def read_pixels(
+    source: PhotoSource, transforms: Sequence[Transform]
+) -> tuple[np.ndarray, ...] | str:
+    """A photo as each transform makes it fit, (3, S, S) uint8, or why it cannot be read."""
+    if source.error is not None:
+        return source.error
+    try:
+        content = source.content
+        photo = read_photo(source.path) if content is None else decode_photo(content)
+        return tuple(transform.array(photo) for transform in transforms)
+    except PhotoError as error:
+        return str(error)
+    except MemoryError:
+        return "not enough memory to decode this photo"

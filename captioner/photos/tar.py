@@ -1,0 +1,222 @@
+"""Photos inside tar files (WebDataset's shards), one after the other; nothing is ever unpacked.
+
+A reader of its own rather than `tarfile`: that one keeps every header in memory, reads an extended
+header of any size whole, and follows links. Here a header costs at most `MAX_HEADER` bytes, members
+that nobody asks for are passed over, and whatever is no plain file is an error of its own.
+
+Formats: ustar, GNU (long names, large numbers) and pax (``path`` and ``size``), as tar and tarfile
+write them, also compressed with gzip. The form of a header is that of POSIX.1-2001, "pax".
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from captioner.photos.decode import MAX_BYTES
+from captioner.photos.paths import SUFFIXES
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""Endings, in lower case, of files that are read as tars."""
+
+MAX_HEADER = 2**20
+"""Bytes of an extended header (a long name, pax records), 1 MiB: more is a damaged file."""
+
+_BLOCK = 512
+_FILES = (b"0", b"\0", b"7")
+_KINDS = {
+    b"1": "a link, not a photo",
+    b"2": "a link, not a photo",
+    b"3": "a device, not a photo",
+    b"4": "a device, not a photo",
+    b"6": "a pipe, not a photo",
+    b"S": "a sparse file, which is not read",
+}
+
+
+class TarError(Exception):
+    """What is wrong with a tar file."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture in a tar, or something that has no place there.
+
+    Attributes:
+        name: where it says it lies in the tar.
+        size: bytes of it.
+        error: why it is not read; None for a picture.
+        file: the tar, at the member's first byte until the next member is asked for.
+    """
+
+    name: str
+    size: int
+    error: str | None
+    file: IO[bytes]
+
+    def content(self) -> bytes:
+        """Its bytes, while no later member has been asked for.
+
+        Raises:
+            TarError: the tar ends in the middle of it.
+        """
+        return _exactly(self.file, self.size)
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file's name says that it is a tar."""
+    return name.lower().endswith(SHARD_SUFFIXES)
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The pictures of a tar in its order, by the endings of their names; folders and texts are not.
+
+    Links, devices, names that lead outside and pictures that are too large come with an error.
+
+    Raises:
+        TarError: the file is missing, no tar, damaged or cut short; what came before is good.
+    """
+    try:
+        with _open(path) as file:
+            yield from _members(file)
+    except FileNotFoundError as error:
+        raise TarError("no such file") from error
+    except (OSError, EOFError, zlib.error) as error:  # gzip's complaints are among them
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TarError(f"the tar cannot be read: {reason}") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.is_dir():
+        raise TarError("a folder, not a tar")
+    if path.exists() and not path.is_file():
+        raise TarError("not a regular file (a pipe, socket or device)")
+    if path.name.lower().endswith(".tar"):
+        return path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb"))
+
+
+def _members(file: IO[bytes]) -> Iterator[Member]:
+    start = 0  # of the next header
+    end = _length(file)
+    long_name: bytes | None = None
+    pax: dict[bytes, bytes] = {}
+    first = True
+    while True:
+        file.seek(start)
+        header = file.read(_BLOCK)
+        if not header.strip(b"\0"):
+            if first and not header:
+                raise TarError("the file is empty")
+            if file.tell() < start:
+                raise TarError("cut short in the middle of a member")
+            return  # the zeros that end a tar; some writers leave them out
+        size, kind = _checked(header, first, start)
+        if kind not in (b"L", b"K", b"x", b"g") and b"size" in pax:
+            size = _whole_number(pax[b"size"], 10, start)
+        first = False
+        if size > end - start - _BLOCK:
+            raise TarError(f"truncated or damaged at byte {start:,}")
+        content = start + _BLOCK
+        start = content + -(-size // _BLOCK) * _BLOCK
+        if kind in (b"L", b"K", b"x", b"g"):
+            if size > MAX_HEADER:
+                raise TarError(f"a header of {size:,} bytes at byte {content - _BLOCK:,}")
+            if kind == b"L":
+                long_name = _exactly(file, size).rstrip(b"\0")
+            elif kind == b"x":
+                pax = _pax_records(_exactly(file, size), content)
+            continue
+        name = pax.get(b"path", long_name)
+        if name is None:
+            name = _name(header)
+        long_name, pax = None, {}
+        found = _member(name.decode(errors="surrogateescape"), size, kind, file)
+        if found is not None:
+            yield found
+
+
+def _member(name: str, size: int, kind: bytes, file: IO[bytes]) -> Member | None:
+    """A header's member; None for what is passed over."""
+    path = PurePosixPath(name)
+    if kind == b"5" or name.endswith("/"):
+        return None
+    error = _KINDS.get(kind)
+    if error is None and (kind not in _FILES or path.suffix.lower() not in SUFFIXES):
+        return None
+    if error is None and "\0" in name:
+        error = "a null byte in its name"
+    elif path.is_absolute() or ".." in path.parts:
+        error = "its name leads outside the tar"
+    elif error is None and size > MAX_BYTES:
+        error = f"the file has {size:,} bytes: more than the {MAX_BYTES:,} allowed"
+    return Member(name, size, error, file)
+
+
+def _checked(header: bytes, first: bool, start: int) -> tuple[int, bytes]:
+    """Size and kind of a header whose checksum is right."""
+    blank = header[:148] + b" " * 8 + header[156:]
+    try:
+        stated = _whole_number(header[148:156].strip(b" \0"), 8, start)
+    except TarError:
+        stated = -1
+    if len(header) < _BLOCK or stated != sum(blank):
+        raise TarError("not a tar file" if first else f"truncated or damaged at byte {start:,}")
+    field = header[124:136]
+    if field[0] & 0x80:  # GNU's way of writing 8 GiB and more
+        size = int.from_bytes(field, "big") & (1 << 88) - 1
+    else:
+        size = _whole_number(field.strip(b" \0") or b"0", 8, start)
+    kind = header[156:157]
+    return (0 if kind in (b"1", b"2", b"3", b"4", b"5", b"6") else size), kind
+
+
+def _name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0")[0]
+    prefix = header[345:500].split(b"\0")[0]
+    # GNU's own form has times where ustar has the first part of a long name.
+    return prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
+
+
+def _pax_records(content: bytes, start: int) -> dict[bytes, bytes]:
+    """Records of length, blank, key, "=", value and line end; the length is the whole record's."""
+    records = {}
+    at = 0
+    while at < len(content) and content[at : at + 1] != b"\0":
+        digits, blank, _ = content[at : at + 12].partition(b" ")
+        length = _whole_number(digits, 10, start)
+        record = content[at : at + length]
+        if not blank or length <= len(digits) + 2 or not record.endswith(b"\n"):
+            raise TarError(f"a damaged header at byte {start:,}")
+        key, _, value = record[len(digits) + 1 : -1].partition(b"=")
+        records[key] = value
+        at += length
+    return records
+
+
+def _whole_number(digits: bytes, base: int, start: int) -> int:
+    if not digits.isdigit() or len(digits) > 20:
+        raise TarError(f"a damaged header at byte {start:,}")
+    try:
+        return int(digits, base)
+    except ValueError as error:
+        raise TarError(f"a damaged header at byte {start:,}") from error
+
+
+def _length(file: IO[bytes]) -> int:
+    """Bytes of the file; of a compressed one nobody knows."""
+    if isinstance(file, gzip.GzipFile):
+        return 2**62
+    return file.seek(0, 2)
+
+
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    try:
+        content = file.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TarError(f"the tar cannot be read: {error}") from error
+    if len(content) < size:
+        raise TarError("cut short in the middle of a member")
+    return content

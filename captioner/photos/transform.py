@@ -1,0 +1,151 @@
+"""The step between a photo and an encoder: resize and crop to a square of 8-bit values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from captioner.errors import UsageError, suggestion
+from captioner.photos.decode import read_photo
+
+if TYPE_CHECKING:
+    import torch
+
+FITS = ("crop", "squash")
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+_LONGEST = 8
+"""Up to this ratio of sides a photo is resized whole, to the bit as torchvision does it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Photo to tensor, as the encoder's weights expect it, before scaling by mean and std.
+
+    Eight-bit values go from the loading processes to the encoder, which does the scaling: a quarter
+    of the bytes of floats. Plain values only, so that it goes into a checkpoint
+    and into the feature store's key as :meth:`asdict`.
+
+    Attributes:
+        size: side S of the square that comes out, in pixels.
+        resize: the short side, in pixels, before the crop; not used by ``squash``.
+        fit: ``crop`` resizes the short side to ``resize`` and cuts the middle S x S out (the
+            preprocessing of torchvision's ImageNet weights); ``squash`` resizes the whole photo
+            to S x S and gives its aspect ratio up, so that nothing at the edges is lost. A photo
+            that is S x S already passes ``squash`` untouched.
+        interpolation: ``bilinear`` or ``bicubic``; both average over all the pixels that fall
+            into a new one (anti-aliasing).
+
+    Raises:
+        UsageError: for a value out of range.
+
+    Example:
+        >>> from PIL import Image
+        >>> Transform()(Image.new("RGB", (500, 375), "red"))[:, 0, 0]
+        tensor([255,   0,   0], dtype=torch.uint8)
+    """
+
+    size: int = 224
+    resize: int = 256
+    fit: str = "crop"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "resize"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= 4096:
+                raise UsageError(f"transform.{name}: {value!r} is not an integer from 1 to 4096")
+        for name, choices in (("fit", FITS), ("interpolation", tuple(INTERPOLATIONS))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UsageError(f"transform.{name}: {value!r} is not one of {', '.join(choices)}")
+        if self.fit == "crop" and self.resize < self.size:
+            raise UsageError(
+                f"transform.resize: {self.resize} is smaller than transform.size, {self.size}:"
+                " a crop cannot be larger than the resized photo"
+            )
+
+    def __call__(self, photo: Image.Image) -> torch.Tensor:
+        """Fit one photo into the square.
+
+        ``crop`` equals torchvision's ``Resize(resize, antialias=True)`` and ``CenterCrop(size)`` on
+        Pillow images to the bit for photos up to eight times as long as wide. A longer one would
+        grow with its aspect ratio (4000 x 3 would be resized to 341,333 x 256), so of that only the
+        part that is kept is computed, through Pillow's ``box``. Its corners are in single precision
+        and its axes may be taken in the other order: values may then differ by roundings and, in
+        bicubic, by the overshoot that is clipped in between.
+
+        Args:
+            photo: a picture in mode ``RGB``.
+
+        Returns:
+            (3, S, S) uint8, red, green, blue from 0 to 255.
+        """
+        import torch  # here, so that processes that only decode photos do without it
+
+        return torch.from_numpy(self.array(photo))
+
+    def array(self, photo: Image.Image) -> np.ndarray:
+        """As calling it, but a numpy array: (3, S, S) uint8."""
+        square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
+        return np.asarray(square).transpose(2, 0, 1).copy()
+
+    def load(self, path: Path) -> torch.Tensor:
+        """Read one photo file and fit it: (3, S, S) uint8.
+
+        Raises:
+            PhotoError: as :func:`captioner.photos.decode.read_photo` does.
+        """
+        return self(read_photo(path))
+
+    def enlarges(self, width: int, height: int) -> bool:
+        """Whether a photo of so many pixels is made larger, which adds smoothness, not detail."""
+        if self.fit == "squash":
+            return width * height < self.size**2
+        return min(width, height) < self.resize
+
+    def asdict(self) -> dict[str, int | str]:
+        """Its values by name, for a checkpoint or a key."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Transform:
+        """Undo :meth:`asdict`; a name left out takes its default.
+
+        Raises:
+            UsageError: for an unknown name or a value out of range.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise UsageError(f"transform.{name}: no such setting; {suggestion(name, names)}")
+        return cls(**values)
+
+    def _squash(self, photo: Image.Image) -> Image.Image:
+        if photo.size == (self.size, self.size):
+            return photo
+        return photo.resize((self.size, self.size), INTERPOLATIONS[self.interpolation])
+
+    def _crop(self, photo: Image.Image) -> Image.Image:
+        width, height = photo.size
+        short, long = min(width, height), max(width, height)
+        # torchvision's rounding: the long side is cut to an integer, the crop's corner rounded.
+        resized_long = int(self.resize * long / short)
+        resized = (self.resize, resized_long) if width <= height else (resized_long, self.resize)
+        left = round((resized[0] - self.size) / 2)
+        top = round((resized[1] - self.size) / 2)
+        right, bottom = left + self.size, top + self.size
+        method = INTERPOLATIONS[self.interpolation]
+        if long <= _LONGEST * short:
+            return photo.resize(resized, method).crop((left, top, right, bottom))
+        x, y = width / resized[0], height / resized[1]
+        box = (left * x, top * y, right * x, bottom * y)
+        return photo.resize((self.size, self.size), method, box=box)

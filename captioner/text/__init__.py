@@ -1,0 +1,1 @@
+"""Words: the tokenizer of the COCO evaluation, the vocabulary, and pretrained word vectors."""

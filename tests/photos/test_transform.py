@@ -1,0 +1,165 @@
+"""Transform against torchvision's own preprocessing, and its values against bad ones."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2 as transforms
+
+from captioner.errors import UsageError
+from captioner.photos.decode import PhotoError
+from captioner.photos.transform import Transform
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """The hardest picture for equality to the bit: every pixel its own value."""
+    generator = np.random.default_rng(seed)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def torchvisions(photo: Image.Image, transform: Transform) -> torch.Tensor:
+    mode = InterpolationMode(transform.interpolation)
+    return transforms.Compose(
+        [
+            transforms.Resize(transform.resize, interpolation=mode, antialias=True),
+            transforms.CenterCrop(transform.size),
+            transforms.PILToTensor(),
+        ]
+    )(photo)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+    sizes=st.sampled_from([(224, 256), (224, 232), (7, 7), (31, 48), (299, 342), (1, 2)]),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+)
+@example(width=500, height=375, sizes=(224, 256), interpolation="bilinear")
+@example(width=375, height=500, sizes=(224, 256), interpolation="bilinear")
+@example(width=256, height=256, sizes=(224, 256), interpolation="bicubic")
+@example(width=1, height=1, sizes=(224, 256), interpolation="bilinear")
+@example(width=400, height=50, sizes=(224, 256), interpolation="bilinear")
+def test_crop_equals_torchvision(width, height, sizes, interpolation):
+    size, resize = sizes
+    transform = Transform(size=size, resize=resize, interpolation=interpolation)
+    photo = noise(width, height, seed=width * height)
+    pixels = transform(photo)
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (3, size, size)
+    assert pixels.is_contiguous()
+    if max(width, height) <= 8 * min(width, height):
+        assert torch.equal(pixels, torchvisions(photo, transform))
+    elif max(width, height) <= 60 * min(width, height):  # else torchvision's takes too much memory
+        difference = pixels.int() - torchvisions(photo, transform).int()
+        # Pillow takes the cheaper axis first, and bicubic's overshoot is clipped between the two.
+        assert difference.abs().max() <= (2 if interpolation == "bilinear" else 40)
+        assert difference.abs().float().mean() <= 1.5
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (3, 4000), (100_000, 1), (1, 1)])
+def test_extreme_photos_give_a_square(size):
+    photo = Image.new("RGB", size, (10, 20, 30))
+    for fit in ("crop", "squash"):
+        pixels = Transform(fit=fit)(photo)
+        assert pixels.shape == (3, 224, 224)
+        assert (pixels == torch.tensor([10, 20, 30]).view(3, 1, 1)).all()
+
+
+def test_extreme_photos_show_their_middle():
+    photo = Image.new("RGB", (4000, 3))
+    photo.paste((255, 255, 255), (1990, 0, 2010, 3))
+    assert (Transform()(photo) == 255).all()
+
+
+def test_squash_keeps_the_whole_photo():
+    photo = noise(90, 30)
+    expected = transforms.Compose(
+        [transforms.Resize((24, 24), antialias=True), transforms.PILToTensor()]
+    )(photo)
+    assert torch.equal(Transform(size=24, fit="squash")(photo), expected)
+
+
+def test_squash_leaves_a_photo_of_that_size_alone():
+    photo = noise(224, 224)
+    pixels = Transform(fit="squash")(photo)
+    assert (pixels.permute(1, 2, 0).numpy() == np.asarray(photo)).all()
+    pixels[:] = 0  # the tensor is its own memory
+    assert np.asarray(photo).any()
+
+
+def test_one_pixel_can_be_written():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of memory that cannot be written
+        Transform(size=1, resize=1)(Image.new("RGB", (1, 1)))
+
+
+def test_load_reads_and_fits(tmp_path):
+    photo = noise(60, 40)
+    photo.save(tmp_path / "a.png")
+    transform = Transform(size=24, resize=32)
+    assert torch.equal(transform.load(tmp_path / "a.png"), transform(photo))
+    with pytest.raises(PhotoError, match="no such file"):
+        transform.load(tmp_path / "b.png")
+
+
+@given(
+    st.builds(
+        Transform,
+        size=st.integers(1, 200),
+        resize=st.integers(200, 4096),
+        fit=st.sampled_from(["crop", "squash"]),
+        interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    )
+)
+def test_plain_values_and_back(transform):
+    values = transform.asdict()
+    assert all(type(value) in (int, str) for value in values.values())
+    assert Transform.from_dict(values) == transform
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"size": 0}, "transform.size: 0 is not an integer from 1 to 4096"),
+        ({"size": True}, "transform.size: True is not an integer"),
+        ({"size": "224"}, "transform.size: '224' is not an integer"),
+        ({"resize": 5000}, "transform.resize: 5000 is not an integer from 1 to 4096"),
+        ({"resize": 200}, "transform.resize: 200 is smaller than transform.size, 224"),
+        ({"fit": "pad"}, "transform.fit: 'pad' is not one of crop, squash"),
+        ({"fit": ["crop"]}, "transform.fit: ['crop'] is not one of crop, squash"),
+        ({"interpolation": "nearest"}, "'nearest' is not one of bilinear, bicubic"),
+        ({"interpolate": "bicubic"}, "no such setting; did you mean interpolation?"),
+        ({"mean": 0}, "transform.mean: no such setting; choose one of size, resize, fit"),
+    ],
+)
+def test_wrong_values(values, text):
+    with pytest.raises(UsageError) as error:
+        Transform.from_dict(values)
+    assert text in str(error.value)
+
+
+def test_squash_has_no_use_for_resize():
+    assert Transform(size=300, resize=256, fit="squash").size == 300
+
+
+def test_real_photos_equal_torchvision():
+    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "photos"
+    if not folder.exists():
+        pytest.skip("no real photos here")
+    for path in sorted(folder.iterdir())[:8]:
+        with Image.open(path) as picture:
+            expected = torchvisions(picture.convert("RGB"), Transform())
+        assert torch.equal(Transform().load(path), expected)
+
+
+def test_what_is_made_larger() -> None:
+    crop, squash = Transform(size=224, resize=256), Transform(size=320, fit="squash")
+    assert [crop.enlarges(*size) for size in ((256, 400), (255, 400))] == [False, True]
+    assert [squash.enlarges(*size) for size in ((500, 250), (224, 224))] == [False, True]

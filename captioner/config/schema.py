@@ -2,8 +2,8 @@
 
 Standard library only, so that parsing a command line imports nothing heavy. The values are plain
 (numbers, strings, lists), so that ``dataclasses.asdict`` can go into a checkpoint, a YAML file and
-the log of a run unchanged. Rooms below never see these classes: `captioner.training.run` is the
-one place where a configuration becomes objects.
+the log of a run unchanged. Rooms below never see these classes: `captioner.build` and
+`captioner.training.parts` turn a configuration into objects.
 """
 
 import math

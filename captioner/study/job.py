@@ -33,7 +33,8 @@ def carry_out(run: Run, split: str) -> None:
     """
     from captioner.evaluation.report import report_on
     from captioner.study.scoring import caption_stored
-    from captioner.training.run import is_rank_zero, train
+    from captioner.training.lightning_setup import is_rank_zero
+    from captioner.training.run import train
 
     folder, state = run.folder, state_of(run, split)
     folder.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
     def note(output: Path, *, run_id: str, resumed: bool, **about: Any) -> None:
         opened.append((run_id, resumed))
 
-    monkeypatch.setattr("captioner.training.run.open_wandb_log", note)
+    monkeypatch.setattr("captioner.training.parts.open_wandb_log", note)
     assert main(["train", *flags]) == 0
     last = str(root / "run" / "checkpoints" / "last.ckpt")
     assert main(["train", *flags, "--resume", last, "--trainer.max_epochs", "2"]) == 0

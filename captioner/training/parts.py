@@ -1,0 +1,198 @@
+"""The parts of a run, each built from the configuration: network, data, callbacks, loggers."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from captioner import checkpoint
+from captioner.build import build_captioner, search_options
+from captioner.config.schema import Config, OptimizationConfig
+from captioner.features.prepare import Prepared, say
+from captioner.model.captioner import Captioner
+from captioner.text.vocabulary import Vocabulary
+from captioner.text.word_vectors import read_vectors
+from captioner.training.callbacks import SampleCaptions, Throughput
+from captioner.training.checkpoints import RunCheckpoints
+from captioner.training.csv_log import CSVLog
+from captioner.training.datamodule import CaptionDataModule
+from captioner.training.gradient_watch import GradientWatch, probe_captions
+from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_setup import plugins
+from captioner.training.optimizers import build_optimizer, build_schedules
+from captioner.training.resume import Start
+from captioner.training.run_files import best_checkpoint, last_checkpoint
+from captioner.training.wandb_log import open_wandb_log
+
+SAMPLES = 8
+"""Validation pictures shown with their captions."""
+
+
+def build_module(
+    config: Config, prepared: Prepared, start: Start, checkpoints: RunCheckpoints
+) -> CaptioningModule:
+    """The network with its losses, its optimiser, and what its checkpoints hold."""
+    captioner = build_captioner(config, prepared.encoder, vocab_size=len(prepared.vocabulary))
+    if config.decoder.vectors is not None and start.checkpoint is None:
+        load_vectors(captioner, prepared.vocabulary, Path(config.decoder.vectors))
+    contents = checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config)
+    return CaptioningModule(
+        captioner,
+        vocabulary=prepared.vocabulary,
+        references={record.image_id: record.captions for record in prepared.records["val"]},
+        search=search_options(config.search),
+        optimizers=lambda module: configure_optimizers(module, config),
+        contents={**contents, "wandb_run": start.wandb_run},
+        label_smoothing=config.optimization.label_smoothing,
+        skip_not_finite=config.optimization.on_nonfinite == "skip",
+        between_steps=checkpoints.between_steps,
+    )
+
+
+def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> None:
+    """Start the embeddings from a file, and say how many words it knows.
+
+    Raises:
+        UsageError: the file is missing, or does not fit.
+        CaptionerError: it knows no word of the vocabulary.
+    """
+    weight = captioner.decoder.embedding.weight.detach()
+    found = read_vectors(path, vocabulary.words, weight.shape[1])
+    weight[found.rows] = found.vectors
+    known = len(found.rows) + len(found.missing)
+    without = f"; without one: {', '.join(found.missing[:8])} …" if found.missing else ""
+    say(f"word vectors: {len(found.rows):,} of {known:,} words are in {path}{without}")
+
+
+def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerLRScheduler:
+    """Optimiser and schedules; fine-tuned blocks of the encoder have their own learning rate."""
+    settings = config.optimization
+    groups = [{"params": list(module.captioner.decoder.parameters()), "name": "decoder"}]
+    tuned = [w for w in module.captioner.encoder.parameters() if w.requires_grad]
+    if tuned:
+        rate = config.encoder.learning_rate
+        groups.append({"params": tuned, "name": "encoder", "lr": rate})  # type: ignore[dict-item]
+    optimizer = build_optimizer(
+        settings.optimizer,
+        groups,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        fused=config.trainer.precision != "16-mixed",
+    )
+    monitor, mode = monitored(settings)
+    schedules = build_schedules(
+        settings.schedule,
+        optimizer,
+        steps=int(module.trainer.estimated_stepping_batches),
+        warmup_steps=settings.warmup_steps,
+        monitor=monitor,
+        higher_is_better=mode == "max",
+        plateau_factor=settings.plateau_factor,
+        plateau_patience=settings.plateau_patience,
+        validate_every=config.trainer.check_val_every_n_epoch,
+    )
+    return [optimizer], schedules  # type: ignore[return-value]  # a dictionary does as well
+
+
+def monitored(settings: OptimizationConfig) -> tuple[str, str]:
+    """Logged name of the score that chooses the best checkpoint, and "max" or "min"."""
+    return f"val/{settings.monitor}", "min" if settings.monitor == "loss" else "max"
+
+
+def build_data(config: Config, prepared: Prepared) -> CaptionDataModule:
+    """The training and validation splits in batches."""
+    return CaptionDataModule(
+        prepared.records["train"],
+        prepared.records["val"],
+        prepared.source,
+        prepared.vocabulary,
+        max_length=config.vocabulary.max_length,
+        batch_size=config.data.batch_size,
+        workers=config.data.workers,
+        seed=config.seed,
+        backward=config.decoder.direction == "backward",
+    )
+
+
+def build_checkpoints(config: Config) -> RunCheckpoints:
+    """What writes last.ckpt and best.ckpt."""
+    output = Path(config.output)
+    monitor, mode = monitored(config.optimization)
+    return RunCheckpoints(
+        last_checkpoint(output),
+        best_checkpoint(output),
+        monitor=monitor,
+        mode=mode,
+        every_steps=config.checkpoint.every_steps,
+        seed=config.seed,
+    )
+
+
+def build_callbacks(
+    config: Config,
+    prepared: Prepared,
+    start: Start,
+    checkpoints: RunCheckpoints,
+    data: CaptionDataModule,
+) -> list[Callback]:
+    """What watches a run; a checkpoint holds the states of all of them.
+
+    Raises:
+        CaptionerError: no validation caption is long enough for the gradient to be followed.
+    """
+    callbacks: list[Callback] = [
+        checkpoints,
+        LearningRateMonitor(logging_interval="step"),
+        Throughput(),
+        SampleCaptions(prepared.records["val"][:SAMPLES]),
+    ]
+    watch = config.watch
+    if watch.gradient_every is not None:
+        captions = probe_captions(data.val_images, watch.gradient_captions, watch.gradient_steps)
+        every, folder = watch.gradient_every, Path(config.output)
+        callbacks.append(
+            GradientWatch(captions, every=every, folder=folder, resume_step=start.step)
+        )
+    if config.optimization.patience is not None:
+        monitor, mode = monitored(config.optimization)
+        patience = config.optimization.patience
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
+    return callbacks
+
+
+def build_loggers(config: Config, start: Start) -> list[Logger]:
+    """metrics.csv, and W&B unless it is disabled."""
+    output = Path(config.output)
+    loggers: list[Logger] = [CSVLog(output / "metrics.csv", start.step)]
+    wandb_log = open_wandb_log(
+        output,
+        mode=config.wandb.mode,
+        run_id=start.wandb_run,
+        resumed=start.checkpoint is not None,
+        name=config.wandb.name or output.name,
+        project=config.wandb.project,
+        group=config.wandb.group,
+        tags=config.wandb.tags,
+    )
+    if wandb_log is not None:
+        wandb_log.log_hyperparams(asdict(config))
+        loggers.append(wandb_log)
+    return loggers
+
+
+def build_trainer(config: Config, callbacks: list[Callback], loggers: list[Logger]) -> L.Trainer:
+    """Lightning's trainer with the flags of the run."""
+    return L.Trainer(
+        **asdict(config.trainer),
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=plugins(),
+        default_root_dir=config.output,
+        use_distributed_sampler=False,  # the data module's batches know better
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from captioner import __version__
+from captioner.display import one_line
 from captioner.errors import CaptionerError, UsageError, suggestion
 
 COMMANDS = ("audit", "prepare", "train", "evaluate", "caption", "study", "words", "export")
@@ -100,5 +101,5 @@ def failed(message: str, code: int, debug: bool) -> int:
     """Say in one line what went wrong."""
     if debug:
         traceback.print_exc()
-    print(f"captioner: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"captioner: error: {one_line(' '.join(message.split()))}", file=sys.stderr)
     return code

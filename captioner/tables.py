@@ -5,10 +5,11 @@ scale, the recipe, the warnings. In LaTeX they are the table's caption, which tr
 paper; elsewhere they stand once, below all tables.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from captioner.display import json_line, one_line
 
 FORMATS = ("table", "json", "latex", "markdown")
 
@@ -50,21 +51,16 @@ def render(
         case "markdown":
             return "\n\n".join([*map(_markdown, tables), "  \n".join(map(_in_markdown, notes))])
         case _:
-            return "\n\n".join([*map(_plain, tables), "\n".join(notes)])
+            return "\n\n".join([*map(_plain, tables), "\n".join(map(one_line, notes))])
 
 
 def json_text(content: Mapping[str, Any]) -> str:
     """Content as JSON, which every program reads; nothing in it is infinite or not a number."""
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is not valid UTF-8 holds lone surrogates
-        text = json.dumps(content, indent=2, allow_nan=False)
-    return text
+    return json_line(content, indent=2)
 
 
 def _plain(table: Table) -> str:
-    lines = [table.header, *table.rows]
+    lines = [[one_line(cell) for cell in line] for line in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = [
         "  ".join(
@@ -73,7 +69,7 @@ def _plain(table: Table) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([table.title, *drawn] if table.title else drawn)
+    return "\n".join([one_line(table.title), *drawn] if table.title else drawn)
 
 
 def _markdown(table: Table) -> str:
@@ -85,7 +81,8 @@ def _markdown(table: Table) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    for special in "\\`*_<>[]|":
+    text = one_line(text)
+    for special in "\\`*_<>[]|&~":
         text = text.replace(special, "\\" + special)
     return text
 
@@ -132,4 +129,4 @@ _LATEX = str.maketrans(
 
 
 def _in_latex(text: str) -> str:
-    return text.translate(_LATEX)
+    return one_line(text).translate(_LATEX)

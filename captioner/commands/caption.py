@@ -18,6 +18,7 @@ from captioner.commands.search_flags import (
     captions_a_photo,
     check_search_arguments,
 )
+from captioner.display import one_line
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards
 from captioner.inference.writers import FORMATS, RecordWriter, destination
@@ -68,7 +69,8 @@ def run(arguments: list[str]) -> int:
             if captioned.error is not None:
                 unreadable += 1
                 if options.format == "coco" or options.output:
-                    print(f"captioner: {captioned.path}: {captioned.error}", file=sys.stderr)
+                    message = one_line(f"{captioned.path}: {captioned.error}")
+                    print(f"captioner: {message}", file=sys.stderr)
         writer.finish()
         return _ending(count, unreadable)  # in here: where nothing was found nothing is written
 
@@ -181,7 +183,8 @@ def _caption_to_folder(options: Namespace) -> int:
         manifest = Manifest.begin(folder, _recipe(options), options.shard_size or SHARD_SIZE)
         if manifest.shards:
             done = sum(shard.count for shard in manifest.shards.values())
-            print(f"captioner: {folder} holds {done:,} photos already", file=sys.stderr)
+            message = one_line(f"{folder} holds {done:,} photos already")
+            print(f"captioner: {message}", file=sys.stderr)
         if len(devices) == 1:
             options.device = devices[0]
             count = _caption_share(options, manifest, 0, 1, manifest.add)

@@ -12,6 +12,7 @@ from captioner.commands.parser import Parser
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import add_search_arguments, flag
 from captioner.config.schema import DataConfig
+from captioner.display import one_line
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder, write_whole
 from captioner.tables import FORMATS, json_text, render
@@ -82,7 +83,7 @@ def run(arguments: list[str]) -> int:
     )
     report_captioned(captioned, options)
     for path, reason in unreadable:
-        print(f"captioner: {path}: {reason}", file=sys.stderr)
+        print(f"captioner: {one_line(f'{path}: {reason}')}", file=sys.stderr)
     return 1 if unreadable else 0
 
 

@@ -23,6 +23,7 @@ from captioner.config.schema import Config
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
+from captioner.display import one_line
 from captioner.errors import CaptionerError
 from captioner.features.find import folder_of, open_store
 from captioner.features.store import (
@@ -320,4 +321,4 @@ def read_image(transform: Transform, record: Record) -> Tensor:
 
 def say(line: str) -> None:
     """A line about progress, for the person at the terminal."""
-    print(line, file=sys.stderr, flush=True)
+    print(one_line(line), file=sys.stderr, flush=True)

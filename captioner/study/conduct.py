@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import FrameType
 
 from captioner.config.schema import Config
+from captioner.display import one_line
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.lock import take_lock
 from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder
@@ -157,6 +158,7 @@ class ProgressLine:
 
     def show(self, text: str) -> None:
         """Replace what the line says."""
+        text = one_line(text)
         if self._over:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\033[K{text[:width]}", end="", file=self._terminal, flush=True)

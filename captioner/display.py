@@ -1,0 +1,92 @@
+r"""Text from files and photos made safe for terminals, records and spreadsheets.
+
+Words of a vocabulary, captions, file names and error texts are data from strangers. Written raw
+they could move the cursor, retitle a terminal, forge a record or start a formula. Everything that
+leaves the program passes through one of these functions:
+
+- `one_line`: a message, a table cell, a field of a text record. Unsafe characters become visible
+  escapes (``\x1b``, ``\n``, ``\u202e``).
+- `csv_cell`: a cell of a CSV file; it also cannot start a formula.
+- `json_line`: JSON, which keeps the exact text and is always valid UTF-8.
+"""
+
+import json
+import re
+
+_UNSAFE = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # control characters: C0, DEL, C1
+    "\u2028\u2029"  # line and paragraph separators
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # marks that reorder or reshape text
+    "\ufff9-\ufffb"  # interlinear annotation
+    "\ud800-\udfff"  # surrogates: halves of a character, and bytes that are not UTF-8
+    "]"
+)
+
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that a spreadsheet may compute; the full-width signs count in some locales."""
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def one_line(text: str) -> str:
+    r"""A text that is safe in one line of a terminal: unsafe characters become visible escapes.
+
+    Tabs and line ends are escaped too, so the text cannot forge a column or a record. A file
+    name's byte that is not UTF-8 appears as ``\xff``. Other text stays as it is, in any language.
+
+    Example:
+        >>> print(one_line("a\x1b[2J\nb"))
+        a\x1b[2J\nb
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def is_one_line(text: str) -> bool:
+    """Whether `one_line` leaves a text as it is."""
+    return _UNSAFE.search(text) is None
+
+
+def csv_cell(text: str) -> str:
+    """A text for a cell of a CSV file: one line, and never a formula.
+
+    A text that begins with ``=``, ``+``, ``-`` or ``@`` (or their full-width forms) gets an
+    apostrophe in front, which spreadsheets take for "this is text". A text that already begins with
+    apostrophes and such a sign gets one more, so `from_csv_cell` restores the text exactly. Tab and
+    carriage return, which start formulas too, become visible escapes.
+
+    Example:
+        >>> csv_cell("=1+1")
+        "'=1+1"
+    """
+    text = one_line(text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv_cell(cell: str) -> str:
+    """The text of which `csv_cell` made a cell, without the apostrophe."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def json_line(value: object, *, indent: int | None = None) -> str:
+    r"""JSON that keeps the exact text of a value and is safe to print.
+
+    Unsafe characters are written as JSON's own escapes (``\u001b``), all other text as it is, so
+    the result is always valid UTF-8 and parses back to the same value.
+
+    Raises:
+        ValueError: A number is infinite or not a number, which JSON cannot hold.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    # C0 is escaped already; a line end left here is the indentation's.
+    return _UNSAFE.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captioner.files.atomic import whole_file
+
 PER_TAR = 1000
 
 
@@ -79,9 +81,8 @@ def draw(folder: Path, number: int, photos: int) -> Path:
     path = folder / f"photos-{number:05d}.tar"
     if path.exists():
         return path
-    draft = path.with_name(path.name + ".part")
     generator = np.random.default_rng(number)
-    with tarfile.open(draft, "w") as tar:
+    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for i in range(number * PER_TAR, min((number + 1) * PER_TAR, photos)):
             colours = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
             buffer = io.BytesIO()
@@ -89,7 +90,7 @@ def draw(folder: Path, number: int, photos: int) -> Path:
             info = tarfile.TarInfo(f"{i:09d}.jpg")
             info.size = buffer.tell()
             tar.addfile(info, io.BytesIO(buffer.getvalue()))
-    return draft.replace(path)
+    return path
 
 
 def follow(command: list[str], output: Path, kill_at: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.files.atomic import write_whole
+from captioner.files.atomic import remove_drafts, write_whole
 from captioner.files.json_file import read_json
 
 WEIGHTS = "weights.safetensors"
@@ -25,28 +25,27 @@ def write_export(folder: Path, contents: Mapping[str, Any], weights: Mapping[str
 
     Raises:
         UsageError: it is there and holds something else, or its own folder is not there.
+        CaptionerError: it cannot be written, because the disk is full for example.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not folder.parent.is_dir():
         raise UsageError(f"--output: no folder {folder.parent}")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
     if folder.is_dir():
-        # A killed export leaves drafts, which this one writes over.
-        names = [path.name.removesuffix(".part") for path in folder.iterdir()]
+        for name in (WEIGHTS, CONTENTS):  # drafts of a killed export, of this version or before
+            remove_drafts(folder / name)
+            (folder / f"{name}.part").unlink(missing_ok=True)
+        names = [path.name for path in folder.iterdir()]
         strange = [name for name in names if name not in (WEIGHTS, CONTENTS)]
         if strange:
             raise UsageError(f"--output: {folder} holds {strange[0]}; name an empty folder")
     folder.mkdir(exist_ok=True)
     (folder / CONTENTS).unlink(missing_ok=True)
-    draft = folder / f"{WEIGHTS}.part"
-    try:
-        # Each tensor in memory of its own: tied ones would be refused.
-        save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, draft)
-        draft.replace(folder / WEIGHTS)
-    finally:
-        draft.unlink(missing_ok=True)
+    # Each tensor in memory of its own: tied ones would be refused.
+    tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items()}
+    write_whole(folder / WEIGHTS, save(tensors))
     write_whole(folder / CONTENTS, json.dumps(dict(contents), ensure_ascii=False) + "\n")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from captioner.commands.parser import Parser
 from captioner.errors import UsageError
-from captioner.files.atomic import check_folder, write_whole
+from captioner.files.atomic import check_folder, write_output
 from captioner.tables import FORMATS as TABLE_FORMATS
 from captioner.tables import json_text, render
 
@@ -49,6 +49,6 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"--vocabulary: no file {vocabulary}")
     found = audit(config.data, vocabulary, radius=options.radius)
     if options.output is not None:
-        write_whole(Path(options.output), json_text(found.content()) + "\n")
+        write_output(options.output, json_text(found.content()) + "\n")
     print(render(options.format, found.tables(), found.summary(), found.content()))
     return 1 if found.leaks else 0

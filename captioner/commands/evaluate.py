@@ -14,7 +14,7 @@ from captioner.commands.search_flags import add_search_arguments, flag
 from captioner.config.schema import DataConfig
 from captioner.display import one_line
 from captioner.errors import UsageError
-from captioner.files.atomic import check_folder, write_whole
+from captioner.files.atomic import check_folder, write_output
 from captioner.tables import FORMATS, json_text, render
 
 if TYPE_CHECKING:
@@ -242,10 +242,10 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
     if options.captions is not None:
         rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
         text = json.dumps(rows, ensure_ascii=False, indent=0)
-        write_whole(Path(options.captions), text + "\n")
+        write_output(options.captions, text + "\n")
     if options.per_image is not None:
         path = Path(options.per_image)
-        write_whole(path, report.per_image(as_csv=path.suffix == ".csv"))
+        write_output(path, report.per_image(as_csv=path.suffix == ".csv"))
     tell(report, options)
 
 
@@ -268,5 +268,5 @@ def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> No
     """Print a report, and write it as JSON if that was asked for."""
     content = report.content()
     if options.output is not None:
-        write_whole(Path(options.output), json_text(content) + "\n")
+        write_output(options.output, json_text(content) + "\n")
     print(render(options.format, report.tables(), report.notes(), content))

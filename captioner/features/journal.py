@@ -23,7 +23,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ import numpy as np
 
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
+from captioner.files.atomic import write_whole
 
 FORMAT = 1
 """Version of the files; a reader refuses any other."""
@@ -143,19 +143,9 @@ class Header:
                 f"{path}: damaged ({error}); remove the folder and run captioner prepare"
             ) from error
 
-    def write(self, folder: Path, number: int) -> None:
-        """Under another name, then moved: there is a whole header or none.
-
-        Args:
-            folder: the store's.
-            number: of the part that writes; several may make a store together.
-        """
-        new = folder / f"store.json.{number}"
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / "store.json")
+    def write(self, folder: Path) -> None:
+        """Write ``store.json`` into a store's folder, whole or not at all."""
+        write_whole(folder / "store.json", json.dumps(dataclasses.asdict(self), indent=2))
 
     def check(self, folder: Path, key: Mapping[str, Any], new: Header | None = None) -> None:
         """Refuse features that were made with another key or, when writing, of another form."""

@@ -41,6 +41,7 @@ from captioner.features.journal import (
     plain,
     size_in_bytes,
 )
+from captioner.files.atomic import remove_drafts, write_whole
 from captioner.files.lock import take_lock
 
 __all__ = ["Entry", "FeatureStore", "FeatureWriter", "StoreError", "folder_name", "size_in_bytes"]
@@ -317,7 +318,7 @@ class FeatureWriter:
         if existing is None:  # whatever files are here, nobody says what they hold
             self._features.truncate(0)
             self._index.truncate(0)
-            self._header.write(self.folder, self._number)
+            self._header.write(self.folder)
         self._journal = Journal.read(self.folder, self._header.row_bytes)
         self._part = self._journal.parts[self._number]
         others = any(one.n_bytes for one in self._journal.parts.values() if one is not self._part)
@@ -342,20 +343,15 @@ class FeatureWriter:
         index = self.folder / part.index_name
         texts = index.read_bytes()[: part.n_bytes].splitlines(keepends=True)
         sound = b"".join(text for text in texts if Line.decode(text) is not None)
-        draft = index.with_name(index.name + ".new")
-        with draft.open("wb") as file:
-            file.write(sound)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(index)
+        write_whole(index, sound)
         part.n_bytes, part.damaged, part.lost = len(sound), 0, 0
         if part is self._part:
             self._index = self._keep(index)
 
     def _remove_drafts(self) -> None:
-        """Remove headers that a killed run did not come to finish; its own if others write too."""
-        for draft in self.folder.glob(f"store.json.{self._number or '*'}"):
-            draft.unlink()
+        """Remove the drafts of headers and indexes that killed runs left."""
+        remove_drafts(self.folder / "store.json")
+        remove_drafts(self.folder / Part(self._number).index_name)
 
     def _remove_parts(self) -> None:
         for number in part_numbers(self.folder)[1:]:

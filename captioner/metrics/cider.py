@@ -29,6 +29,7 @@ import numpy as np
 
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
+from captioner.files.atomic import whole_file
 from captioner.metrics.ngrams import MAX_ORDER, NgramCounts, NgramIndex, Tokens
 
 SIGMA = 6.0
@@ -72,7 +73,7 @@ class DocumentFrequencies:
         }
         arrays |= {f"keys{order}": keys for order, keys in enumerate(self.index.keys, start=2)}
         arrays |= {f"counts{order}": counts for order, counts in enumerate(self.counts, start=1)}
-        with Path(path).open("wb") as file:
+        with whole_file(Path(path)) as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod

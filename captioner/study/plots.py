@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from captioner.analysis.gradient_plot import COLOURS, read_gradients
 from captioner.config.schema import Config
 from captioner.evaluation.report import percent
+from captioner.files.atomic import whole_file
 from captioner.study.plan import Configuration, Study, shown
 from captioner.study.results import LEVEL, Ranking, Result
 from captioner.study.run_folder import read_curves
@@ -44,12 +45,10 @@ def draw(study: Study, ranking: Ranking) -> None:
     figure = page(study, ranking)
     for ending in ("png", "svg"):
         path = study.output / f"plots.{ending}"
-        draft = path.with_name(f"{path.name}.part")
         # Neither date nor random names in the file: the same runs give the same picture.
         metadata = {"Date": None} if ending == "svg" else None
-        with rc_context({"svg.hashsalt": "captioner"}):
-            figure.savefig(draft, format=ending, dpi=150, metadata=metadata)
-        draft.replace(path)
+        with rc_context({"svg.hashsalt": "captioner"}), whole_file(path) as file:
+            figure.savefig(file, format=ending, dpi=150, metadata=metadata)
 
 
 def page(study: Study, ranking: Ranking) -> Figure:

@@ -18,6 +18,7 @@ import yaml
 
 from captioner.config.schema import Config, from_dict
 from captioner.errors import CaptionerError, UsageError
+from captioner.files.atomic import write_whole
 from captioner.study.plan import Run, shown
 from captioner.training.run_files import last_checkpoint
 
@@ -135,7 +136,7 @@ def read_summary(folder: Path) -> Summary | None:
 def record_failure(folder: Path, reason: str) -> None:
     """Note why a run ended without a summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failed").write_text(reason + "\n", encoding="utf-8")
+    write_whole(folder / "failed", reason + "\n")
 
 
 def forget_failure(folder: Path) -> None:

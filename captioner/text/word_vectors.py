@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.files.atomic import write_whole
+from captioner.files.atomic import write_output
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 MAX_LINE = 2**20
@@ -84,7 +84,7 @@ def write_vectors(path: Path, words: Iterable[str], vectors: Tensor) -> None:
         " ".join([word, *(f"{x:.6g}" for x in vector)])
         for word, vector in zip(words, vectors.tolist(), strict=True)
     )
-    write_whole(path, "\n".join([f"{len(vectors)} {vectors.shape[1]}", *rows]) + "\n")
+    write_output(path, "\n".join([f"{len(vectors)} {vectors.shape[1]}", *rows]) + "\n")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

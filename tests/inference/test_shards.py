@@ -245,7 +245,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CaptionerError, match=r"manifest\.json: cannot be written: No space left"):
         write(begin(tmp_path), "abc")
     assert not list(tmp_path.glob("*.part"))
     assert not list(tmp_path.glob("captions-*"))

@@ -18,6 +18,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from captioner.errors import CaptionerError
+from captioner.files.atomic import whole_file
 from captioner.files.lock import take_lock
 from captioner.metrics.meteor.phrase_hash import HashedText
 from captioner.metrics.meteor.ragged import expand
@@ -85,7 +87,7 @@ def load_table(path: Path) -> ParaphraseTable:
     table = _kept(kept)
     if table is None:
         table = read_table(path)
-        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        with suppress(OSError, CaptionerError):  # an unwritable cache costs time, nothing else
             _keep(table, kept)
     return table
 
@@ -102,27 +104,19 @@ def _kept(path: Path) -> ParaphraseTable | None:
 
 
 def _keep(table: ParaphraseTable, path: Path) -> None:
-    """Writes the table whole or not at all, unless another process is about it.
-
-    The draft has one name, so that what a killed process has left of it is written over.
-    """
+    """Writes the table whole or not at all, unless another process is writing it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
     with (path.parent / "lock").open("ab") as lock:
         if not take_lock(lock):
             return
-        try:
-            with draft.open("wb") as file:
-                np.savez(
-                    file,
-                    phrases=table.phrases,
-                    begin=table.begin,
-                    paraphrases=table.paraphrases,
-                    longest=np.array(table.longest),
-                )
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez(
+                file,
+                phrases=table.phrases,
+                begin=table.begin,
+                paraphrases=table.paraphrases,
+                longest=np.array(table.longest),
+            )
 
 
 def _cache_folder() -> Path | None:

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captioner.errors import CaptionerError, UsageError, suggestion
+from captioner.errors import UsageError, suggestion
 from captioner.files.tensors import read_tensors
 from captioner.model.kernels.full_precision import whole_float32
+from captioner.model.state_dict import downloaded, fault_of, tensors_of, without_prefix
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
 """What torchvision calls the part of a network that turns features into classes."""
@@ -200,13 +200,7 @@ def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder
     state: dict[str, Tensor] | None = None
     if weights in available.__members__:
         chosen = available[weights]
-        try:
-            state = dict(chosen.get_state_dict(progress=True, check_hash=True))
-        except (URLError, OSError, RuntimeError) as error:
-            raise CaptionerError(
-                f"encoder.weights: {weights} of {name} could not be downloaded ({error}); "
-                f"give the path of its state_dict instead: --encoder.weights PATH"
-            ) from error
+        state = downloaded(chosen, f"{weights} of {name}")
     elif weights != "none":
         state = read_state_dict(Path(weights), sorted(available.__members__))
     # Two old networks warn unless told that random weights are wanted.
@@ -315,14 +309,13 @@ def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
         state = read_tensors(path)
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise UsageError(
-            f"encoder.weights: {path} is not a file of tensors that torch.save wrote "
-            f"({type(error).__name__})"
+            f"encoder.weights: {path} is not a file of tensors that torch.save wrote: "
+            f"{fault_of(path)} ({type(error).__name__})"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+    tensors = tensors_of(state)
+    if tensors is None:
         raise UsageError(f"encoder.weights: {path} holds no state_dict (names and tensors)")
-    return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    return tensors
 
 
 def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -332,6 +325,7 @@ def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
         UsageError: a tensor is missing or of another shape.
     """
     wanted = trunk.state_dict()
+    state = without_prefix(state, list(wanted))
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     if missing:
         raise UsageError(

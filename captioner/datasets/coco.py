@@ -2,13 +2,25 @@
 
 ``{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}``
 
-Ids are numbers in COCO itself; files made by others may use text instead, as long as images and
-annotations write the same id the same way.
+Ids are numbers in COCO itself; files made by others may use text instead. Such files also differ
+in other ways, which are read as they are meant:
+
+- annotations without ``id``, or with the caption under another usual key (``text``, …);
+- annotations that write all image ids as text where images write numbers, or the other way round;
+- a ``file_name`` that holds the folder of the split, or any folder under the root;
+- ids that restart in each file: where one id stands for two photos, every id gets its split in
+  front (``train/17``), and a note says so;
+- annotations flagged ``is_rejected`` or ``is_precanned`` (VizWiz, TextCaps) are no captions; a note
+  counts them.
 """
 
 import contextlib
+import filecmp
 import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +28,15 @@ from captioner.datasets.records import SPLITS, Collector, Loaded, check_id
 from captioner.errors import CaptionerError, UsageError, shown
 from captioner.files.json_file import as_list, first_folder, read_json
 
+CAPTION_KEYS = ("caption", "text", "sentence", "description", "comment", "raw")
+"""Where an annotation may hold its caption; the first key that is there is taken."""
+
+FLAGS = ("is_rejected", "is_precanned")
+"""Marks of annotations that are no captions."""
+
 _YEARS = ("2014", "2017", "")
+_NUMBER = "number in the file"  # of an annotation without an id
+_COMPARED = 20  # photos of shared ids whose bytes are compared
 
 
 def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path | None]) -> Loaded:
@@ -36,9 +56,62 @@ def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path 
         CaptionerError: A file has not this format.
     """
     collector = Collector()
-    for split, file in _caption_files(root, annotations).items():
-        _load_split(collector, root, images, split, file)
+    splits = [
+        _read_split(collector, root, images, split, file)
+        for split, file in _caption_files(root, annotations).items()
+    ]
+    restart = _ids_restart(splits)
+    if restart:
+        collector.note(
+            "image ids restart in each annotation file: each gets its split in front, as train/17"
+        )
+    for split in splits:
+        split.add_to(collector, prefixed=restart)
     return collector.loaded
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One annotation file, checked but for its photos."""
+
+    name: str
+    file: Path
+    folders: Sequence[Path]
+    images: Sequence[dict[str, Any]]
+    annotations: Mapping[object, list[dict[str, Any]]]
+    uncaptioned: frozenset[object]
+    """Images all of whose annotations are flagged."""
+
+    def add_to(self, collector: Collector, *, prefixed: bool) -> None:
+        """Hand the images to a collector; ``prefixed`` puts the split in front of their ids."""
+        for entry in self.images:
+            if entry["id"] in self.uncaptioned:
+                continue
+            found = self.annotations.get(entry["id"], [])
+            collector.add(
+                image_id=f"{self.name}/{entry['id']}" if prefixed else entry["id"],
+                folder=self.folders[0],
+                other_folders=self.folders[1:],
+                name=entry.get("file_name"),
+                captions=[caption_of(annotation) for annotation in found],
+                split=self.name,
+                file=self.file,
+                place=f"image {shown(entry['id'])}",
+                caption_place=partial(_annotation_place, found),
+            )
+
+    def names(self) -> dict[str, str]:
+        """Image id, as text, to the name of its file."""
+        return {
+            str(entry["id"]): entry["file_name"]
+            for entry in self.images
+            if isinstance(entry.get("file_name"), str)
+        }
+
+    def path_of(self, name: str) -> Path:
+        """Where a photo lies, or would lie."""
+        paths = [folder / name for folder in self.folders]
+        return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _caption_files(root: Path, named: dict[str, Path | None]) -> dict[str, Path]:
@@ -65,31 +138,94 @@ def _caption_files(root: Path, named: dict[str, Path | None]) -> dict[str, Path]
     return {split: files[split] for split in SPLITS if split in files}
 
 
-def _load_split(
+def _read_split(
     collector: Collector, root: Path, images: Path | None, split: str, file: Path
-) -> None:
+) -> _Split:
     content = read_json(file)
     image_entries = _check_images(collector, file, content)
-    by_image = _index_annotations(collector, file, content, image_entries)
+    given, flagged = unflagged(as_list(content, file, "annotations"))
+    if flagged:
+        collector.note(f"{file}: {flagged_note(len(flagged))}")
+    by_image = _index_annotations(collector, file, given, image_entries)
+    return _Split(
+        split,
+        file,
+        _photo_folders(root, images, split, file, image_entries),
+        image_entries,
+        by_image,
+        frozenset(flagged).difference(by_image),
+    )
+
+
+def _photo_folders(
+    root: Path, images: Path | None, split: str, file: Path, entries: Sequence[dict[str, Any]]
+) -> list[Path]:
+    """Where to look for a split's photos, in order."""
     base = file.stem.removeprefix("captions_")
-    folders = (images / base, images) if images else (root / base, root / "images" / base)
-    folder = first_folder(folders if images else (*folders, root / "images"), f"{split} photos")
-    for entry in image_entries:
-        found = by_image.get(entry["id"], [])
-        collector.add(
-            image_id=entry["id"],
-            folder=folder,
-            name=entry.get("file_name"),
-            captions=[annotation.get("caption") for annotation in found],
-            split=split,
-            file=file,
-            place=f"image {shown(entry['id'])}",
-            caption_place=partial(_annotation_place, found),
-        )
+    usual = [images / base, images] if images else [root / base, root / "images" / base]
+    others = [] if images else [root / "images"]
+    if any("/" in str(entry.get("file_name")) for entry in entries):
+        # The name may begin with the split's folder itself, or with any other.
+        others += [root, images.parent] if images else [root]
+    first = first_folder([*usual, *others], f"{split} photos")
+    if images is None and first == root / "images" / base:
+        others = [root / "images", root]
+    return [first, *(folder for folder in others if folder != first)]
+
+
+def _ids_restart(splits: Sequence[_Split]) -> bool:
+    """Whether one id stands for different photos in two files.
+
+    A photo that is listed in two files is a leak between splits and keeps its id, by which it is
+    found out.
+    """
+    for one, other in combinations(splits, 2):
+        ours, theirs = one.names(), other.names()
+        shared = [(ours[image], theirs[image]) for image in ours.keys() & theirs.keys()]
+        if any(Path(first).name != Path(second).name for first, second in shared):
+            return True
+        for first, second in sorted(shared)[:_COMPARED]:
+            paths = one.path_of(first), other.path_of(second)
+            if all(path.is_file() for path in paths) and not filecmp.cmp(*paths, shallow=False):
+                return True
+    return False
+
+
+def caption_of(annotation: Mapping[str, Any]) -> object:
+    """An annotation's caption as found, under the first of `CAPTION_KEYS` that it has."""
+    return next((annotation[key] for key in CAPTION_KEYS if key in annotation), None)
+
+
+def unflagged(annotations: Iterable[Any]) -> tuple[list[Any], list[object]]:
+    """The annotations without one of `FLAGS`, and the image ids of the others."""
+    kept: list[Any] = []
+    flagged: list[object] = []
+    for entry in annotations:
+        if isinstance(entry, dict) and any(entry.get(flag) is True for flag in FLAGS):
+            image_id = entry.get("image_id")
+            flagged.append(image_id if isinstance(image_id, (int, str)) else None)
+        else:
+            kept.append(entry)
+    return kept, flagged
+
+
+def flagged_note(count: int) -> str:
+    """What to say of annotations that are left out for their flags."""
+    one = count == 1
+    return (
+        f"{count:,} annotation{'' if one else 's'} flagged {' or '.join(FLAGS)} "
+        f"{'is' if one else 'are'} not used"
+    )
 
 
 def _annotation_place(annotations: list[dict[str, Any]], index: int) -> str:
-    return f"annotation {shown(annotations[index]['id'])}"
+    return _place(annotations[index])
+
+
+def _place(annotation: dict[str, Any]) -> str:
+    number = annotation.get(_NUMBER)
+    named = f"annotation {shown(annotation['id'])}"
+    return named if number is None else f"annotations[{number}]"
 
 
 def _check_images(collector: Collector, file: Path, content: object) -> list[dict[str, Any]]:
@@ -107,30 +243,32 @@ def _check_images(collector: Collector, file: Path, content: object) -> list[dic
 
 
 def _index_annotations(
-    collector: Collector, file: Path, content: object, images: list[dict[str, Any]]
+    collector: Collector, file: Path, given: list[Any], images: list[dict[str, Any]]
 ) -> dict[object, list[dict[str, Any]]]:
     """Image id to its annotations, indexed by pycocotools.
 
     pycocotools answers a bad file with a bare KeyError or AssertionError, or overwrites the first
-    of two equal ids; so it is given only what has been checked.
+    of two equal ids; so it is given only what has been checked, and ids where there are none.
     """
     from pycocotools.coco import COCO  # costs 0.1 s, and only this format needs it
 
-    given = as_list(content, file, "annotations")
-    if given and not any(isinstance(entry, dict) and "caption" in entry for entry in given):
+    if given and not any(isinstance(entry, dict) and is_caption(entry) for entry in given):
         raise CaptionerError(f'{file}: no annotation has a "caption": not a COCO caption file')
     known = {entry["id"] for entry in images}
+    given = _with_ids_of_the_images(collector, file, given, known)
     used: set[object] = set()
     usable = []
-    for number, entry in enumerate(given, start=1):
+    for number, entry in enumerate(given):
         fault = _annotation_fault(entry, known, used)
-        if fault is None:
-            used.add(entry["id"])
-            usable.append(entry)
-        else:
+        if fault is not None:
             named = isinstance(entry, dict) and type(entry.get("id")) in (int, str)
-            place = f"annotation {shown(entry['id'])}" if named else f"annotations[{number - 1}]"
+            place = f"annotation {shown(entry['id'])}" if named else f"annotations[{number}]"
             collector.report(file, place, fault)
+            continue
+        if entry.get("id") is None:
+            entry = {**entry, "id": f"annotations[{number}]", _NUMBER: number}
+        used.add(entry["id"])
+        usable.append(entry)
     index = COCO()
     index.dataset = {"images": images, "annotations": usable}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
@@ -139,12 +277,39 @@ def _index_annotations(
     return by_image
 
 
+def is_caption(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation holds a caption rather than an object's outline."""
+    return "caption" in annotation or (
+        "category_id" not in annotation and any(key in annotation for key in CAPTION_KEYS)
+    )
+
+
+def _with_ids_of_the_images(
+    collector: Collector, file: Path, given: list[Any], known: set[object]
+) -> list[Any]:
+    """The annotations, their image ids written as the images write them if all differ in that."""
+    by_text = {str(image_id): image_id for image_id in known}
+    found = [entry.get("image_id") for entry in given if isinstance(entry, dict)]
+    hashable = [image_id for image_id in found if isinstance(image_id, (int, str))]
+    if len(by_text) < len(known) or any(image_id in known for image_id in hashable):
+        return given
+    if not any(str(image_id) in by_text for image_id in hashable):
+        return given
+    collector.note(f"{file}: annotations write image ids as text, images as numbers, or vice versa")
+    return [
+        {**entry, "image_id": by_text.get(str(entry.get("image_id")), entry.get("image_id"))}
+        if isinstance(entry, dict)
+        else entry
+        for entry in given
+    ]
+
+
 def _annotation_fault(entry: Any, known: set[object], used: set[object]) -> str | None:
     """What is wrong with an annotation, but for its caption."""
     if not isinstance(entry, dict):
         return f"must be an object, not {shown(entry)}"
     annotation_id, image_id = entry.get("id"), entry.get("image_id")
-    if type(annotation_id) not in (int, str):
+    if annotation_id is not None and type(annotation_id) not in (int, str):
         return f'"id" must be a whole number, not {shown(annotation_id)}'
     if annotation_id in used:
         return "this annotation id occurs twice: give each caption its own"

@@ -1,36 +1,48 @@
 """Flickr8k (Hodosh, Young & Hockenmaier 2013): a caption file and a list of photos for each split.
 
-The caption file is the official ``Flickr8k.token.txt``, with lines ``NAME.jpg#K<TAB>caption``, or
-``captions.txt``, a table with the heading ``image,caption``. The lists are the official
-``Flickr_8k.{train,dev,test}Images.txt``, a file name on each line.
+The caption file is the official ``Flickr8k.token.txt``, with lines ``NAME.jpg#K<TAB>caption``, or a
+table (`caption_table`), such as ``captions.txt`` with the heading ``image,caption``, or Flickr30k's
+``results.csv``. The lists are the official ``Flickr_8k.{train,dev,test}Images.txt``, a file name on
+each line; without them `data.split` divides the photos.
 """
 
-import csv
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from captioner.datasets.caption_table import has_heading, read_table
 from captioner.datasets.records import Collector, Loaded
 from captioner.errors import CaptionerError, UsageError, shown
 from captioner.files.json_file import first_folder
 
-CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt")
+CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt", "results.csv", "results_20130124.token")
 SPLIT_LISTS = {
     "train": "Flickr_8k.trainImages.txt",
     "val": "Flickr_8k.devImages.txt",
     "test": "Flickr_8k.testImages.txt",
 }
 
-_PHOTO_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "images")
+_PHOTO_FOLDERS = (
+    *("Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "images"),
+    *("flickr30k_images", "flickr30k-images"),
+)
 
 
-def load(root: Path, *, images: Path | None = None, annotations: Path | None = None) -> Loaded:
+def load(
+    root: Path,
+    *,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    divided_later: bool = False,
+) -> Loaded:
     """Read Flickr8k, or anything laid out like it.
 
     Args:
         root: Folder of the data set, with the lists; a list that is not there is an empty split.
         images: Folder of the photos; else ``Images`` or ``Flicker8k_Dataset`` under ``root``.
         annotations: The caption file; else the first of ``CAPTION_FILES`` that ``root`` holds.
+        columns: Headings of unusual names in a table.
+        divided_later: Accept a data set without lists; all photos are then without a split.
 
     Returns:
         The records, whose ids are the file names. Captioned photos in no list are not used, and a
@@ -42,33 +54,41 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
     """
     file = annotations or _find_caption_file(root)
     lists = {split: root / name for split, name in SPLIT_LISTS.items() if (root / name).is_file()}
-    if not lists:
+    if not lists and not divided_later:
         raise UsageError(
             f"no split lists in {root}: looked for {', '.join(SPLIT_LISTS.values())} "
-            "(they come with the official text files, not with the image,caption table)"
+            "(they come with the official text files, not with the image,caption table); "
+            "without them set data.split 80/10/10"
         )
     folder = first_folder(
         [images] if images else [root / name for name in _PHOTO_FOLDERS], "photos"
     )
-    collector = Collector()
-    captions = _read_captions(collector, file)
+    collector = Collector(divided_later=divided_later)
+    captions = read_captions(collector, file, columns)
+
+    def add(name: str, split: str | None, split_list: Path, place: str) -> None:
+        found = captions.get(name, [])
+        places = [f"{place} of {file.name}" for place, _ in found]
+        collector.add(
+            image_id=name,
+            folder=folder,
+            name=name,
+            captions=[caption for _, caption in found],
+            split=split,
+            file=split_list,
+            place=place,
+            caption_place=places.__getitem__,
+        )
+
+    if not lists:
+        for name, found in captions.items():
+            add(name, None, file, found[0][0])
+        return collector.loaded
     used = set()
     for split, split_list in lists.items():
         for place, line in collector.lines(split_list):
-            name = line.strip()
-            used.add(name)
-            found = captions.get(name, [])
-            places = [f"{place} of {file.name}" for place, _ in found]
-            collector.add(
-                image_id=name,
-                folder=folder,
-                name=name,
-                captions=[caption for _, caption in found],
-                split=split,
-                file=split_list,
-                place=place,
-                caption_place=places.__getitem__,
-            )
+            used.add(line.strip())
+            add(line.strip(), split, split_list, place)
     if unused := len(captions.keys() - used):
         collector.note(f"{unused} photos with captions in {file} are in no split list: not used")
     return collector.loaded
@@ -84,25 +104,36 @@ def _find_caption_file(root: Path) -> Path:
     )
 
 
-def _read_captions(collector: Collector, file: Path) -> dict[str, list[tuple[str, str]]]:
-    """Photo to its captions, each with its place."""
-    lines = collector.lines(file)
-    first = next(lines, None)
+def read_captions(
+    collector: Collector, file: Path, columns: Mapping[str, str] | None = None
+) -> dict[str, list[tuple[str, str]]]:
+    """Photo to its captions, each with its place.
+
+    Raises:
+        UsageError: There is no such file.
+        CaptionerError: It has another format.
+    """
+    first = next(collector.lines(file), None)
     if first is None:
         raise CaptionerError(f"{file}: holds no captions")
-    heading = [title.strip().lower() for title in first[1].split(",")]
-    if heading == ["image", "caption"]:
-        rows = _table_rows(collector, file, lines)
-    elif "\t" in first[1]:
-        rows = _token_rows(collector, file, chain([first], lines))
+    captions: dict[str, list[tuple[str, str]]] = {}
+    if is_token_line(first[1]):
+        for place, name, caption in _token_rows(collector, file, collector.lines(file)):
+            captions.setdefault(name, []).append((place, caption))
+    elif has_heading(first[1], columns):
+        for row in read_table(collector, file, columns):
+            captions.setdefault(row.image, []).append((row.place, row.caption))
     else:
         raise CaptionerError(
             f"{file}, {first[0]}: must be NAME.jpg#0<TAB>caption, or the heading image,caption"
         )
-    captions: dict[str, list[tuple[str, str]]] = {}
-    for place, name, caption in rows:
-        captions.setdefault(name, []).append((place, caption))
     return captions
+
+
+def is_token_line(line: str) -> bool:
+    """Whether a file's first line is one of ``Flickr8k.token.txt``."""
+    key, tab, _ = line.partition("\t")
+    return bool(tab) and "#" in key
 
 
 def _token_rows(
@@ -119,31 +150,3 @@ def _token_rows(
         else:
             seen.add(key)
             yield place, name, caption
-
-
-def _table_rows(
-    collector: Collector, file: Path, lines: Iterator[tuple[str, str]]
-) -> Iterator[tuple[str, str, str]]:
-    """Rows of the table, read line by line, so that a stray quote costs one caption and no more.
-
-    A caption that does not begin with a quote is taken as it stands, commas and quotes included,
-    as tables written without care have them.
-    """
-    for place, line in lines:
-        name, comma, caption = line.partition(",")
-        try:
-            if name.startswith('"'):
-                name, caption = next(csv.reader([line], strict=True))
-            elif not comma:
-                raise ValueError
-            elif caption.startswith('"'):
-                (caption,) = next(csv.reader([caption], strict=True))
-        except (csv.Error, ValueError):
-            collector.report(
-                file,
-                place,
-                f'must be image,caption or image,"caption" with quotes doubled inside, '
-                f"not {shown(line)}",
-            )
-        else:
-            yield place, name.strip(), caption

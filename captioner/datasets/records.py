@@ -1,11 +1,13 @@
 """Records, the one in-memory form of every source, and what every source checks to make them.
 
-A source (`coco`, `karpathy`, `flickr8k`, `jsonl`) reads its own files and hands what it finds to a
-`Collector`, which decides in one place what a usable photo and a usable caption are. What is not
-usable becomes a `Problem`; whether problems end the run is the caller's choice (`sources`).
+A source (`coco`, `karpathy`, `flickr8k`, `jsonl`, `csv_file`, `sidecar`) reads its own files and
+hands what it finds to a `Collector`, which decides in one place what a usable photo and a usable
+caption are. What is not usable becomes a `Problem`; whether problems end the run is the caller's
+choice (`load`).
 """
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +19,18 @@ from captioner.files.json_file import read_bytes
 ImageId = int | str
 
 SPLITS = ("train", "val", "test")
+
+SPLIT_NAMES = {name: name for name in SPLITS} | {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
+"""What people call the three splits, in lower case."""
+
+UNDIVIDED = ""
+"""The split of a record whose source gives none, until `data.split` divides the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +120,18 @@ class Collector:
 
     Photos are looked up in a listing of their folder, one for each folder: on a network disk a
     question for each of 120,000 photos would take minutes.
+
+    Args:
+        divided_later: Accept photos without a split; their records have the split
+            `UNDIVIDED` until `captioner.datasets.division.divide` gives them one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, divided_later: bool = False) -> None:
         self.loaded = Loaded([])
+        self._divided_later = divided_later
         self._by_id: dict[str, Record] = {}
         self._by_path: dict[str, Record] = {}
-        self._listings: dict[str, frozenset[str]] = {}
+        self._listings: dict[str, dict[str, str]] = {}
 
     def report(self, file: Path, place: str, fault: str | ValueError) -> None:
         """Keep a problem."""
@@ -134,6 +153,7 @@ class Collector:
         file: Path,
         place: str,
         caption_place: Callable[[int], str] | None = None,
+        other_folders: Sequence[Path] = (),
     ) -> None:
         """Make a record of a photo if all is well with it; a bad caption is left out alone.
 
@@ -142,15 +162,17 @@ class Collector:
             folder: Folder that photos must lie in.
             name: Its path below ``folder``, as found.
             captions: Its captions, as found.
-            split: Its split, as found.
+            split: Its split, as found; None where the source gives none.
             file: File that names the photo.
             place: Where in it.
             caption_place: Where the caption of an index stands; ``place`` and a number if None.
+            other_folders: Folders to look in for a photo that ``folder`` does not hold.
         """
         try:
-            checked_split = check_split(split)
+            later = split is None and self._divided_later
+            checked_split = UNDIVIDED if later else check_split(split)
             checked_id = check_id(image_id)
-            photo = self._find_photo(folder, name)
+            photo = self._find_photo([folder, *other_folders], name)
             self._refuse_doubles(checked_id, photo, checked_split)
         except ValueError as fault:
             self.report(file, place, fault)
@@ -187,31 +209,38 @@ class Collector:
             if line.strip():
                 yield place, line
 
-    def _find_photo(self, folder: Path, name: object) -> Path:
+    def _find_photo(self, folders: Sequence[Path], name: object) -> Path:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"a photo's name must be text, not {shown(name)}")
         if not _is_text(name) or "\0" in name:
             raise ValueError(f"{shown(name)} cannot be a file name")
         relative = Path(name)
         if relative.anchor or ".." in relative.parts:
-            raise ValueError(f"photo {shown(name)} leads outside its folder {folder}")
-        photo = folder / relative
-        parent, base = os.path.split(photo)
-        if base not in self._list(parent):
-            message = f"photo {shown(name)} is missing from {folder}"
-            raise BadEntryError(Kind.MISSING_PHOTO, message)
-        return photo
+            raise ValueError(f"photo {shown(name)} leads outside its folder {folders[0]}")
+        for folder in folders:
+            parent, base = os.path.split(folder / relative)
+            names = self._list(parent)
+            # The disk may hold the decomposed form of a name that is listed composed.
+            found = names.get(base) or names.get(unicodedata.normalize("NFC", base))
+            if found is not None:
+                return Path(parent, found)
+        message = f"photo {shown(name)} is missing from {folders[0]}"
+        raise BadEntryError(Kind.MISSING_PHOTO, message)
 
-    def _list(self, folder: str) -> frozenset[str]:
+    def _list(self, folder: str) -> dict[str, str]:
+        """Names of a folder's files, each as it is and in composed form, to the name on disk."""
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
-                    names = frozenset(entry.name for entry in entries if entry.is_file())
+                    names = [entry.name for entry in entries if entry.is_file()]
             except (FileNotFoundError, NotADirectoryError):
-                names = frozenset()
+                names = []
             except OSError as error:
                 raise ValueError(f"folder {folder} cannot be listed: {error.strerror}") from None
-            self._listings[folder] = names
+            composed = {
+                unicodedata.normalize("NFC", name): name for name in names if not name.isascii()
+            }
+            self._listings[folder] = composed | {name: name for name in names}
         return self._listings[folder]
 
     def _refuse_doubles(self, image_id: ImageId, photo: Path, split: str) -> None:
@@ -233,6 +262,8 @@ class Collector:
 
 def check_split(split: object) -> str:
     """A split's name."""
+    if split is None:
+        raise ValueError('has no split: write "train", "val" or "test", or set data.split 80/10/10')
     if isinstance(split, str) and split in SPLITS:
         return split
     raise ValueError(f'unknown split {shown(split)}: write "train", "val" or "test"')

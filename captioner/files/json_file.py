@@ -15,11 +15,11 @@ MAX_DEPTH = 100
 
 
 def read_bytes(file: Path) -> bytes:
-    """A file's bytes, without a byte order mark.
+    """A file's bytes as UTF-8 without a byte order mark; UTF-16 with one is recoded.
 
     Raises:
         UsageError: There is no such file.
-        CaptionerError: It cannot be read, or is UTF-16.
+        CaptionerError: It cannot be read, or is damaged UTF-16.
     """
     try:
         size = file.stat().st_size
@@ -31,7 +31,10 @@ def read_bytes(file: Path) -> bytes:
     except OSError as error:
         raise CaptionerError(f"{file}: cannot be read: {error.strerror}") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaptionerError(f"{file}: is UTF-16 text: save it as UTF-8")
+        try:
+            return data.decode("utf-16").encode()
+        except UnicodeDecodeError:
+            raise CaptionerError(f"{file}: damaged UTF-16 text: save it as UTF-8") from None
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -147,7 +147,8 @@ def test_nothing_there(tmp_path: Path) -> None:
         ([image(1), image(1)], [caption(5, 1)], "image 1: image id 1 occurs twice: list a photo"),
         ([image(1), {"id": 2}], [caption(5, 1)], "image 2: a photo's name must be text, not None"),
         ([image(1)], [caption(5, 1), 3], "annotations[1]: must be an object, not 3"),
-        ([image(1)], [caption(5, 1), {}], 'annotations[1]: "id" must be a whole number, not None'),
+        ([image(1)], [caption(5, 1), {}], "annotations[1]: caption of image None, which is not"),
+        ([image(1)], [caption(5, 1), caption([], 1)], 'annotations[1]: "id" must be a whole numbe'),
         ([image(1)], [caption(5, 1), caption(5, 1)], "annotation 5: this annotation id occurs"),
         ([image(1)], [caption(5, 1), caption(6, 9)], "annotation 6: caption of image 9, which is"),
         (
@@ -185,6 +186,78 @@ def test_a_missing_photo_and_one_in_two_splits(tmp_path: Path) -> None:
         f"photo '1.jpg' is missing from {tmp_path / 'train'}",
         "image id 2 is in train too: a photo belongs to one split",
     ]
+
+
+def test_annotations_need_no_ids_and_may_have_other_keys(tmp_path: Path) -> None:
+    texts = [{"image_id": 1, "text": "a dog"}, {"image_id": 2, "text": " "}]
+    file = write(tmp_path, "captions_train.json", [image(1), image(2)], texts, info=[])
+    loaded = load(tmp_path)
+    assert [record.captions for record in loaded.records] == [("a dog",)]
+    assert str(loaded.problems[0]).startswith(f"{file}, annotations[1]: empty caption")
+
+
+@pytest.mark.parametrize(
+    ("images", "ids"), [((1, 2), ("1", "2")), (("1", "2"), (1, 2)), (("01", "2"), (1, 2))]
+)
+def test_ids_all_written_the_other_way_are_matched(
+    tmp_path: Path, images: tuple[Any, ...], ids: tuple[Any, ...]
+) -> None:
+    entries = [caption(5 + number, image_id) for number, image_id in enumerate(ids)]
+    write(tmp_path, "captions_train.json", [image(one) for one in images], entries)
+    loaded = load(tmp_path)
+    same = [one for one, other in zip(images, ids, strict=True) if str(one) == str(other)]
+    assert [record.image_id for record in loaded.records] == same
+    assert "annotations write image ids as text" in loaded.notes[0]
+
+
+def test_flagged_annotations_are_no_captions(tmp_path: Path) -> None:
+    entries = [
+        caption(1, 1, "a mug"),
+        caption(2, 1, "quality issues are too severe") | {"is_precanned": True},
+        caption(3, 1, "spam") | {"is_rejected": True, "is_precanned": False},
+        caption(4, 2, "spam") | {"is_rejected": True},
+        caption(5, 1, "a red mug") | {"is_rejected": False, "is_precanned": False},
+    ]
+    file = write(tmp_path, "captions_train.json", [image(1), image(2)], entries)
+    loaded = load(tmp_path)
+    assert [record.captions for record in loaded.records] == [("a mug", "a red mug")]
+    assert loaded.problems == []
+    assert loaded.notes == [
+        f"{file}: 3 annotations flagged is_rejected or is_precanned are not used"
+    ]
+
+
+@pytest.mark.parametrize("below", ["", "images/"])
+def test_file_names_may_hold_a_folder(tmp_path: Path, below: str) -> None:
+    entries = [{"id": 1, "file_name": "x/1.jpg"}, {"id": 2, "file_name": "2.jpg"}]
+    write(tmp_path, "captions_train.json", [], [], photos=f"{below}train")
+    (tmp_path / f"{below}x").mkdir(parents=True)
+    for name in ("x/1.jpg", "train/2.jpg"):
+        (tmp_path / below / name).touch()
+    file = tmp_path / "annotations/captions_train.json"
+    file.write_text(json.dumps({"images": entries, "annotations": [caption(1, 1), caption(2, 2)]}))
+    loaded = load(tmp_path)
+    assert not loaded.problems
+    assert [str(record.path.relative_to(tmp_path / below)) for record in loaded.records] == [
+        "x/1.jpg",
+        "train/2.jpg",
+    ]
+
+
+@pytest.mark.parametrize("same_names", [True, False])
+def test_ids_that_restart_in_each_file(tmp_path: Path, same_names: bool) -> None:
+    for split in ("train", "val"):
+        name = "7.jpg" if same_names else f"{split}.jpg"
+        entry = {"id": 7, "file_name": name}
+        write(tmp_path, f"captions_{split}.json", [entry], [caption(1, 7)])
+        (tmp_path / split / name).write_text(split)  # other bytes: another photo
+    loaded = load(tmp_path)
+    assert not loaded.problems
+    assert [(record.image_id, record.split) for record in loaded.records] == [
+        ("train/7", "train"),
+        ("val/7", "val"),
+    ]
+    assert "image ids restart" in loaded.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_table_written_by_csv_is_read_back(tmp_path: Path, captions: list[str]
     file = tmp_path / "captions.txt"
     file.write_bytes(table.getvalue().encode())
     collector = Collector()
-    read = flickr8k._read_captions(collector, file)
+    read = flickr8k.read_captions(collector, file)
     assert [text for _, text in read["a.jpg"]] == captions
     assert not collector.loaded.problems
 
@@ -167,13 +167,14 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         flickr8k.load(tmp_path)
     assert str(caught.value) == (
-        f"no caption file in {tmp_path}: looked for Flickr8k.token.txt, captions.txt; "
+        f"no caption file in {tmp_path}: looked for Flickr8k.token.txt, captions.txt, "
+        "results.csv, results_20130124.token; "
         "name another with data.annotations"
     )
     file = write(tmp_path, TOKENS)
     with pytest.raises(UsageError, match=r"no split lists in .*: looked for Flickr_8k\.trainImag"):
         flickr8k.load(tmp_path)
-    write(tmp_path, "image|caption\n", train="a.jpg")
+    write(tmp_path, "picture|words\n", train="a.jpg")
     with pytest.raises(CaptionerError) as failed:
         flickr8k.load(tmp_path)
     assert str(failed.value) == (

@@ -1,5 +1,6 @@
 """What counts as a usable photo, caption, id and split, for every source."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,25 @@ def test_by_split(photos: Path) -> None:
     assert records.by_split(collector.loaded.records, "test") == []
     with pytest.raises(UsageError, match="unknown split 'dev': choose from train, val, test"):
         records.by_split([], "dev")
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_a_name_is_found_in_any_unicode_form(tmp_path: Path, listed: str) -> None:
+    on_disk = unicodedata.normalize("NFD" if listed == "NFC" else "NFC", "Übung å.jpg")
+    (tmp_path / on_disk).touch()
+    collector = records.Collector()
+    collector.add(
+        image_id=1,
+        folder=tmp_path,
+        name=unicodedata.normalize(listed, on_disk),
+        captions=["a dog"],
+        split="train",
+        file=tmp_path / "a.json",
+        place="line 1",
+    )
+    assert [record.path.name for record in collector.loaded.records] == [on_disk]
+
+
+def test_utf_16_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("ein Hündchen\r\n".encode("utf-16"))
+    assert list(records.Collector().lines(tmp_path / "a.txt")) == [("line 1", "ein Hündchen")]

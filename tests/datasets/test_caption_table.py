@@ -47,7 +47,7 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match=r"must be a heading with a column of photos"):
         read(tmp_path / "t.csv", text)
     with pytest.raises(CaptionerError, match=r"has not the columns of data\.columns"):
-        read(tmp_path / "t.csv", text, "image=foto,caption=satz")
+        read(tmp_path / "t.csv", text, "image=lichtbild,caption=satz")
     with pytest.raises(UsageError, match="did you mean caption"):
         parse_columns("captions=x")
     with pytest.raises(UsageError, match="write image=HEADING"):

@@ -1,0 +1,106 @@
+r"""The reward of a caption: how well it agrees with the references of its photo.
+
+    R(c) = w_c CIDEr-D(c) + w_b BLEU-4(c)
+
+with CIDEr-D from 0 to 10 and BLEU-4 of the single caption from 0 to 1. Four rules keep a decoder
+from learning to please the reward alone:
+
+- caption and references carry the end word, so that ending in the wrong place costs n-grams;
+  without it captions come to end in "a";
+- a caption that was cut at the maximum length gets 0;
+- the unknown word matches nothing, whatever rare words the references hold;
+- document frequencies come from the training references alone.
+
+The scorers are those of `captioner.metrics`; the references are counted once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from captioner.datasets.records import ImageId
+from captioner.metrics.bleu import bleu_from_statistics, bleu_statistics
+from captioner.metrics.cider import CiderScorer, DocumentFrequencies
+from captioner.metrics.ngrams import NgramIndex, Tokens
+from captioner.text.tokenizer import tokenize_all
+from captioner.text.vocabulary import END, UNKNOWN, Vocabulary
+
+# The tokenizer turns line breaks into blanks: no reference can hold these two.
+END_TOKEN = "\n"
+UNKNOWN_TOKEN = "\n?"
+
+References = dict[ImageId, list[list[str]]]
+"""Tokens of each image's references, the end token last."""
+
+
+def with_end(references: Mapping[ImageId, Sequence[str]]) -> References:
+    """Tokens of references, each closed by the end token."""
+    return {
+        image_id: [[*tokens, END_TOKEN] for tokens in tokenize_all(list(captions))]
+        for image_id, captions in references.items()
+    }
+
+
+def document_frequencies(references: References) -> DocumentFrequencies:
+    """In how many images' references each n-gram occurs, those with the end token included."""
+    return DocumentFrequencies.of(list(references.values()), source="training references")
+
+
+class Reward:
+    """Scores captions, given as word ids, against the references of their images.
+
+    Args:
+        references: of the images that will be asked for, as `with_end` gives them.
+        vocabulary: words of the ids.
+        frequencies: document frequencies of the training references.
+        cider: weight of CIDEr-D.
+        bleu: weight of the BLEU-4 of a single caption.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        vocabulary: Vocabulary,
+        frequencies: DocumentFrequencies,
+        *,
+        cider: float = 1.0,
+        bleu: float = 0.0,
+    ) -> None:
+        self.references = references
+        self.cider = cider
+        self.bleu = bleu
+        self._scorer = CiderScorer(references, frequencies)
+        self._words = list(vocabulary.words)
+        self._words[END] = END_TOKEN
+        self._words[UNKNOWN] = UNKNOWN_TOKEN
+
+    def __call__(
+        self, images: Sequence[ImageId], captions: Sequence[Sequence[int]], ended: Sequence[bool]
+    ) -> np.ndarray:
+        """The reward of each caption (captions,), float64.
+
+        Args:
+            images: the image of each caption; one may occur any number of times.
+            captions: word ids in reading order, without the end word.
+            ended: whether each caption ended; False: it was cut at the maximum length.
+        """
+        tokens = [[*map(self._words.__getitem__, ids), END_TOKEN] for ids in captions]
+        reward = np.zeros(len(tokens))
+        if self.cider:
+            reward += self.cider * self._scorer.score(images, tokens)
+        if self.bleu:
+            reward += self.bleu * self._bleu(images, tokens)
+        return np.where(np.asarray(ended, dtype=bool), reward, 0.0)
+
+    def _bleu(self, images: Sequence[ImageId], captions: Sequence[Tokens]) -> np.ndarray:
+        """BLEU-4 of each caption by itself, from 0 to 1."""
+        groups = [self.references[image] for image in images]
+        index, counts = NgramIndex.of([tokens for group in groups for tokens in group])
+        group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        statistics = bleu_statistics(
+            captions,
+            groups,
+            index.count(captions),
+            [entries.most_in_group(group_of) for entries in counts],
+        )
+        return np.asarray(bleu_from_statistics(statistics)[:, -1])

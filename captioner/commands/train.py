@@ -15,14 +15,22 @@ def run(arguments: list[str]) -> int:
         metavar="PATH",
         help="Checkpoint to go on from; auto is the last one of the output, if there is one.",
     )
+    parser.add_argument(
+        "--initial",
+        type=str,
+        default=None,
+        metavar="PATH",
+        help="Checkpoint whose weights a new run starts from.",
+    )
     config, parsed = parse_config(parser, arguments)
 
     from captioner.training.run_files import to_resume
 
     resume = to_resume(Path(config.output), parsed.resume)
+    initial = None if parsed.initial is None else Path(parsed.initial)
 
     from captioner.training.run import train
 
-    best = train(config, resume)
+    best = train(config, resume, initial)
     print(best)
     return 0

@@ -131,6 +131,46 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class ObjectiveConfig:
+    """What training minimises."""
+
+    name: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    """`cross_entropy` learns the true captions, and then the score for score.epochs; with
+    `self_critical` the run begins with the score, from the checkpoint given by --initial."""
+    sampling_probability: float = 0.0
+    """Scheduled sampling (Bengio et al. 2015): highest probability that a word fed in training is
+    replaced by one that the decoder draws; 0 is teacher forcing."""
+    sampling_epochs: int = 10
+    """Epochs over which that probability rises from 0."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Training on the score of sampled captions (Rennie et al. 2017), after cross-entropy."""
+
+    epochs: int = 0
+    """Passes over the training split, from the best checkpoint of cross-entropy on; 0 for none."""
+    learning_rate: float = 5e-5
+    """Learning rate of the decoder in this stage."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate of this stage: kept, or cosine down to 0 at its last step."""
+    samples: int = 5
+    """Captions drawn for each photo."""
+    baseline: Literal["others", "greedy"] = "others"
+    """What a caption's reward is compared with: the mean of the photo's other samples, or the
+    reward of its greedy caption."""
+    cider: float = 1.0
+    """Weight of CIDEr-D (from 0 to 10) in the reward."""
+    bleu: float = 0.0
+    """Weight of BLEU-4 of the single caption (from 0 to 1) in the reward."""
+    temperature: float = 1.0
+    """Divides the logits when captions are drawn, and in their gradient."""
+    sharpen: float = 2.0
+    """Multiplies the output weights once, when this stage begins: samples of a network trained by
+    cross-entropy are too wild to learn from."""
+
+
+@dataclass(frozen=True)
 class OptimizationConfig:
     """The loss and how it is brought down."""
 
@@ -265,6 +305,8 @@ class Config:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -335,6 +377,10 @@ def check(config: Config) -> None:
         ("data.workers", config.data.workers),
         ("decoder.output_depth", config.decoder.output_depth),
         ("encoder.workers", config.encoder.workers),
+        ("objective.sampling_epochs", config.objective.sampling_epochs),
+        ("score.epochs", config.score.epochs),
+        ("score.cider", config.score.cider),
+        ("score.bleu", config.score.bleu),
         ("optimization.weight_decay", config.optimization.weight_decay),
         ("optimization.momentum", config.optimization.momentum),
         ("optimization.warmup_steps", config.optimization.warmup_steps),
@@ -349,12 +395,16 @@ def check(config: Config) -> None:
         ("decoder.dropout", config.decoder.dropout),
         ("decoder.image_dropout", config.decoder.image_dropout),
         ("optimization.label_smoothing", config.optimization.label_smoothing),
+        ("objective.sampling_probability", config.objective.sampling_probability),
     )
     for name, share in shares:
         _require(name, share, 0 <= share < 1, "from 0 up to, but not including, 1")
     rates = (
         ("optimization.learning_rate", config.optimization.learning_rate),
         ("encoder.learning_rate", config.encoder.learning_rate),
+        ("score.learning_rate", config.score.learning_rate),
+        ("score.temperature", config.score.temperature),
+        ("score.sharpen", config.score.sharpen),
     )
     for name, rate in rates:
         _require(name, rate, 0 < rate < math.inf, "more than 0")
@@ -372,6 +422,7 @@ def check(config: Config) -> None:
     for name, text in (("output", config.output), ("data.root", config.data.root)):
         _require(name, text, bool(text.strip()), "the path of a folder")
     check_decoder(config.decoder)
+    check_score(config)
     reward = config.search.word_reward
     right = f"from -{MAX_REWARD} to {MAX_REWARD}"
     _require("search.word_reward", reward, abs(reward) <= MAX_REWARD, right)
@@ -433,6 +484,36 @@ def check_decoder(decoder: DecoderConfig) -> None:
                 f"decoder.tie_embeddings: embeddings of {decoder.embedding_size} numbers cannot be "
                 f"tied to outputs of {output}; set {right}"
             )
+
+
+def check_score(config: Config) -> None:
+    """Refuse settings of the stage that trains on the score which do not go together.
+
+    Raises:
+        UsageError: the first that do not.
+    """
+    score = config.score
+    least = 2 if score.baseline == "others" else 1
+    right = f"at least {least}"
+    if least == 2:
+        right += ": the baseline of a sample is the mean of the others"
+    _require("score.samples", score.samples, least <= score.samples <= 1000, right)
+    if config.objective.name == "self_critical" and score.epochs == 0:
+        raise UsageError("objective.name: self_critical trains for score.epochs, which is 0")
+    if score.epochs == 0:
+        return
+    if score.cider == score.bleu == 0:
+        raise UsageError("score.cider, score.bleu: one of them must be more than 0")
+    if score.sharpen != 1 and config.decoder.tie_embeddings:
+        raise UsageError(
+            f"score.sharpen: {score.sharpen:g} would multiply the embeddings too, which "
+            "decoder.tie_embeddings ties to the output weights; set score.sharpen 1"
+        )
+    if config.optimization.monitor == "loss":
+        raise UsageError(
+            "optimization.monitor: the loss rises while training on the score; choose CIDEr-D or "
+            "BLEU-4, or score.epochs 0"
+        )
 
 
 def _require(name: str, value: object, holds: bool, right: str) -> None:

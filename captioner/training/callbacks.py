@@ -44,7 +44,8 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count; say how fast the epoch has been so far."""
-        self._words += len(batch.targets) if batch.image_ids else 0
+        assert isinstance(module, CaptioningModule)
+        self._words += module.words
         seconds = time.perf_counter() - self._since
         rate = self._words * trainer.world_size / max(seconds, 1e-9)
         module.log("words_per_second", rate, prog_bar=True)
@@ -67,7 +68,7 @@ class SampleCaptions(L.Callback):
         assert isinstance(module, CaptioningModule)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                self._log_table(logger, module, trainer.global_step - 1)
+                self._log_table(logger, module, max(trainer.global_step - 1, 0))
 
     def _log_table(self, logger: WandbLogger, module: CaptioningModule, step: int) -> None:
         import wandb

@@ -30,22 +30,30 @@ class DurableCheckpointIO(TorchCheckpointIO):
         Raises:
             CaptionerError: the disk is full, or the folder may not be written.
         """
-        file = Path(path)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("wb") as stream:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except (OSError, RuntimeError) as error:  # torch tells of a short write in its own way
-            with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
-            cause = error if isinstance(error, OSError) else error.__context__
-            reason = cause.strerror if isinstance(cause, OSError) else None
-            short = " ".join(str(error).split())[:120]
-            raise CaptionerError(
-                f"{file.parent}: a checkpoint cannot be written: {reason or short}"
-            ) from error
+        write_checkpoint(checkpoint, Path(path))
+
+
+def write_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint through to the disk, or nothing.
+
+    Raises:
+        CaptionerError: the disk is full, or the folder may not be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except (OSError, RuntimeError) as error:  # torch tells of a short write in its own way
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) else None
+        short = " ".join(str(error).split())[:120]
+        raise CaptionerError(
+            f"{file.parent}: a checkpoint cannot be written: {reason or short}"
+        ) from error
 
 
 class RunCheckpoints(Checkpoint):

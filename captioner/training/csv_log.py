@@ -38,6 +38,8 @@ class CSVLog(Logger):
             self.columns, *rows = before
             named = [dict(zip(self.columns, row, strict=True)) for row in rows]
             self.rows = [row for row in named if int(row["step"]) < resume_step]
+            if resume_step == 0:  # the validation before the first step
+                self.rows = [row for row in named[:1] if row.get("val/loss")]
         self._started = False
 
     @property

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from captioner.datasets.batches import Batch
 from captioner.datasets.records import ImageId
 from captioner.decoding.options import SearchOptions
+from captioner.evaluation.diversity import describe
 from captioner.evaluation.scores import score
 from captioner.features.prepare import say
 from captioner.inference.generator import CaptionGenerator, write_captions
@@ -22,10 +23,12 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.datamodule import next_batch
 from captioner.training.failures import NotFiniteError, named
 from captioner.training.gather import gather_rows, total
+from captioner.training.objectives import Objective, ValidationSamples
+from captioner.training.stages import Stage
 
 
 class CaptioningModule(L.LightningModule):
-    """A captioner being trained by cross-entropy.
+    """A captioner being trained by an objective.
 
     Validation scores do not depend on how many processes shared the work: the loss is a sum over
     all words divided by their number, and captions are gathered by image id before they are scored.
@@ -37,7 +40,10 @@ class CaptioningModule(L.LightningModule):
         search: how validation captions are searched for.
         optimizers: gives Lightning's optimiser and schedule for the module.
         contents: what a checkpoint holds besides the weights (plain values).
-        label_smoothing: share of a target's probability spread over the vocabulary.
+        objective: what a step minimises.
+        stage: the part of the run that is trained; its epochs are counted from its start.
+        samples: what is drawn at each validation beside the captions searched for, and its reward;
+            None draws nothing.
         skip_not_finite: leave out a step whose loss or gradient is not finite, and count it,
             instead of ending the run.
         between_steps: called before each training batch, when nothing of a step is left undone.
@@ -52,7 +58,9 @@ class CaptioningModule(L.LightningModule):
         search: SearchOptions,
         optimizers: Callable[["CaptioningModule"], OptimizerLRScheduler],
         contents: Mapping[str, Any],
-        label_smoothing: float = 0.0,
+        objective: Objective,
+        stage: Stage,
+        samples: ValidationSamples | None = None,
         skip_not_finite: bool = False,
         between_steps: Callable[[L.Trainer], None] | None = None,
     ) -> None:
@@ -63,7 +71,11 @@ class CaptioningModule(L.LightningModule):
         self.search = search
         self.optimizers_for = optimizers
         self.contents = contents
-        self.label_smoothing = label_smoothing
+        self.objective = objective
+        self.stage = stage
+        self.samples = samples
+        self.words = 0
+        """Words that the last batch was learned from, on this process."""
         self.skip_not_finite = skip_not_finite
         self.between_steps = between_steps
         self.written: dict[ImageId, str] = {}
@@ -94,9 +106,13 @@ class CaptioningModule(L.LightningModule):
         Processes hold different numbers of words, and averaging their means would weigh a word by
         the process it happened to be on: each mean is scaled by its share of the words first.
         """
-        loss = self._loss(batch, self.label_smoothing)
-        words = len(batch.targets) if batch.image_ids else 0
+        epoch = self.current_epoch - self.stage.first_epoch
+        loss, words, numbers = self.objective(
+            self.captioner, batch, epoch=epoch, step=self.global_step
+        )
+        self.words = words
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=max(words, 1))
+        self.log_dict(dict(numbers), batch_size=max(words, 1))
         self._learned_from.append((batch.image_ids, loss.detach()))
         if self.trainer.world_size > 1:
             count = torch.tensor(float(words), device=self.device)
@@ -145,6 +161,8 @@ class CaptioningModule(L.LightningModule):
         """Forget the captions of the validation before, and the weights they were written by."""
         self._generate = CaptionGenerator([self.captioner], self.search)
         self._rows, self._loss_sum, self._words = [], 0.0, 0
+        if self.samples is not None:
+            self.samples.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Sum the loss and write a caption for each image."""
@@ -152,6 +170,8 @@ class CaptioningModule(L.LightningModule):
             return
         words = len(batch.targets)
         self._loss_sum += float(self._loss(batch)) * words
+        if self.samples is not None:
+            self.samples.add(self.captioner, batch)
         self._words += words
         assert self._generate is not None
         found = self._generate([batch.images])
@@ -167,11 +187,17 @@ class CaptioningModule(L.LightningModule):
         references = {image_id: self.references[image_id] for image_id in self.written}
         for name, value in score(self.written, references).corpus.items():
             self.log(f"val/{name}", value, prog_bar=name in ("BLEU-4", "CIDEr-D"))
+        described = describe(self.written.values())
+        self.log("val/length", described.mean_length)
+        self.log("val/bad_endings", described.bad_endings)
+        if self.samples is not None:
+            self.log_dict(self.samples.numbers(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the file self-contained; see `captioner.checkpoint.file`."""
         checkpoint["captioner"] = dict(self.contents)
         checkpoint["counts"] = dict(self.counts)
+        checkpoint["stage"] = self.stage.asdict()
         # The epoch last learned from, also where the next one is about to begin.
         epoch, batches = next_batch(self.trainer)
         checkpoint["epoch"] = epoch if batches else max(0, epoch - 1)
@@ -200,12 +226,11 @@ class CaptioningModule(L.LightningModule):
         self.counts["skipped"] += 1
         say(f"step {step}: {what}, {images}; skipped")
 
-    def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         return self.captioner.loss(
             batch.images,
             batch.inputs,
             batch.targets,
             torch.tensor(batch.batch_sizes),
             batch.rows,
-            label_smoothing=label_smoothing,
         )

@@ -25,7 +25,7 @@ Letters: B images, K samples of each, M captions, W words of all, T time steps, 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -44,6 +44,7 @@ from captioner.model.captioner import Captioner
 from captioner.model.decoder import Decoder, DecoderState
 from captioner.model.kernels.cross_entropy import cross_entropy
 from captioner.text.vocabulary import END, START
+from captioner.training.gather import total
 from captioner.training.reward import Reward
 
 NEVER = float("-inf")
@@ -244,6 +245,49 @@ class SelfCritical:
             baseline = rewards_of(self.reward, batch.image_ids, greedy, captioner.backward)
             advantages = rewards - baseline
         return torch.from_numpy(advantages).to(batch.images.device, torch.float32)
+
+
+class ValidationSamples:
+    """Captions drawn for the validation images, one each: their reward and entropy.
+
+    The same random numbers at each validation, so that two of them differ by the weights alone.
+
+    Args:
+        reward: of a caption, its document frequencies those of the training references.
+        keys: a number of each validation image's own.
+        sampling: how captions are drawn; of one sample.
+    """
+
+    def __init__(self, reward: Reward, keys: Mapping[ImageId, int], sampling: Sampling) -> None:
+        self.reward = reward
+        self.keys = keys
+        self.options = replace(sampling, samples=1).options(0)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._reward = self._nats = self._words = self._captions = 0.0
+
+    @torch.no_grad()
+    def add(self, captioner: Captioner, batch: Batch) -> None:
+        """Draw a caption for each image of a batch."""
+        numbers = [self.keys[image_id] for image_id in batch.image_ids]
+        keys = torch.tensor(numbers, device=batch.images.device)
+        found = draw(captioner, captioner.initial_state(batch.images), keys, self.options)
+        rewards = rewards_of(self.reward, batch.image_ids, found, captioner.backward)
+        self._reward += float(rewards.sum())
+        self._nats -= float(found.log_probs.double().sum())
+        self._words += float((found.lengths + 1).clamp(max=found.words.shape[2]).sum())
+        self._captions += len(numbers)
+
+    def numbers(self, device: torch.device) -> dict[str, float]:
+        """Mean reward of a caption, and nats of entropy a word, over all processes."""
+        sums = [self._reward, self._nats, self._words, self._captions]
+        reward, nats, words, captions = total(sums, device)
+        return {
+            "val/sampled_reward": reward / max(captions, 1.0),
+            "val/entropy": nats / max(words, 1.0),
+        }
 
 
 def beside_the_others(rewards: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The parts of a run, each built from the configuration: network, data, callbacks, loggers."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning as L
@@ -22,9 +22,18 @@ from captioner.training.datamodule import CaptionDataModule
 from captioner.training.gradient_watch import GradientWatch, probe_captions
 from captioner.training.lightning_module import CaptioningModule
 from captioner.training.lightning_setup import plugins
+from captioner.training.objectives import (
+    CrossEntropy,
+    Objective,
+    Sampling,
+    SelfCritical,
+    ValidationSamples,
+)
 from captioner.training.optimizers import build_optimizer, build_schedules
-from captioner.training.resume import Start
+from captioner.training.resume import Start, load_initial
+from captioner.training.reward import Reward, document_frequencies, with_end
 from captioner.training.run_files import best_checkpoint, last_checkpoint
+from captioner.training.stages import Stage
 from captioner.training.wandb_log import open_wandb_log
 
 SAMPLES = 8
@@ -32,24 +41,70 @@ SAMPLES = 8
 
 
 def build_module(
-    config: Config, prepared: Prepared, start: Start, checkpoints: RunCheckpoints
+    config: Config,
+    prepared: Prepared,
+    start: Start,
+    checkpoints: RunCheckpoints,
+    initial: Path | None = None,
 ) -> CaptioningModule:
-    """The network with its losses, its optimiser, and what its checkpoints hold."""
+    """The network with its objective, its optimiser, and what its checkpoints hold.
+
+    Raises:
+        UsageError: word vectors, or the checkpoint `initial` of a new run, do not fit.
+    """
     captioner = build_captioner(config, prepared.encoder, vocab_size=len(prepared.vocabulary))
     if config.decoder.vectors is not None and start.checkpoint is None:
         load_vectors(captioner, prepared.vocabulary, Path(config.decoder.vectors))
+    if initial is not None and start.checkpoint is None:
+        load_initial(captioner, initial, prepared, config)
+    objective, samples = build_objective(config, prepared, start.stage)
     contents = checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config)
     return CaptioningModule(
         captioner,
         vocabulary=prepared.vocabulary,
         references={record.image_id: record.captions for record in prepared.records["val"]},
         search=search_options(config.search),
-        optimizers=lambda module: configure_optimizers(module, config),
+        optimizers=lambda module: configure_optimizers(module, config, start.stage),
         contents={**contents, "wandb_run": start.wandb_run},
-        label_smoothing=config.optimization.label_smoothing,
+        objective=objective,
+        stage=start.stage,
+        samples=samples,
         skip_not_finite=config.optimization.on_nonfinite == "skip",
         between_steps=checkpoints.between_steps,
     )
+
+
+def build_objective(
+    config: Config, prepared: Prepared, stage: Stage
+) -> tuple[Objective, ValidationSamples | None]:
+    """What a stage minimises; and, in a run that trains on the score, what validation samples."""
+    cross_entropy = CrossEntropy(
+        config.optimization.label_smoothing,
+        config.objective.sampling_probability,
+        config.objective.sampling_epochs,
+    )
+    settings = config.score
+    if settings.epochs == 0:
+        return cross_entropy, None
+    sampling = Sampling(
+        settings.samples, settings.temperature, config.search.max_length, config.seed
+    )
+    references, keys = {}, {}
+    for split in ("train", "val"):
+        records = prepared.records[split]
+        references[split] = with_end({record.image_id: record.captions for record in records})
+        keys[split] = {record.image_id: row for row, record in enumerate(records)}
+    frequencies = document_frequencies(references["train"])
+    rewards = {
+        split: Reward(
+            given, prepared.vocabulary, frequencies, cider=settings.cider, bleu=settings.bleu
+        )
+        for split, given in references.items()
+    }
+    samples = ValidationSamples(rewards["val"], keys["val"], sampling)
+    if stage.name == "cross_entropy":
+        return cross_entropy, samples
+    return SelfCritical(rewards["train"], keys["train"], sampling, settings.baseline), samples
 
 
 def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> None:
@@ -67,9 +122,21 @@ def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> No
     say(f"word vectors: {len(found.rows):,} of {known:,} words are in {path}{without}")
 
 
-def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerLRScheduler:
-    """Optimiser and schedules; fine-tuned blocks of the encoder have their own learning rate."""
+def configure_optimizers(
+    module: CaptioningModule, config: Config, stage: Stage
+) -> OptimizerLRScheduler:
+    """Optimiser and schedules; fine-tuned blocks of the encoder have their own learning rate.
+
+    The stage that trains on the score has its own learning rate and schedule, without warm-up.
+    """
     settings = config.optimization
+    steps = int(module.trainer.estimated_stepping_batches)
+    if stage.name == "score":
+        score = config.score
+        settings = replace(
+            settings, learning_rate=score.learning_rate, schedule=score.schedule, warmup_steps=0
+        )
+        steps = steps * score.epochs // (stage.first_epoch + score.epochs)
     groups = [{"params": list(module.captioner.decoder.parameters()), "name": "decoder"}]
     tuned = [w for w in module.captioner.encoder.parameters() if w.requires_grad]
     if tuned:
@@ -87,7 +154,7 @@ def configure_optimizers(module: CaptioningModule, config: Config) -> OptimizerL
     schedules = build_schedules(
         settings.schedule,
         optimizer,
-        steps=int(module.trainer.estimated_stepping_batches),
+        steps=steps,
         warmup_steps=settings.warmup_steps,
         monitor=monitor,
         higher_is_better=mode == "max",
@@ -184,10 +251,15 @@ def build_loggers(config: Config, start: Start) -> list[Logger]:
     return loggers
 
 
-def build_trainer(config: Config, callbacks: list[Callback], loggers: list[Logger]) -> L.Trainer:
-    """Lightning's trainer with the flags of the run."""
+def build_trainer(
+    config: Config, stage: Stage, callbacks: list[Callback], loggers: list[Logger]
+) -> L.Trainer:
+    """Lightning's trainer with the flags of the run, to the end of a stage."""
+    flags = asdict(config.trainer)
+    if stage.name == "score":
+        flags["max_epochs"] = stage.first_epoch + config.score.epochs
     return L.Trainer(
-        **asdict(config.trainer),
+        **flags,
         callbacks=callbacks,
         logger=loggers,
         plugins=plugins(),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import lightning as L
 import yaml
+from lightning.pytorch.loggers import Logger
 
 from captioner.build import search_options
 from captioner.config.schema import Config
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
 from captioner.features.prepare import Prepared, load_prepared
 from captioner.files.atomic import write_whole
 from captioner.inference.generator import check_beam
@@ -28,41 +29,93 @@ from captioner.training.parts import (
 )
 from captioner.training.resume import Start, start_of
 from captioner.training.run_files import best_checkpoint, last_checkpoint, to_resume
+from captioner.training.stages import begin_score
 
 
-def train(config: Config, resume: Path | None = None) -> Path:
+def train(config: Config, resume: Path | None = None, initial: Path | None = None) -> Path:
     """Train a captioner; features and vocabulary must have been prepared.
+
+    A run has one stage, of cross-entropy, or a second one, in which it is trained on the score from
+    the best checkpoint of the first; see `captioner.training.stages`.
 
     Args:
         config: the run.
         resume: a checkpoint of the same run to resume from.
+        initial: a checkpoint whose weights a new run starts from; one that is resumed has its own.
 
     Returns:
         The checkpoint with the best validation score.
 
     Raises:
-        UsageError: the output folder holds another run, or the checkpoint does not fit.
+        UsageError: the output folder holds another run, or a checkpoint does not fit.
         CaptionerError: a split is empty, a feature is missing or stale, or the run had to end; the
             message names the last good checkpoint.
         TerminatedError: the process was asked to end, and a checkpoint was written.
     """
     if resume is None and is_rank_zero():
         to_resume(Path(config.output), None)  # (refuses a folder that holds a run)
+    only_score = config.objective.name == "self_critical"
+    if only_score and resume is None and initial is None:
+        raise UsageError(
+            "objective.name: self_critical needs a network that writes captions already: name its "
+            "checkpoint by --initial, or begin with objective.name cross_entropy"
+        )
     quiet_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
     prepared = load_prepared(config)
     check_prepared(prepared, config)
+    last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))
     start = start_of(resume, prepared)
+    loggers = None
+    if start.stage.name == "cross_entropy":
+        trainer = train_stage(config, prepared, start, initial=initial, skip=only_score)
+        if config.score.epochs == 0:
+            return best if best.is_file() else last
+        if trainer.is_global_zero:
+            begin_score(last, best, config.score.sharpen)
+        trainer.strategy.barrier()
+        start, loggers = start_of(last, prepared), trainer.loggers
+    train_stage(config, prepared, start, loggers)
+    return best if best.is_file() else last
+
+
+def train_stage(
+    config: Config,
+    prepared: Prepared,
+    start: Start,
+    loggers: list[Logger] | None = None,
+    initial: Path | None = None,
+    *,
+    skip: bool = False,
+) -> L.Trainer:
+    """Train to the end of a stage.
+
+    Args:
+        config: the run.
+        prepared: its data.
+        start: where the run starts; says which stage.
+        loggers: of the stage before, which this one continues.
+        initial: a checkpoint whose weights a new run starts from.
+        skip: only validate these weights, and keep them as the first and the best.
+
+    Raises:
+        UsageError: `initial` does not fit.
+        CaptionerError: as `train`.
+        TerminatedError: as `train`.
+    """
     checkpoints = build_checkpoints(config)
-    module = build_module(config, prepared, start, checkpoints)
+    module = build_module(config, prepared, start, checkpoints, initial)
     data = build_data(config, prepared)
     callbacks = build_callbacks(config, prepared, start, checkpoints, data)
-    loggers = build_loggers(config, start)
+    loggers = loggers or build_loggers(config, start)
     begin(config, prepared, start)
-    trainer = build_trainer(config, callbacks, loggers)
-    fit(trainer, module, data, start, checkpoints)
-    last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))
-    return best if best.is_file() else last
+    trainer = build_trainer(config, start.stage, callbacks, loggers)
+    if skip and start.checkpoint is None:
+        trainer.validate(module, data, verbose=False)
+        checkpoints.save(trainer)
+    elif not skip:
+        fit(trainer, module, data, start, checkpoints)
+    return trainer
 
 
 def check_prepared(prepared: Prepared, config: Config) -> None:

@@ -99,18 +99,14 @@ def exact(network, features, max_length):
 def test_the_mean_gradient_is_the_policy_gradient(dropout, baseline):
     captioner, data = network(dropout=dropout), batch(images=2)
     expected = gradient(captioner, exact(captioner, data.images, 2)) / 2  # a mean over images
-    samples = 1000 if baseline == "others" else 1500
+    samples, rounds, found = 1000, 12, []
     objective = SelfCritical(worth, {0: 11, 1: 12}, Sampling(samples, max_length=2), baseline)
-    found, rounds = [], 8
     for step in range(rounds):
         loss = objective(captioner, data, epoch=0, step=step)
         found.append(gradient(captioner, -loss.mean * loss.words / (2 * samples)))
-    mean = torch.stack(found).mean(0)
-    error = torch.stack(found).std(0) / rounds**0.5
-    assert (mean - expected).abs().max() < 5 * error.max() + 1e-4
-    cosine = torch.cosine_similarity(mean, expected, dim=0)
-    assert cosine > 0.995, cosine
-    assert mean.norm() / expected.norm() == pytest.approx(1, abs=0.05)
+    mean, deviation = torch.stack(found).mean(0), torch.stack(found).std(0)
+    assert (mean - expected).norm() < 2.5 * (deviation / rounds**0.5).norm()
+    assert (mean - expected).norm() < 0.07 * expected.norm()
 
 
 @pytest.mark.parametrize("cell", [GRU, LSTM, lambda e, h: Jordan(e, h, VOCABULARY)])

@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError("--devices: several write a folder of files; add --output FOLDER/")
 
     unreadable = count = 0
-    photos = _photos(options)
+    photos = _photos(options, _say)
     predictor = load_predictor(options)
     with destination(options.output) as file:
         writer = RecordWriter(file, options.format, candidates=_lists_candidates(options))
@@ -148,14 +148,22 @@ def _lists_candidates(options: Namespace) -> bool:
     return options.n_best is not None or captions_a_photo(options) > 1
 
 
-def _photos(options: Namespace) -> Iterator["PhotoInput"]:
+def _photos(
+    options: Namespace, note: Callable[[str], None] = lambda sentence: None
+) -> Iterator["PhotoInput"]:
     from captioner.photos.inputs import check_lists, expand
+    from captioner.photos.lists import paths_of_stream
 
     check_lists(options.paths, options.list)
     images = None if options.images is None else Path(options.images)
     if images is not None and not images.is_dir():
         raise UsageError(f"--images: no folder {images}")
-    return expand(options.paths, sys.stdin, lists=options.list, images=images)
+    lines = paths_of_stream(sys.stdin)
+    return expand(options.paths, lines, lists=options.list, images=images, note=note)
+
+
+def _say(sentence: str) -> None:
+    print(f"captioner: {sentence}", file=sys.stderr)
 
 
 def _caption(
@@ -242,7 +250,7 @@ def _caption_share(
             yield one
 
     count = write_shards(
-        _photos(options),
+        _photos(options, _say) if rank == 0 else _photos(options),
         caption,
         manifest,
         mine=lambda index: index % ranks == rank,

@@ -13,51 +13,41 @@ import io
 import re
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from captioner.errors import CaptionerError
+from captioner.photos.colours import to_rgb
+from captioner.photos.formats import FIRST_BYTES, identify
+from captioner.photos.jpeg import Frame, read_frame
+from captioner.photos.limits import (
+    DECODING,
+    MAX_BYTES,
+    MAX_MEMORY,
+    MAX_PIXELS,
+    MAX_READS,
+    Metered,
+    PhotoError,
+)
+from captioner.photos.png import picture_only
+from captioner.photos.webp import canvas_size
 
-# Pillow has it from release 11.3 on.
-try:
-    from PIL import AvifImagePlugin
-except ImportError:  # pragma: no cover
-    AvifImagePlugin = None  # type: ignore[assignment]
+__all__ = ["PhotoError", "decode_photo", "open_content", "open_photo", "read_photo"]
 
-MAX_PIXELS = 2**27
-"""134 million: past the largest cameras (102 and 108 million); 0.5 GiB at Pillow's 4 bytes each."""
+_BYTES_A_PIXEL = 16
+"""Peak memory of a pixel: as decoded, as RGB, and once more for transparency or a turned photo."""
 
-MAX_BYTES = 2**29
-"""512 MiB: an uncompressed 8-bit TIFF of `MAX_PIXELS` fits."""
+_WEBP_BYTES_A_PIXEL = 24
+"""Its reader holds two canvases and a copy besides."""
 
 _TRUNCATED = (
     "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so a damaged photo would pass for"
     " a whole one: set it to False"
 )
-
-_Plugin = Callable[[BinaryIO], ImageFile.ImageFile]
-
-
-class PhotoError(CaptionerError):
-    """A file that cannot be read as a photo.
-
-    The message is the bare reason ("the file is empty"), without the path: it is the ``error`` of
-    a caption record or of the feature store, both of which hold the path beside it.
-    """
 
 
 def read_photo(
@@ -68,8 +58,13 @@ def read_photo(
     JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and, where Pillow has it, AVIF are told apart by
     their first bytes, whatever the file is called; no other of Pillow's readers is ever tried. Of
     an animation the first frame counts; transparency lies over white; the EXIF orientation is
-    applied. Sixteen-bit greys are scaled, not clipped (see :func:`_to_8_bits`). Colour profiles are
-    ignored, as they are in the preprocessing that pretrained encoders were trained with.
+    applied. Sixteen-bit greys are scaled, not clipped (see `captioner.photos.colours`). Colour
+    profiles are ignored, as in the preprocessing that pretrained encoders were trained with. HEIC
+    and HEIF are read where the package pillow-heif is installed (`captioner[heic]`).
+
+    A JPEG of more than `max_pixels` and up to four times as many is decoded at half its width and
+    height. All threads of a process share `captioner.photos.limits.MAX_MEMORY` bytes for decoding
+    and wait for each other where it is used up.
 
     Whatever Pillow raises on a damaged or crafted file becomes a :class:`PhotoError`, and the size
     is checked in the header before any pixel is decoded. May be called from many threads at once.
@@ -78,7 +73,7 @@ def read_photo(
     Args:
         path: the file; it may be a link to one.
         max_pixels: the most pixels (width x height) to decode. Peak memory is 8 bytes a
-            pixel, up to 16 for transparency or a turned photo.
+            pixel, up to 16 for transparency or a turned photo and 24 for WebP.
         max_bytes: the largest file to open, in bytes.
 
     Returns:
@@ -100,33 +95,56 @@ def read_photo(
         >>> photo.mode, photo.size, photo.getpixel((0, 0))
         ('RGB', (4, 3), (128, 128, 128))
     """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise CaptionerError(_TRUNCATED)
-    _silence_pillow()
-    try:
-        _check_file(path, max_bytes)
-        with path.open("rb") as file:
-            return _decode(file, max_pixels)
-    except PhotoError:
-        raise
-    except OSError as error:  # from the file system; what Pillow raises is dealt with in _decode
-        raise PhotoError(_file_reason(path, error)) from error
-    except ValueError as error:  # a null byte in the path
-        raise PhotoError(f"not a possible file name: {error}") from error
+    with open_photo(path, max_pixels=max_pixels, max_bytes=max_bytes) as photo:
+        return photo
 
 
-def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
     """A picture from the bytes of its file, as `read_photo` reads it from the file itself.
 
     Raises:
         PhotoError: as `read_photo` does.
     """
+    with open_content(content, max_pixels=max_pixels, name=name) as photo:
+        return photo
+
+
+@contextmanager
+def open_photo(
+    path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Iterator[Image.Image]:
+    """As `read_photo`, for the time of a block: until its end the memory counts as used."""
+    _prepare()
+    with ExitStack() as held:
+        try:
+            _check_file(path, max_bytes)
+            with path.open("rb") as file:
+                photo = _decode(file, path.name, max_pixels, held)
+        except PhotoError:
+            raise
+        except OSError as error:  # from the file system; what Pillow raises is dealt with below
+            raise PhotoError(_file_reason(path, error)) from error
+        except ValueError as error:  # a null byte in the path
+            raise PhotoError(f"not a possible file name: {error}") from error
+        yield photo
+
+
+@contextmanager
+def open_content(
+    content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> Iterator[Image.Image]:
+    """As `decode_photo`, for the time of a block: until its end the memory counts as used."""
+    _prepare()
+    if not content:
+        raise PhotoError("the file is empty")
+    with ExitStack() as held:
+        yield _decode(io.BytesIO(content), name, max_pixels, held)
+
+
+def _prepare() -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CaptionerError(_TRUNCATED)
     _silence_pillow()
-    if not content:
-        raise PhotoError("the file is empty")
-    return _decode(io.BytesIO(content), max_pixels)
 
 
 def _check_file(path: Path, max_bytes: int) -> None:
@@ -152,19 +170,35 @@ def _file_reason(path: Path, error: OSError) -> str:
     return f"the file cannot be read: {error.strerror or error}"
 
 
-def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
-    name, plugin = _identify(file.read(64))
-    file.seek(0)
+def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) -> Image.Image:
+    """Decode an open file; `held` keeps the memory that this takes until it is closed."""
+    name, reader = identify(file.read(FIRST_BYTES), file_name)
     # Any exception: Pillow's readers let through whatever a malformed header makes them stumble
     # over (SyntaxError, struct.error, KeyError, OverflowError, zlib.error, MemoryError ...).
     try:
+        frame: Frame | None = None
+        source = file
+        if name == "JPEG":
+            frame = read_frame(file)
+        elif name == "PNG":
+            source = cast("BinaryIO", picture_only(file))
+        elif name == "WebP":  # its reader sets memory aside while it opens the file
+            size = canvas_size(file)
+            _check_pixels(size, max_pixels)
+            held.enter_context(DECODING.hold(size[0] * size[1] * _WEBP_BYTES_A_PIXEL))
+        source.seek(0)
+        metered = Metered(source)
         # The format's own reader rather than Image.open, which swallows the reason, falls back on
         # other formats, and judges the size by a limit that is global to the process.
-        with plugin(file) as image:
+        with reader(cast("BinaryIO", metered)) as image:
+            _halve_if_huge(image, name, max_pixels)
             _check_size(image, max_pixels)
+            if name != "WebP":
+                held.enter_context(DECODING.hold(_memory(image, frame, max_pixels)))
+            metered.left = MAX_READS
             image.load()
             _check_size(image, max_pixels)
-            return _upright(_to_rgb(image), image)
+            return _upright(to_rgb(image), image)
     except PhotoError:
         raise
     except MemoryError as error:
@@ -174,26 +208,32 @@ def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
         raise PhotoError(f"truncated or damaged {name} file: {reason}") from error
 
 
-def _identify(first: bytes) -> tuple[str, _Plugin]:
-    """Format name and Pillow's reader for a file that begins with these 64 bytes."""
-    if first.startswith(b"\xff\xd8\xff"):
-        # A stereo or burst file (MPO) is a JPEG with more of them behind it: the first one counts.
-        return "JPEG", JpegImagePlugin.JpegImageFile
-    if first.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG", PngImagePlugin.PngImageFile
-    if first.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF", GifImagePlugin.GifImageFile
-    if first.startswith(b"RIFF") and first[8:12] == b"WEBP":
-        return "WebP", WebPImagePlugin.WebPImageFile
-    if first.startswith(b"BM"):
-        return "BMP", BmpImagePlugin.BmpImageFile
-    if first.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF", TiffImagePlugin.TiffImageFile
-    if re.match(rb"P[456]\s", first):  # not P1 to P3: the plain forms decode a hundred times slower
-        return "PPM", PpmImagePlugin.PpmImageFile
-    if AvifImagePlugin is not None and re.match(rb".{4}ftyp.{0,48}avi[fs]", first, re.DOTALL):
-        return "AVIF", AvifImagePlugin.AvifImageFile
-    raise PhotoError("not a picture in a known format (JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, AVIF)")
+def _halve_if_huge(image: ImageFile.ImageFile, name: str, max_pixels: int) -> None:
+    """A JPEG of up to four times the pixels allowed is decoded at half its width and height.
+
+    Its decoder averages 2 x 2 pixels on the way. What is left has still some 30 million pixels or
+    more, far beyond what a transform keeps, so that captions do not change noticeably.
+    """
+    width, height = image.size
+    if name == "JPEG" and max_pixels < width * height <= 4 * max_pixels:
+        image.draft(None, (max(1, width // 2), max(1, height // 2)))
+
+
+def _memory(image: ImageFile.ImageFile, frame: Frame | None, max_pixels: int) -> int:
+    """Bytes that decoding takes at most, by the header.
+
+    Raises:
+        PhotoError: a photo that is decoded at half its size needs more than there is for all.
+    """
+    pixels = image.size[0] * image.size[1]
+    if frame is None or not frame.buffer:
+        return pixels * _BYTES_A_PIXEL
+    if frame.pixels > max_pixels and frame.buffer + 4 * pixels > MAX_MEMORY:
+        raise PhotoError(
+            f"a progressive JPEG of {frame.pixels:,} pixels: it takes more than the "
+            f"{MAX_MEMORY:,} bytes of memory allowed"
+        )
+    return max(pixels * _BYTES_A_PIXEL, frame.buffer + 4 * pixels)
 
 
 def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
@@ -204,11 +244,16 @@ def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
         tile = image.tag_v2.get(322), image.tag_v2.get(323)
         if isinstance(tile[0], int) and isinstance(tile[1], int):
             sizes.append((tile[0], tile[1]))
-    for width, height in sizes:
-        if width * height > max_pixels:
-            raise PhotoError(
-                f"{width:,} x {height:,} pixels: more than the {max_pixels:,} allowed in all"
-            )
+    for size in sizes:
+        _check_pixels(size, max_pixels)
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PhotoError(
+            f"{width:,} x {height:,} pixels: more than the {max_pixels:,} allowed in all"
+        )
 
 
 def _upright(photo: Image.Image, source: ImageFile.ImageFile) -> Image.Image:
@@ -232,43 +277,6 @@ def _upright(photo: Image.Image, source: ImageFile.ImageFile) -> Image.Image:
     upright = photo if turn is None else photo.transpose(turn)
     upright.info.clear()
     return upright
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        return _to_8_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")  # a copy when it is RGB already: the metadata stays behind
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale a grey picture of deeper levels to 8 bits.
-
-    Sixteen bits are scaled by 255/65535. Pillow's modes ``I`` and ``F`` do not say which value is
-    white, so the values must: 0 to 65,535 in ``I`` is taken as 16 bits, 0 to 1 in ``F`` as black to
-    white, 0 to 255 in ``F`` as 8 bits; any other range is stretched from its least value to its
-    greatest. What is not finite counts as black.
-    """
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        low, high = 0.0, 65535.0
-    else:
-        finite = np.isfinite(values)
-        if not finite.all():
-            values = np.where(finite, values, values.min(where=finite, initial=0.0))
-        low, high = float(values.min()), float(values.max())
-        whites = (65535.0,) if image.mode == "I" else (1.0, 255.0)
-        if low >= 0:
-            low, high = 0.0, next((white for white in whites if high <= white), high)
-    scale = 255.0 / (high - low) if high > low else 0.0
-    grey = np.empty(values.shape, np.uint8)
-    for row, line in enumerate(values):  # by rows: no second picture at 8 bytes a pixel
-        grey[row] = np.rint((line.astype(np.float64) - low) * scale)
-    return Image.fromarray(grey)
 
 
 _IGNORE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)

@@ -8,15 +8,17 @@ read takes its place with the reason.
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import as_list, first_folder, read_json
-from captioner.photos.paths import pictures_below
+from captioner.photos.folders import Skipped, files_below, is_shard
+from captioner.photos.lists import read_list, resolve
+from captioner.photos.paths import Spellings
 from captioner.photos.source import PhotoSource
-from captioner.photos.tar import Member, TarError, is_shard, members
+from captioner.photos.tar import Member, TarError, members
 
 MAX_RANGE = 10**6
 """Names that one pattern of brace ranges may stand for."""
@@ -58,37 +60,43 @@ def expand(
     *,
     lists: Sequence[str] = (),
     images: Path | None = None,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[PhotoInput]:
     """The photos that names stand for, in order.
 
-    A folder gives the pictures in it and below it, sorted by path; a glob what it matches, sorted;
-    ``shards-{000..099}.tar`` a hundred names; ``-`` and ``@F`` the paths that standard input and a
-    file list, one a line; a COCO file (``.json``) its images; a tar its pictures, named
-    ``shard.tar/member.jpg``; everything else itself, there or not.
+    A folder gives the photos and the tars in it and below it, sorted by path, and an error for each
+    folder that cannot be listed; hidden files and folders are skipped. A glob gives what it
+    matches, sorted; ``shards-{000..099}.tar`` a hundred names; ``-`` and ``@F`` the paths that
+    standard input and a file list, one per line; a COCO file (``.json``) its images; a tar its
+    pictures, named ``shard.tar/member.jpg``; everything else itself, there or not.
+
+    A name that is not there is looked up in its folder's listing in its other Unicode forms.
 
     Args:
         names: as on the command line.
         standard_input: lines of paths for `-`.
-        lists: files with a path a line, after the names.
+        lists: files with one path per line, after the names.
         images: folder of the photos of COCO files; None: looked for near the file.
+        note: takes a sentence for each folder or tar in which files were skipped.
 
     Raises:
         UsageError: a list is not there, a brace range is senseless, a COCO file's photos are
             nowhere.
         CaptionerError: a COCO file is none.
     """
+    naming = _Naming(images, note)
     for name in names:
         if name == "-":
-            yield from _listed(standard_input)
+            yield from naming.listed(standard_input)
         elif name.startswith("@") and not os.path.lexists(name):
-            yield from _list_file(name[1:])
+            yield from naming.listed(read_list(Path(name[1:])))
         elif os.path.lexists(name):
-            yield from _there(Path(name), images)
+            yield from naming.there(Path(name))
         else:
             for one in braces(name):
-                yield from _pattern(one, images)
+                yield from naming.pattern(one)
     for name in lists:
-        yield from _list_file(name)
+        yield from naming.listed(read_list(Path(name)))
 
 
 def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
@@ -119,63 +127,79 @@ def braces(name: str) -> list[str]:
     return [f"{head}{number:0{width}}{tail}" for number in range(first, last + 1) for tail in rest]
 
 
-def _pattern(name: str, images: Path | None) -> Iterator[PhotoInput]:
-    # Not Path.glob: it takes no absolute pattern.
-    matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207
-    for match in matches or [name]:
-        yield from _there(Path(match), images)
+class _Naming:
+    """Names to photos, as `expand` describes; remembers the listings of folders that it needed."""
 
+    def __init__(self, images: Path | None, note: Callable[[str], None]) -> None:
+        self.images = images
+        self.note = note
+        self.spellings = Spellings()
 
-def _there(path: Path, images: Path | None) -> Iterator[PhotoInput]:
-    if _is_dir(path):
-        for picture in pictures_below(path):
-            yield PhotoInput(picture)
-    elif path.suffix.lower() == ".json" and _is_file(path):
-        yield from _coco(path, images)
-    else:
-        yield from _one(path)
+    def pattern(self, name: str) -> Iterator[PhotoInput]:
+        """What a name with wildcards matches, or itself."""
+        # Not Path.glob: it takes no absolute pattern.
+        matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207
+        for match in matches or [str(self.spellings.on_disk(Path(name)))]:
+            yield from self.there(Path(match))
 
-
-def _one(path: Path) -> Iterator[PhotoInput]:
-    """A photo, or the members of a tar and what is wrong with it at their end."""
-    if not is_shard(path.name):
-        yield PhotoInput(path)
-        return
-    try:
-        for member in members(path):
-            yield PhotoInput(path / member.name.lstrip("/"), member, member.error)
-    except TarError as error:
-        yield PhotoInput(path, error=str(error))
-
-
-def _listed(lines: Iterable[str]) -> Iterator[PhotoInput]:
-    for line in lines:
-        path = line.rstrip("\r\n")
-        if path.strip():
-            yield from _one(Path(path))
-
-
-def _list_file(name: str) -> Iterator[PhotoInput]:
-    try:
-        with Path(name).open(encoding="utf-8", errors="surrogateescape") as file:
-            yield from _listed(file)
-    except FileNotFoundError as error:
-        raise UsageError(f"--list: no file {name}") from error
-
-
-def _coco(file: Path, images: Path | None) -> Iterator[PhotoInput]:
-    """The images of a COCO annotation or image-info file, in its order."""
-    entries = as_list(read_json(file), file, "images")
-    folder = images or _photo_folder(file, entries)
-    for index, entry in enumerate(entries):
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        place = file / f"images[{index}]"
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            yield PhotoInput(place, error=f'"file_name" is no file name: {shown(name)}')
-        elif Path(name).anchor or ".." in Path(name).parts:
-            yield PhotoInput(place, error=f"{shown(name)} leads outside its folder")
+    def there(self, path: Path) -> Iterator[PhotoInput]:
+        """A folder, a COCO file, a tar, or a photo."""
+        if _is_dir(path):
+            yield from self.folder(path)
+        elif path.suffix.lower() == ".json" and _is_file(path):
+            yield from self.coco(path)
         else:
-            yield PhotoInput(folder / name)
+            yield from self.one(path)
+
+    def folder(self, folder: Path) -> Iterator[PhotoInput]:
+        """The photos of a folder and of the tars in it."""
+        skipped = Skipped()
+        for found in files_below(folder, skipped):
+            if found.error is not None:
+                yield PhotoInput(found.path, error=found.error)
+            else:
+                yield from self.one(found.path, skipped)
+        self._say(folder, skipped)
+
+    def one(self, path: Path, skipped: Skipped | None = None) -> Iterator[PhotoInput]:
+        """A photo, or the members of a tar and what is wrong with it at their end."""
+        if not is_shard(path.name):
+            yield PhotoInput(path)
+            return
+        counted = skipped or Skipped()
+        try:
+            for member in members(path, counted):
+                yield PhotoInput(path / member.name.lstrip("/"), member, member.error)
+        except TarError as error:
+            yield PhotoInput(path, error=str(error))
+        if skipped is None:
+            self._say(path, counted)
+
+    def listed(self, lines: Iterable[str]) -> Iterator[PhotoInput]:
+        """The photos and tars that lines name."""
+        for line in lines:
+            path = line.rstrip("\r\n")
+            if path.strip():
+                yield from self.one(resolve(path, self.spellings))
+
+    def coco(self, file: Path) -> Iterator[PhotoInput]:
+        """The images of a COCO annotation or image-info file, in its order."""
+        entries = as_list(read_json(file), file, "images")
+        folder = self.images or _photo_folder(file, entries)
+        for index, entry in enumerate(entries):
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            place = file / f"images[{index}]"
+            if not isinstance(name, str) or not name.strip() or "\0" in name:
+                yield PhotoInput(place, error=f'"file_name" is no file name: {shown(name)}')
+            elif Path(name).anchor or ".." in Path(name).parts:
+                yield PhotoInput(place, error=f"{shown(name)} leads outside its folder")
+            else:
+                yield PhotoInput(self.spellings.on_disk(folder / name))
+
+    def _say(self, place: Path, skipped: Skipped) -> None:
+        sentence = skipped.sentence()
+        if sentence is not None:
+            self.note(f"{place}: {sentence}")
 
 
 def _photo_folder(file: Path, entries: Sequence[object]) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captioner.photos.decode import PhotoError, decode_photo, read_photo
+from captioner.photos.decode import open_content, open_photo
+from captioner.photos.limits import PhotoError
 from captioner.photos.transform import Transform
 
 
@@ -38,9 +39,10 @@ def read_pixels(
     if source.error is not None:
         return source.error
     try:
-        content = source.content
-        photo = read_photo(source.path) if content is None else decode_photo(content)
-        return tuple(transform.array(photo) for transform in transforms)
+        content, path = source.content, source.path
+        opened = open_photo(path) if content is None else open_content(content, name=path.name)
+        with opened as photo:
+            return tuple(transform.array(photo) for transform in transforms)
     except PhotoError as error:
         return str(error)
     except MemoryError:

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from captioner.photos.decode import MAX_BYTES
-from captioner.photos.paths import SUFFIXES
-
-SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-"""Endings, in lower case, of files that are read as tars."""
+from captioner.photos.folders import Skipped, is_hidden, is_photo
+from captioner.photos.limits import MAX_BYTES
 
 MAX_HEADER = 2**20
 """Bytes of an extended header (a long name, pax records), 1 MiB: more is a damaged file."""
@@ -65,22 +62,18 @@ class Member:
         return _exactly(self.file, self.size)
 
 
-def is_shard(name: str) -> bool:
-    """Whether a file's name says that it is a tar."""
-    return name.lower().endswith(SHARD_SUFFIXES)
+def members(path: Path, skipped: Skipped | None = None) -> Iterator[Member]:
+    """The pictures of a tar in its order, by the endings of their names.
 
-
-def members(path: Path) -> Iterator[Member]:
-    """The pictures of a tar in its order, by the endings of their names; folders and texts are not.
-
-    Links, devices, names that lead outside and pictures that are too large come with an error.
+    Folders, texts and hidden members are passed over; `skipped` counts the rest. Links, devices,
+    names that lead outside and pictures that are too large come with an error.
 
     Raises:
         TarError: the file is missing, no tar, damaged or cut short; what came before is good.
     """
     try:
         with _open(path) as file:
-            yield from _members(file)
+            yield from _members(file, skipped or Skipped())
     except FileNotFoundError as error:
         raise TarError("no such file") from error
     except (OSError, EOFError, zlib.error) as error:  # gzip's complaints are among them
@@ -98,7 +91,7 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb"))
 
 
-def _members(file: IO[bytes]) -> Iterator[Member]:
+def _members(file: IO[bytes], skipped: Skipped) -> Iterator[Member]:
     start = 0  # of the next header
     end = _length(file)
     long_name: bytes | None = None
@@ -133,18 +126,23 @@ def _members(file: IO[bytes]) -> Iterator[Member]:
         if name is None:
             name = _name(header)
         long_name, pax = None, {}
-        found = _member(name.decode(errors="surrogateescape"), size, kind, file)
+        found = _member(name.decode(errors="surrogateescape"), size, kind, file, skipped)
         if found is not None:
             yield found
 
 
-def _member(name: str, size: int, kind: bytes, file: IO[bytes]) -> Member | None:
+def _member(name: str, size: int, kind: bytes, file: IO[bytes], skipped: Skipped) -> Member | None:
     """A header's member; None for what is passed over."""
     path = PurePosixPath(name)
     if kind == b"5" or name.endswith("/"):
         return None
     error = _KINDS.get(kind)
-    if error is None and (kind not in _FILES or path.suffix.lower() not in SUFFIXES):
+    if is_hidden(path.parts):
+        skipped.hidden += not path.name.startswith("._")
+        return None
+    if error is None and (kind not in _FILES or not is_photo(path.name)):
+        if kind in _FILES:
+            skipped.add(path.name)
         return None
     if error is None and "\0" in name:
         error = "a null byte in its name"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -288,7 +289,7 @@ def test_what_is_no_picture(tmp_path):
 def test_formats_not_on_the_list_are_never_tried(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    assert "not a picture in a known format" in reason(path)
+    assert re.search("not a picture in a known format|, which is not read", reason(path))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "bmp", "tiff", "ppm", "avif"])

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.errors import CaptionerError, UsageError
+from captioner.photos.folders import Skipped, files_below
 from captioner.photos.inputs import PhotoInput, braces, check_lists, expand
-from captioner.photos.paths import SUFFIXES, pictures_below
+from captioner.photos.paths import SUFFIXES
 
 
 def names(found: list[PhotoInput]) -> list[str]:
@@ -26,7 +27,7 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path_factory, places):
         (target / f"{'ab'[i % 2]}.jpg").write_bytes(b"")
         (target / "notes.txt").write_bytes(b"")
     wanted = sorted((p for p in folder.rglob("*") if p.is_file() and p.suffix in SUFFIXES), key=str)
-    assert list(pictures_below(folder)) == wanted
+    assert [found.path for found in files_below(folder, Skipped())] == wanted
 
 
 def test_lists(tmp_path: Path) -> None:

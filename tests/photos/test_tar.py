@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from captioner.photos import tar as tar_photos
-from captioner.photos.tar import TarError, is_shard, members
+from captioner.photos.folders import is_shard
+from captioner.photos.tar import TarError, members
 
 LONG = "folder/" * 30 + "a" * 90 + ".jpg"
 

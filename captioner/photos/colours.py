@@ -1,0 +1,52 @@
+"""Decoded pictures of any mode as opaque 8-bit RGB: deep greys, transparency, unused alpha."""
+
+import numpy as np
+from PIL import BmpImagePlugin, Image
+
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO = 0
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture as a viewer shows it: transparency over white, levels scaled to 8 bits."""
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        return _to_8_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if isinstance(image, BmpImagePlugin.BmpImageFile) and _is_unused(rgba.getchannel("A")):
+            return rgba.convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
+    return image.convert("RGB")  # a copy when it is RGB already: the metadata stays behind
+
+
+def _is_unused(alpha: Image.Image) -> bool:
+    """Whether a BMP's fourth byte holds nothing: many programs write 0 there, and mean opaque."""
+    return alpha.getextrema() == (0, 0)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale a grey picture of deeper levels to 8 bits.
+
+    Sixteen bits are scaled by 255/65535. Pillow's modes ``I`` and ``F`` do not say which value is
+    white, so the values must: 0 to 65,535 in ``I`` is taken as 16 bits, 0 to 1 in ``F`` as black to
+    white, 0 to 255 in ``F`` as 8 bits; any other range is stretched from its least value to its
+    greatest. What is not finite counts as black.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    else:
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = np.where(finite, values, values.min(where=finite, initial=0.0))
+        low, high = float(values.min()), float(values.max())
+        whites = (65535.0,) if image.mode == "I" else (1.0, 255.0)
+        if low >= 0:
+            low, high = 0.0, next((white for white in whites if high <= white), high)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    grey = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # by rows: no second picture at 8 bytes a pixel
+        grey[row] = np.rint((line.astype(np.float64) - low) * scale)
+    return Image.fromarray(grey)

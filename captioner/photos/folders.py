@@ -1,0 +1,170 @@
+"""The photos in a folder and below it, in order, with a count of what is not read.
+
+Folders hold more than photos: hidden caches of thumbnails, macOS's AppleDouble files, pictures in
+formats that are not read. Hidden names and the litter of operating systems are skipped (naming such
+a folder or file itself still reads it); everything else that is skipped is counted by ending.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from captioner.photos.formats import heif_is_read
+from captioner.photos.paths import HEIF_SUFFIXES, SUFFIXES
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""Endings, in lower case, of files that are read as tars."""
+
+COMPANIONS = frozenset(
+    {".txt", ".caption", ".cls", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml"}
+    | {".xml", ".xmp", ".md", ".html", ".log", ".idx", ".index", ".lock"}
+)
+"""Endings of what lies beside photos for good reason: skipped without being counted."""
+
+_LITTER = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"}
+    | {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+)
+_LISTED = 8
+"""Endings that the sentence names before it sums up the rest."""
+
+
+@dataclass
+class Skipped:
+    """What was passed over, counted.
+
+    Attributes:
+        endings: files by ending, in lower case; "" stands for names without one.
+        hidden: names that begin with a dot.
+        links: links to folders, which could lead in circles.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    links: int = 0
+
+    def add(self, name: str) -> None:
+        """Count a file that is not read as a photo."""
+        ending = PurePath(name).suffix.lower()
+        if ending not in COMPANIONS:
+            self.endings[ending if ending.isprintable() and len(ending) <= 12 else "other"] += 1
+
+    def sentence(self) -> str | None:
+        """One line for the user, or None where nothing was skipped."""
+        parts = []
+        if self.endings:
+            ordered = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))
+            listed = [f"{count:,} {ending or 'without ending'}" for ending, count in ordered]
+            if len(listed) > _LISTED:
+                rest = sum(count for _, count in ordered[_LISTED:])
+                listed[_LISTED:] = [f"{rest:,} of other endings"]
+            total = sum(self.endings.values())
+            what = _count(total, "file")
+            parts.append(f"{what} in formats that are not read ({', '.join(listed)})")
+        if self.hidden:
+            parts.append(_count(self.hidden, "hidden file or folder", "hidden files or folders"))
+        if self.links:
+            parts.append(_count(self.links, "link to a folder", "links to folders"))
+        if not parts:
+            return None
+        heif = not heif_is_read() and any(self.endings[ending] for ending in HEIF_SUFFIXES)
+        hint = "; to read HEIC and HEIF: pip install 'captioner[heic]'" if heif else ""
+        return f"skipped {'; '.join(parts)}{hint}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A photo or tar of a folder, or a folder that cannot be listed.
+
+    Attributes:
+        path: where it lies.
+        error: why a folder cannot be listed; None for a file.
+    """
+
+    path: Path
+    error: str | None = None
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file's name says that it is a tar."""
+    return name.lower().endswith(SHARD_SUFFIXES)
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file's ending is that of a format that is read here."""
+    ending = PurePath(name).suffix.lower()
+    return ending in SUFFIXES or (ending in HEIF_SUFFIXES and heif_is_read())
+
+
+def is_hidden(parts: Sequence[str]) -> bool:
+    """Whether a path inside a folder or tar is hidden or litter of an operating system."""
+    return any(
+        _is_litter(part) or (part.startswith(".") and part not in (".", "..")) for part in parts
+    )
+
+
+def files_below(folder: Path, skipped: Skipped) -> Iterator[Found]:
+    """Photos and tars in a folder and below it, sorted by path.
+
+    A folder's own names are sorted when it is their turn, so that a million photos in a thousand
+    folders take the memory of one folder; folders may be nested to any depth that the system can
+    open. Links to files are followed, links to folders are not.
+
+    Args:
+        folder: where to look; itself it may be hidden or a link.
+        skipped: counts what is passed over.
+    """
+    stack: list[tuple[Path, list[str]]] = []  # a level's folder and its names, the next one last
+    entering: Path | None = folder
+    while True:
+        if entering is not None:
+            try:
+                stack.append((entering, _names(entering, skipped)))
+            except OSError as error:
+                yield Found(entering, f"the folder cannot be listed: {error.strerror or error}")
+            entering = None
+        elif not stack:
+            return
+        elif not stack[-1][1]:
+            stack.pop()
+        else:
+            place, names = stack[-1]
+            name = names.pop()
+            if name.endswith("/"):
+                entering = place / name
+            else:
+                yield Found(place / name)
+
+
+def _names(folder: Path, skipped: Skipped) -> list[str]:
+    """What is to be read in a folder, in descending order; folders end in a slash.
+
+    With the slash behind it a folder stands where its paths do among those of the files.
+    """
+    kept = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if _is_litter(name):
+                continue
+            if name.startswith("."):
+                skipped.hidden += 1
+            elif entry.is_dir(follow_symlinks=False):
+                kept.append(name + "/")
+            elif entry.is_symlink() and (folder / name).is_dir():
+                skipped.links += 1
+            elif is_photo(name) or is_shard(name):
+                kept.append(name)
+            else:
+                skipped.add(name)
+    return sorted(kept, reverse=True)
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith("._") or name == ".DS_Store" or name.lower() in _LITTER
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

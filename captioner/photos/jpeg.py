@@ -1,0 +1,102 @@
+"""What decoding a JPEG will cost, from its markers: libjpeg itself bounds neither time nor memory.
+
+A progressive JPEG is decoded in scans, each of which goes over the whole picture, so that a small
+file of many empty scans keeps a decoder busy for hours. The form of the file is that of ITU T.81.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from captioner.photos.limits import MAX_PARTS, MAX_SCANNED, MAX_SCANS, PhotoError
+
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without content
+_START_OF_SCAN, _END = 0xDA, 0xD9
+_BLOCK = 2**13
+# In the data of a scan FF 00 stands for a byte FF, and FF D0 to FF D7 restart the decoder.
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A JPEG's picture before it is decoded.
+
+    Attributes:
+        pixels: width times height.
+        components: 1 for grey, 3 for colour, 4 for CMYK.
+        scans: how often a decoder goes over all pixels; 1 means that it needs no buffer for that.
+    """
+
+    pixels: int
+    components: int
+    scans: int
+
+    @property
+    def buffer(self) -> int:
+        """Bytes that libjpeg holds between scans: two for each pixel of each component."""
+        return 0 if self.scans == 1 else 2 * self.pixels * self.components
+
+
+def read_frame(file: BinaryIO) -> Frame | None:
+    """Measure a JPEG from its start; None where no picture is found, which its decoder will say.
+
+    Raises:
+        PhotoError: it has more segments, scans, or pixels times scans than are allowed.
+    """
+    file.seek(2)
+    frame: Frame | None = None
+    scans = 0
+    whole = False  # all components in one scan, and not progressive
+    for _ in range(MAX_PARTS):
+        marker = _next_marker(file)
+        if marker is None or marker == _END:
+            return None if frame is None else Frame(frame.pixels, frame.components, max(scans, 2))
+        if marker in _ALONE:
+            continue
+        length = max(2, int.from_bytes(file.read(2), "big")) - 2
+        if marker in _FRAMES and frame is None:
+            content = file.read(length)
+            height, width = (int.from_bytes(content[i : i + 2], "big") for i in (1, 3))
+            frame = Frame(width * height, content[5] if len(content) > 5 else 1, 1)
+            whole = marker not in _PROGRESSIVE
+        elif marker == _START_OF_SCAN:
+            if frame is None:
+                return None
+            scans += 1
+            together = file.read(1)
+            file.seek(max(0, length - 1), 1)
+            if scans == 1 and whole and together and together[0] == frame.components:
+                return frame
+            _check_scans(frame, scans)
+        else:
+            file.seek(length, 1)
+    raise PhotoError(f"a JPEG of more than {MAX_PARTS:,} segments")
+
+
+def _check_scans(frame: Frame, scans: int) -> None:
+    if scans > MAX_SCANS:
+        raise PhotoError(f"a JPEG of more than {MAX_SCANS:,} scans")
+    if scans * frame.pixels > MAX_SCANNED:
+        raise PhotoError(
+            f"a JPEG of {frame.pixels:,} pixels in {scans:,} scans or more: more than the "
+            f"{MAX_SCANNED:,} pixels allowed in all scans"
+        )
+
+
+def _next_marker(file: BinaryIO) -> int | None:
+    """The next marker, as libjpeg finds it: whatever stands before it is skipped."""
+    pair = file.read(2)
+    if _MARKER.fullmatch(pair):
+        return pair[1]
+    file.seek(-len(pair), 1)
+    while block := file.read(_BLOCK):
+        found = _MARKER.search(block)
+        if found is not None:
+            file.seek(found.end() - len(block), 1)
+            return block[found.start() + 1]
+        if len(block) == 1:
+            return None
+        file.seek(-1, 1)  # the last byte may begin a marker
+    return None

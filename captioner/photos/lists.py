@@ -1,0 +1,122 @@
+"""Lists of paths as people's programs write them: UTF-8 or UTF-16, with a byte-order mark or not.
+
+A line is a path and is kept as it is: no comment sign, no quoting, no separator. Only where no such
+file is there do quotes around it (Windows' "Copy as path") and Latin-1 bytes get a second reading.
+"""
+
+import codecs
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from captioner.errors import UsageError
+from captioner.photos.paths import Spellings
+
+MAX_LINE = 2**16
+"""Bytes (or characters) of a line, sixteen times the longest path of Linux."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def read_list(path: Path) -> Iterator[str]:
+    """The paths in a file, one a line; blank lines are left out.
+
+    Raises:
+        UsageError: there is no such file, or it has a line that no path can be.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from paths_in(file, str(path))
+    except FileNotFoundError as error:
+        raise UsageError(f"--list: no file {path}") from error
+
+
+def paths_of_stream(stream: TextIO) -> Iterator[str]:
+    """The paths on a text stream such as `sys.stdin`; its bytes are read, in any locale."""
+    binary = getattr(stream, "buffer", None)
+    return _stripped(stream) if binary is None else paths_in(binary, "standard input")
+
+
+def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
+    """The paths in a binary file; bytes that are not UTF-8 become surrogates, as in `os.fsdecode`.
+
+    Args:
+        file: read line by line, so that a pipe may go on while photos are captioned.
+        name: for an error.
+
+    Raises:
+        UsageError: a line is longer than `MAX_LINE`.
+    """
+    encoding, mark = _encoding(file.peek(4096)[:4096])
+    file.read(mark)
+    errors = "surrogateescape" if encoding == "utf-8" else "replace"
+    # newline="\n": a carriage return may be part of a name; the one before a line feed is not.
+    text = io.TextIOWrapper(file, encoding, errors, newline="\n")
+    try:
+        yield from _stripped(_lines(text, name))
+    finally:
+        text.detach()
+
+
+def resolve(path: str, spellings: Spellings) -> Path:
+    """The file that a line of a list or a name in an annotation file means.
+
+    The path as it is, if it is there; else one that differs in its Unicode form; else without the
+    quotes around it; else with bytes that are not UTF-8 read as Windows-1252. Where none is there,
+    the path as it is.
+    """
+    given = Path(path)
+    for reading in _readings(path):
+        found = spellings.on_disk(Path(reading))
+        if os.path.lexists(found):
+            return found
+    return given
+
+
+def _readings(path: str) -> Iterator[str]:
+    yield path
+    if len(path) > 2 and path[0] == path[-1] and path[0] in "\"'":
+        path = path[1:-1]
+        yield path
+    if any("\udc80" <= character <= "\udcff" for character in path):
+        yield path.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _encoding(first: bytes) -> tuple[str, int]:
+    """Encoding of a list that begins with these bytes, and the length of its mark.
+
+    A path holds no null byte, so one in every second place means UTF-16 without a mark.
+    """
+    for mark, encoding in _MARKS:
+        if first.startswith(mark):
+            return encoding, len(mark)
+    even, odd = first[::2].count(0), first[1::2].count(0)
+    if odd > max(4 * even, len(first) // 8):
+        return "utf-16-le", 0
+    if even > max(4 * odd, len(first) // 8):
+        return "utf-16-be", 0
+    return "utf-8", 0
+
+
+def _lines(text: TextIO, name: str) -> Iterator[str]:
+    while line := text.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise UsageError(
+                f"{name}: a line of {MAX_LINE:,} characters or more: not a list of paths"
+            )
+        yield line
+
+
+def _stripped(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        path = line.rstrip("\r\n")
+        if path.strip():
+            yield path

@@ -1,0 +1,128 @@
+"""PNG files without what pictures do not need: text, profiles, animation, anything of any size.
+
+Pillow refuses a whole photo for a text or profile of more than a megabyte or a wrong checksum in
+metadata, which viewers skip. So it is given an excerpt of the file: the chunks that make the
+picture, its transparency and its orientation.
+"""
+
+import bisect
+import io
+import struct
+import zlib
+from typing import BinaryIO
+
+from captioner.photos.limits import MAX_PARTS, PhotoError
+
+_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+_MAX_KEPT = 2**16
+"""Bytes of a chunk of metadata that is kept for the photo's orientation."""
+
+_MAX_UNFOLDED = 2**20
+"""Bytes that its text may have uncompressed: Pillow's own limit."""
+
+
+class Excerpt:
+    """Parts of a binary file, one behind the other, as if they were a file.
+
+    Args:
+        file: where the parts lie.
+        parts: first byte of each and the one behind its last.
+    """
+
+    def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
+        self._file = file
+        self._parts = parts
+        self._starts = [0]  # of each part in the excerpt, and the end
+        for first, behind in parts:
+            self._starts.append(self._starts[-1] + behind - first)
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """As `BinaryIO.read`."""
+        end = self._starts[-1] if size < 0 else min(self._at + size, self._starts[-1])
+        pieces = []
+        while self._at < end:
+            index = bisect.bisect_right(self._starts, self._at) - 1
+            wanted = min(end, self._starts[index + 1]) - self._at
+            self._file.seek(self._parts[index][0] + self._at - self._starts[index])
+            piece = self._file.read(wanted)
+            if not piece:  # the file has become shorter
+                break
+            pieces.append(piece)
+            self._at += len(piece)
+        return b"".join(pieces)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As `BinaryIO.seek`."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """As `BinaryIO.tell`."""
+        return self._at
+
+    def fileno(self) -> int:
+        """There is none: the parts are not a file of the system."""
+        raise io.UnsupportedOperation("fileno")
+
+
+def picture_only(file: BinaryIO) -> Excerpt:
+    """The chunks of a PNG that make its picture; what is not a chunk any more is left as it is.
+
+    Raises:
+        PhotoError: it has more than `MAX_PARTS` chunks.
+    """
+    end = file.seek(0, io.SEEK_END)
+    at = 8
+    parts = [(0, at)]
+    for _ in range(MAX_PARTS):
+        file.seek(at)
+        head = file.read(8)
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
+        behind = at + length + 12
+        if behind > end or not kind.isalpha():
+            _add(parts, at, end)  # cut short or damaged: the reader says so
+            return Excerpt(file, parts)
+        if kind in _PIXELS or _is_kept(file, kind, length):
+            _add(parts, at, behind)
+        if kind == b"IEND":
+            return Excerpt(file, parts)
+        at = behind
+    raise PhotoError(f"a PNG of more than {MAX_PARTS:,} chunks")
+
+
+def _add(parts: list[tuple[int, int]], first: int, behind: int) -> None:
+    if parts[-1][1] == first:
+        parts[-1] = (parts[-1][0], behind)
+    else:
+        parts.append((first, behind))
+
+
+def _is_kept(file: BinaryIO, kind: bytes, length: int) -> bool:
+    """Whether a chunk of metadata tells transparency or orientation, and is sound."""
+    if kind not in (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt") or length > _MAX_KEPT:
+        return False
+    content = file.read(length)
+    if zlib.crc32(kind + content) != int.from_bytes(file.read(4), "big"):
+        return False
+    if kind in (b"tRNS", b"eXIf"):
+        return True
+    return content.startswith(_ORIENTATION) and _unfolds(kind, content)
+
+
+def _unfolds(kind: bytes, content: bytes) -> bool:
+    """Whether a text is not compressed, or not too far."""
+    text = content.partition(b"\0")[2]
+    if kind == b"zTXt":
+        packed = text[1:]
+    elif kind == b"iTXt" and text[:1] == b"\1":
+        packed = text[2:].split(b"\0", 2)[-1]
+    else:
+        return True
+    unpacking = zlib.decompressobj()
+    try:
+        return len(unpacking.decompress(packed, _MAX_UNFOLDED)) < _MAX_UNFOLDED
+    except zlib.error:
+        return False

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,19 +88,26 @@ def test_a_tar_in_a_folder_is_read_in_its_place(tmp_path: Path) -> None:
     assert notes == [f"{tmp_path}: skipped 2 files in formats that are not read (2 .heix)"]
 
 
-def test_folders_of_any_depth(tmp_path: Path) -> None:
-    """Past the longest path of the system one folder is an error, and the rest is found."""
-    make(tmp_path, "zz.png")
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(2600):  # paths of 5,200 bytes; 4,096 is Linux's limit
-        os.mkdir("a", dir_fd=here)
-        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+@pytest.fixture
+def deep() -> Iterator[Path]:
+    """1,100 folders in each other, then past the longest path; too deep for pytest's clearing."""
+    folder = Path(tempfile.mkdtemp())
+    here = os.open(folder, os.O_RDONLY)
+    for name in ["a"] * 1100 + ["b" * 200] * 10:
+        os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(here)
-    found = list(files_below(tmp_path, Skipped()))
-    subprocess.run(["rm", "-r", tmp_path / "a"], check=True)  # too deep for pytest's clearing
-    assert found[-1] == Found(tmp_path / "zz.png")
+    yield folder
+    subprocess.run(["rm", "-r", folder], check=True)
+
+
+def test_folders_of_any_depth(deep: Path) -> None:
+    """Past the longest path of the system one folder is an error, and the rest is found."""
+    make(deep, "zz.png")
+    found = list(files_below(deep, Skipped()))
+    assert found[-1] == Found(deep / "zz.png")
     assert len(found) == 2
     assert "cannot be listed: File name too long" in str(found[0].error)
 

@@ -3,88 +3,60 @@
 A checkpoint that only named its torchvision network would need torchvision to be read, in a version
 that still builds the same network, and importing torchvision takes longer than captioning a photo.
 A traced network (torch.fx) is a list of steps over a handful of well-known operations; written down
-as numbers and names it can be rebuilt with torch alone. Nothing is evaluated and nothing pickled:
-every operation is looked up in the tables below, and what is not there is refused.
+as numbers and names it is read again with torch alone.
+
+What is read may come from anybody. Names in it are keys of dictionaries made while reading (of
+values, of layers) and of the closed tables of `captioner.model.network.operations`, and nothing
+else: they become numbers here, and `captioner.model.network.network` runs numbers.
 """
 
-import keyword
-import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from captioner.errors import CaptionerError
+from captioner.model.network.network import Layer, Network, Program, Step, Value, measure
+from captioner.model.network.operations import FUNCTIONS, LAYERS, METHODS, Operation
 
 Description = list[dict[str, Any]]
 """One entry a step: name, kind, target, args, kwargs, and for a layer its type and settings."""
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "mul": operator.mul,
-    "getitem": operator.getitem,
-    "floordiv": operator.floordiv,
-    "cat": torch.cat,
-    "flatten": torch.flatten,
-    "chunk": torch.chunk,
-    "transpose": torch.transpose,
-    "permute": torch.permute,
-    "sigmoid": torch.sigmoid,
-    "relu": F.relu,
-    "layer_norm": F.layer_norm,
-    "avg_pool2d": F.avg_pool2d,
-    "max_pool2d": F.max_pool2d,
-    "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
-}
+MAX_VALUES = 100_000
+"""Plain values in the arguments and settings of a description; torchvision's longest has 7,000."""
 
-METHODS = ("chunk", "size", "view", "reshape", "permute", "contiguous", "flatten", "mean")
+MAX_DEPTH = 8
+"""Lists inside lists."""
 
-LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "Conv2d": (
-        nn.Conv2d,
-        ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
-    ),
-    "BatchNorm2d": (nn.BatchNorm2d, ("num_features", "eps", "momentum")),
-    "Linear": (nn.Linear, ("in_features", "out_features")),
-    "ReLU": (nn.ReLU, ()),
-    "ReLU6": (nn.ReLU6, ()),
-    "SiLU": (nn.SiLU, ()),
-    "GELU": (nn.GELU, ("approximate",)),
-    "Sigmoid": (nn.Sigmoid, ()),
-    "Hardswish": (nn.Hardswish, ()),
-    "Hardsigmoid": (nn.Hardsigmoid, ()),
-    "Identity": (nn.Identity, ()),
-    "Dropout": (nn.Dropout, ("p",)),
-    "MaxPool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
-    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode")),
-    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
-}
-"""Layers by name, with the settings that rebuild them (and `bias`, where a layer may lack it)."""
+MAX_NUMBER = 2**31
+"""Whole numbers; what an operation may be given is bounded by its rule."""
 
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9_-]{1,100}){0,15}", re.ASCII)
+"""A step, an argument, or the path of a layer: `features.0`, `block1.block1-0`."""
 
-MAX_INT = 2**20
-"""Sizes and channels in a description."""
-
-MAX_NUMBERS = 2**27
-"""Numbers that a step may make of one photo, 2 GiB: a hundred times what networks of 224 make."""
-
-MAX_WINDOW = 64
-"""Pixels of windows, strides and borders in a description."""
+NO_LAYER = frozenset(dir(nn.Module))
+"""What no layer can be called: a module has attributes of these names."""
 
 
 class NotDescribableError(Exception):
     """The network uses an operation that the tables do not hold."""
 
 
-def describe(network: fx.GraphModule) -> Description:
+# Writing
+
+
+def describe(network: nn.Module) -> Description:
     """A traced network without its weights, as plain values.
 
     Raises:
         NotDescribableError: an operation is not in the tables (vision transformers, mostly).
     """
-    names = {function: name for name, function in FUNCTIONS.items()}
+    if not isinstance(network, fx.GraphModule):
+        raise NotDescribableError(type(network).__name__)
+    names: dict[Callable[..., Any], str] = {}
+    for name, operation in FUNCTIONS.items():
+        names |= dict.fromkeys((operation.run, *operation.written), name)
     steps: Description = []
     for node in network.graph.nodes:
         step = {
@@ -108,150 +80,27 @@ def describe(network: fx.GraphModule) -> Description:
     return steps
 
 
-def rebuild(steps: Description) -> fx.GraphModule:
-    """The network of a description, its tensors on the meta device.
-
-    Load the weights with `load_state_dict(…, assign=True)`.
-
-    Raises:
-        CaptionerError: the description is damaged, or names an operation this version lacks.
-    """
-    graph = fx.Graph()
-    nodes: dict[str, fx.Node] = {}
-    layers: dict[str, nn.Module] = {}
-    try:
-        for step in steps:
-            kind, target = step["kind"], step["target"]
-            _check_names(step)
-            args = _restored(step["args"], nodes)
-            kwargs = {key: _restored(value, nodes) for key, value in step["kwargs"].items()}
-            if kind == "output":
-                graph.output(args[0])
-                continue
-            if kind == "call_module":
-                layers[target] = _build_layer(step)
-            elif kind == "call_method" and target not in METHODS:
-                raise KeyError(target)
-            elif kind not in ("placeholder", "call_method", "call_function"):
-                raise KeyError(kind)
-            called = FUNCTIONS[target] if kind == "call_function" else target
-            nodes[step["name"]] = graph.create_node(kind, called, args, kwargs, step["name"])
-        graph.lint()
-        return fx.GraphModule(layers, graph)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        raise CaptionerError(f"the encoder's description cannot be rebuilt: {error!r}") from error
-
-
-def _check_names(step: Mapping[str, Any]) -> None:
-    """Refuse names and numbers that no description of ours holds.
-
-    torch.fx writes a graph as Python source and runs it: names of steps, layers and arguments stand
-    in that source as they are given, so a name that is no name would be a program.
-
-    Raises:
-        ValueError: the first that is none.
-    """
-    atoms = str(step["target"]).split(".")
-    if step["kind"] == "call_module":
-        atoms = [f"_{atom}" for atom in atoms]  # layers are called "0", "1"
-    for name in (str(step["name"]), *atoms, *step["kwargs"]):
-        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
-            raise ValueError(f"{name[:60]!r} is no name")
-        if keyword.iskeyword(name):
-            raise ValueError(f"{name!r} is a word of Python's")
-    if "layer" in step:
-        settings = dict(step["settings"])
-        for name in ("kernel_size", "stride", "padding", "dilation", "output_size"):
-            _check_numbers(settings.pop(name, None), MAX_WINDOW)
-        _check_numbers(list(settings.values()), MAX_INT)
-    given = [step["args"], list(step["kwargs"].values())]
-    _check_numbers(given, MAX_WINDOW if "pool" in str(step["target"]) else MAX_INT)
-    if step["target"] in ("add", "mul") and isinstance(step["args"], dict):
-        for value in step["args"].get("tuple", []):
-            if isinstance(value, (str, list)) or (isinstance(value, dict) and "node" not in value):
-                raise ValueError(f"{step['target']} would repeat or join, not reckon")
-
-
-def _check_numbers(value: Any, most: int, depth: int = 0) -> None:
-    """Refuse whole numbers that would make a picture of gigabytes out of a small one."""
-    if depth > 8:
-        raise ValueError("nested too deeply")
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            _check_numbers(item, most, depth + 1)
-    elif isinstance(value, int) and abs(value) > most:
-        raise ValueError(f"{value} is more than {most}")
-
-
-def check_forward(network: nn.Module, side: int, channels: int) -> None:
-    """See what a network, its weights loaded, makes of one black photo, step by step.
-
-    Not on the meta device, whose convolutions take two seconds to import. A step cannot make much
-    more than the one before: its channels are bounded by the weights that the file brought, its
-    windows and paddings by `MAX_WINDOW`.
-
-    Args:
-        network: as `rebuild` gives it, with weights.
-        side: of the photo (1, 3, S, S).
-        channels: that must come out, (1, channels, …).
-
-    Raises:
-        CaptionerError: it fails, gives something else, or would take more than `MAX_NUMBERS`
-            numbers at a step.
-    """
-    try:
-        assert isinstance(network, fx.GraphModule)
-        with torch.inference_mode():
-            found = _Bounded(network.eval()).run(torch.zeros(1, 3, side, side))
-    except Exception as error:  # whatever a step makes of arguments that nobody foresaw
-        reason = " ".join(str(error).split())[:150]
-        raise CaptionerError(f"the encoder's description is no network: {reason}") from error
-    shape = found.shape if isinstance(found, torch.Tensor) else ()
-    # Feature maps (1, F, h, w) or tokens (1, 1 + R, F).
-    if len(shape) not in (3, 4) or shape[1 if len(shape) == 4 else 2] != channels:
-        raise CaptionerError(
-            f"the encoder's description is no network with {channels} channels at its end"
-        )
-
-
-class _Bounded(fx.Interpreter):
-    """Goes through a graph step by step, up to a step that would take too much."""
-
-    def run_node(self, node: fx.Node) -> Any:
-        result = super().run_node(node)
-        if isinstance(result, torch.Tensor) and result.numel() > MAX_NUMBERS:
-            raise ValueError(f"{node.name} makes {result.numel():,} numbers of a photo")
-        return result
-
-
 def _describe_layer(layer: nn.Module) -> dict[str, Any]:
-    kind = type(layer).__name__
-    if kind not in LAYERS or type(layer) is not LAYERS[kind][0]:
-        raise NotDescribableError(kind)
-    settings = {name: _plain(getattr(layer, name)) for name in LAYERS[kind][1]}
-    if kind in ("Conv2d", "Linear"):
-        settings["bias"] = layer.bias is not None
-    return {"layer": kind, "settings": settings}
-
-
-def _build_layer(step: Mapping[str, Any]) -> nn.Module:
-    allowed = (*LAYERS[step["layer"]][1], "bias")
-    unknown = [name for name in step["settings"] if name not in allowed]
-    if unknown:
-        raise KeyError(unknown[0])
-    settings = {name: _restored(value, {}) for name, value in step["settings"].items()}
-    # Sizes only: the weights are about to be loaded, so random ones would be made for nothing.
-    with torch.device("meta"):
-        return LAYERS[step["layer"]][0](**settings)
+    name = type(layer).__name__
+    kind = LAYERS.get(name)
+    if kind is None or type(layer) is not kind.build:
+        raise NotDescribableError(name)
+    values = vars(layer) | {"bias": getattr(layer, "bias", None) is not None}
+    for setting, wanted in kind.only.items():
+        if values[setting] != wanted:
+            raise NotDescribableError(f"{name} with {setting}={values[setting]!r}")
+    settings = {setting: _plain(values[setting]) for setting in kind.settings}
+    for setting, usual in kind.others.items():
+        if values[setting] != usual:
+            settings[setting] = _plain(values[setting])
+    return {"layer": name, "settings": settings}
 
 
 def _plain(value: Any) -> Any:
     """An argument as JSON could hold it; nodes, tuples and slices are marked."""
     if isinstance(value, fx.Node):
         return {"node": value.name}
-    if isinstance(value, (tuple, torch.Size)):
+    if isinstance(value, tuple):
         return {"tuple": [_plain(item) for item in value]}
     if isinstance(value, slice):
         return {"slice": [_plain(part) for part in (value.start, value.stop, value.step)]}
@@ -262,18 +111,162 @@ def _plain(value: Any) -> Any:
     raise NotDescribableError(repr(value))
 
 
-def _restored(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
-    """Undo `_plain`."""
-    if isinstance(value, list):
-        return [_restored(item, nodes) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((mark, content),) = value.items()
-    if mark == "node":
-        return nodes[content]
-    parts = [_restored(item, nodes) for item in content]
-    if mark == "slice":
+# Reading
+
+
+def rebuild(steps: Description, *, side: int | None = None, channels: int | None = None) -> Network:
+    """The network of a description, its tensors on the meta device.
+
+    Load the weights with `load_state_dict(…, assign=True)`.
+
+    Args:
+        steps: the description, whatever it is.
+        side: of the photos (1, 3, S, S) that it will see; what it makes of one is measured before
+            anything is built. None: not measured, for a description of one's own.
+        channels: that must come out.
+
+    Raises:
+        CaptionerError: the description is damaged, names an operation this version lacks, gives
+            something else, or takes more than the bounds of `captioner.model.network.shapes`.
+    """
+    try:
+        program = _Reader().program(steps)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaptionerError(f"the encoder's description cannot be rebuilt: {error}") from error
+    if side is not None:
+        try:
+            sizes = measure(program, side).shape.sizes
+        except ValueError as error:
+            raise CaptionerError(f"the encoder's description is no network: {error}") from error
+        # Feature maps (1, F, h, w) or tokens (1, 1 + R, F).
+        if len(sizes) not in (2, 3) or sizes[0 if len(sizes) == 3 else 1] != channels:
+            raise CaptionerError(
+                f"the encoder's description is no network with {channels} channels at its end"
+            )
+    return Network(program)
+
+
+class _Reader:
+    """Turns a description into a program: names into numbers, by dictionaries of its own."""
+
+    def __init__(self) -> None:
+        self.left = MAX_VALUES
+        self.values: dict[str, Value] = {}
+        self.numbers: dict[str, int] = {}
+        self.layers: list[Layer] = []
+
+    def program(self, description: object) -> Program:
+        if not isinstance(description, list) or len(description) < 2:
+            raise ValueError("it must be a list of steps, from the photos to the output")
+        first, *steps, last = description
+        if self._fields(first, "placeholder") != ((), {}):
+            raise ValueError("the first step takes arguments")
+        self.values[_name(first["name"])] = Value(0)
+        made = tuple(self._step(step) for step in steps)
+        given, named = self._fields(last, "output")
+        if len(given) != 1 or type(given[0]) is not Value or named:
+            raise ValueError("the output must be one value")
+        return Program(tuple(self.layers), made, given[0].number)
+
+    def _step(self, step: Any) -> Step:
+        arguments, keywords = self._fields(step, "call_module", "call_function", "call_method")
+        name, target, kind = _name(step["name"]), _name(step["target"]), step["kind"]
+        if name in self.values:
+            raise ValueError(f"two steps are called {name!r}")
+        does: Operation | int
+        if kind == "call_module":
+            if len(arguments) != 1 or type(arguments[0]) is not Value or keywords:
+                raise ValueError(f"the layer of step {name!r} must be given one value")
+            does = self._layer(target, step)
+        else:
+            table = FUNCTIONS if kind == "call_function" else METHODS
+            if target not in table:
+                raise ValueError(f"step {name!r}: unknown operation {target!r}")
+            does = table[target]
+        self.values[name] = Value(len(self.values))
+        return Step(name, does, arguments, keywords)
+
+    def _fields(self, step: Any, *kinds: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of a step of one of these kinds."""
+        if not isinstance(step, dict):
+            raise TypeError(f"a step must be an object, not a {type(step).__name__}")
+        for field in ("name", "kind", "target", "args", "kwargs"):
+            if field not in step:
+                raise ValueError(f"a step lacks {field!r}")
+        if step["kind"] not in kinds:
+            raise ValueError(f"a step of the kind {_shown(step['kind'])}: not {' or '.join(kinds)}")
+        _name(step["target"])
+        arguments, keywords = self._value(step["args"], 0), step["kwargs"]
+        if type(arguments) is not tuple or not isinstance(keywords, dict):
+            raise TypeError(f"the arguments of step {_shown(step['name'])} are no list")
+        return arguments, {_name(key): self._value(item, 0) for key, item in keywords.items()}
+
+    def _layer(self, name: str, step: Mapping[str, Any]) -> int:
+        """The number of a layer, which may be there already under this name."""
+        if not NO_LAYER.isdisjoint(name.split(".")):
+            raise ValueError(f"no layer can be called {name!r}")
+        kind, settings = step.get("layer"), step.get("settings")
+        if not isinstance(kind, str) or kind not in LAYERS:
+            raise ValueError(f"step {step['name']!r}: unknown layer {_shown(kind)}")
+        known = LAYERS[kind]
+        if not isinstance(settings, dict):
+            raise TypeError(f"step {step['name']!r}: its layer has no settings")
+        found = {_name(key): self._value(item, 0) for key, item in settings.items()}
+        needless = found.keys() - {*known.settings, *known.others}
+        lacking = set(known.settings) - found.keys()
+        if needless or lacking:
+            raise ValueError(f"{kind} and the setting {min(needless or lacking)!r}: do not fit")
+        layer = Layer(name, known, found)
+        if name not in self.numbers:
+            self.numbers[name] = len(self.layers)
+            self.layers.append(layer)
+        elif self.layers[self.numbers[name]] != layer:
+            raise ValueError(f"two layers are called {name!r}")
+        return self.numbers[name]
+
+    def _value(self, value: Any, depth: int) -> Any:
+        """Undo `_plain`, with the numbers of values in place of their names."""
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"it has more than {MAX_VALUES:,} values")
+        if depth > MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, list):
+            return [self._value(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return self._marked(value, depth)
+        if type(value) is int and abs(value) > MAX_NUMBER:
+            raise ValueError(f"a number of {value.bit_length()} bits")
+        if type(value) is str:
+            return _name(value)
+        if value is None or type(value) in (bool, int, float):
+            return value
+        raise TypeError(f"a {type(value).__name__} is no plain value")
+
+    def _marked(self, value: dict[Any, Any], depth: int) -> Any:
+        if len(value) != 1:
+            raise ValueError("an argument must be a node, a tuple or a slice")
+        ((mark, content),) = value.items()
+        if mark == "node":
+            if not isinstance(content, str) or content not in self.values:
+                raise ValueError(f"{_shown(content)} is used before it is made")
+            return self.values[content]
+        if mark not in ("tuple", "slice") or not isinstance(content, list):
+            raise ValueError("an argument must be a node, a tuple or a slice")
+        parts = [self._value(item, depth + 1) for item in content]
+        if mark == "tuple":
+            return tuple(parts)
+        if len(parts) != 3:
+            raise ValueError("a slice must have three parts")
         return slice(*parts)
-    if mark == "tuple":
-        return tuple(parts)
-    raise KeyError(mark)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"{_shown(value)} is no name")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A piece of a stranger's file for a message: short, and never a list in full."""
+    return repr(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"

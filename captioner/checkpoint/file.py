@@ -20,7 +20,6 @@ from captioner.build import build_decoder, build_encoder
 from captioner.checkpoint.checks import check_sizes, check_structure
 from captioner.checkpoint.encoder_description import (
     NotDescribableError,
-    check_forward,
     describe,
     rebuild,
 )
@@ -166,7 +165,7 @@ def load(path: Path) -> Checkpoint:
         check_sizes(config)
         vocabulary = Vocabulary(ours["vocabulary"])
         transform = Transform.from_dict(ours["transform"])
-        encoder = _encoder(ours["encoder"], config)
+        encoder = _encoder(ours["encoder"], config, transform.size)
         weights = _weights(raw)
         # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
         with torch.device("meta"):
@@ -178,8 +177,6 @@ def load(path: Path) -> Checkpoint:
         for name, tensor in captioner.named_parameters():
             if tensor.dtype != torch.float32:
                 raise ValueError(f"{name} must be in single precision, not {tensor.dtype}")
-        if ours["encoder"]["network"] is not None:
-            check_forward(encoder.trunk, transform.size, encoder.feature_size)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, CaptionerError) as error:
         if isinstance(error, CaptionerError) and str(path) in str(error):
             raise
@@ -209,11 +206,11 @@ def file_digest(path: Path) -> str:
     return "-".join(digests)
 
 
-def _encoder(saved: dict[str, Any], config: Config) -> Encoder:
+def _encoder(saved: dict[str, Any], config: Config, side: int) -> Encoder:
     if saved["network"] is None:
         return build_encoder(replace(config.encoder, weights="none", train_from=None))[0]
     return Encoder(
-        rebuild(saved["network"]),
+        rebuild(saved["network"], side=side, channels=saved["feature_size"]),
         saved["feature_size"],
         saved["mean"],
         saved["std"],

@@ -101,7 +101,13 @@ def test_any_network_gives_pooled_and_grid(name: str, size: int, regions: int) -
     assert pooled.shape == (1, size)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "mnasnet0_5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "mobilenet_v3_small", "densenet121", "mnasnet0_5"),
+        *("shufflenet_v2_x0_5", "regnet_y_400mf"),  # sizes as values; names with hyphens
+    ],
+)
 def test_folding_batch_norm_and_rebuilding_change_nothing(name: str) -> None:
     trunk, size = cut(settled(models.get_model(name)), 224)
     encoder = Encoder(trunk, size, (0.5,) * 3, (0.2,) * 3, grid=False)
@@ -110,7 +116,7 @@ def test_folding_batch_norm_and_rebuilding_change_nothing(name: str) -> None:
     encoder.fold_batch_norm()
     with torch.inference_mode():
         folded = encoder(photos())
-    again = rebuild(describe(encoder.trunk))
+    again = rebuild(describe(encoder.trunk), side=64, channels=size)
     again.load_state_dict(encoder.trunk.state_dict(), assign=True)
     copy = Encoder(again, size, (0.5,) * 3, (0.2,) * 3, grid=False)
     with torch.inference_mode():

@@ -93,6 +93,10 @@ def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) 
         teacher=config.teacher,
         dropout=config.dropout,
         image_dropout=config.image_dropout,
+        attention=config.attention,
+        attention_size=config.attention_size,
+        attention_score=config.attention_score,
+        attention_gate=config.attention_gate,
     )
 
 

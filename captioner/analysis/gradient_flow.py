@@ -65,12 +65,12 @@ def gradient_through_time(
             hidden.append(h.detach())
 
     with torch.enable_grad():
-        state = decoder.initial_state(features)
+        state, regions = decoder.initial_state(features), decoder.regions(features)
         states: list[tuple[CellState, ...]] = []
         losses = []
         for word, target in zip(words.unbind(1), targets.unbind(1), strict=True):
             states.append(tuple(tuple(_node(tensor) for tensor in s) for s in state[:layers]))
-            logits, state = decoder.step(word, (*states[-1], *state[layers:]), observe)
+            logits, state = decoder.step(word, (*states[-1], *state[layers:]), regions, observe)
             losses.append(F.cross_entropy(logits, target, reduction="sum"))
         by_distance = _norms(losses[-1], states)
         by_time = _norms(torch.stack(losses).sum(), states)

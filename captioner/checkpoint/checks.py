@@ -63,6 +63,7 @@ def check_sizes(config: Config) -> None:
     for name, size, most in (
         ("decoder.embedding_size", decoder.embedding_size, MAX_WIDTH),
         ("decoder.hidden_size", decoder.hidden_size, MAX_WIDTH),
+        ("decoder.attention_size", decoder.attention_size, MAX_WIDTH),
         ("decoder.layers", decoder.layers, MAX_DEPTH),
         ("decoder.transition_depth", decoder.transition_depth, MAX_DEPTH),
         ("decoder.output_depth", decoder.output_depth, MAX_DEPTH),

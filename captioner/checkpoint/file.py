@@ -166,6 +166,8 @@ def load(path: Path) -> Checkpoint:
         vocabulary = Vocabulary(ours["vocabulary"])
         transform = Transform.from_dict(ours["transform"])
         encoder = _encoder(ours["encoder"], config, transform.size)
+        if config.decoder.attention != "none" and not encoder.grid:
+            raise ValueError("encoder.grid must be true for a decoder with attention")
         weights = _weights(raw)
         # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
         with torch.device("meta"):

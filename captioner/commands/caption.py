@@ -51,6 +51,10 @@ def run(arguments: list[str]) -> int:
             f"caption: --format {options.format} holds one caption a photo, not {several}; "
             f"use --format jsonl"
         )
+    if options.attention and options.format != "jsonl":
+        raise UsageError(
+            f"caption: --format {options.format} does not hold --attention; use --format jsonl"
+        )
     if not options.paths and not options.list:
         raise UsageError("caption: no photo is named; give PATH, or a list of paths: --list F")
     if to_folder:
@@ -125,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--devices", metavar="0,1,…", help="GPUs that share the files of the folder"
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="add to each record of JSON Lines which regions of the photo each word looked at",
     )
     add_run_arguments(parser)
     add_search_arguments(parser)
@@ -207,6 +216,8 @@ def _recipe(options: Namespace) -> dict[str, Any]:
     from captioner.checkpoint.file import file_digest
 
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
+    if not options.attention:  # a folder begun before there was such a flag can be gone on with
+        del chosen["attention"]
     paths = [*options.checkpoint, *([] if options.backward is None else [options.backward])]
     return {
         "inputs": [*options.paths, *(f"@{name}" for name in options.list)],

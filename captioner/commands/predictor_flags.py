@@ -54,4 +54,5 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
         backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
         agreement=AGREEMENT if options.agreement is None else options.agreement,
         tf32=options.tf32,
+        attention=getattr(options, "attention", False),
     )

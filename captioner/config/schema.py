@@ -113,6 +113,18 @@ class DecoderConfig:
     reset_after: bool = True
     """Apply a gru's reset gate after the product with the state, as torch does; false is the form
     of Cho et al. 2014."""
+    attention: Literal["none", "soft", "spatial", "adaptive", "top_down"] = "none"
+    """Which regions of the image each word looks at; needs encoder.features grid. `soft`: the state
+    before the step attends (Xu et al. 2015); `spatial`: the state after it (Lu et al. 2017);
+    `adaptive`: the same, beside a sentinel (Lu et al. 2017); `top_down`: between two layers
+    (Anderson et al. 2018)."""
+    attention_score: Literal["dot", "scaled", "additive"] = "dot"
+    """How a state and a region are compared: dot product, divided by the root of attention_size, or
+    a small network (Bahdanau et al. 2015)."""
+    attention_size: int = 512
+    """Numbers in the key of a region."""
+    attention_gate: bool = False
+    """Weigh the context of soft attention by a gate of the state (Xu et al. 2015)."""
     direction: Literal["forward", "backward"] = "forward"
     """`backward` learns to write captions from the last word to the first; it serves to re-rank
     what a forward decoder found (`captioner caption --backward`)."""
@@ -184,6 +196,9 @@ class OptimizationConfig:
     """Momentum of rmsprop and sgd."""
     label_smoothing: float = 0.0
     """Share of each target's probability spread over the whole vocabulary."""
+    attention_penalty: float = 0.0
+    """Weight of the doubly stochastic penalty, which asks a caption to look at every region (Xu et
+    al. 2015, who use 1)."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """Learning rate after warm-up: kept, cosine down to 0 at the last step, or multiplied by
     plateau_factor when the monitored score has not risen for plateau_patience validations."""
@@ -359,6 +374,7 @@ def check(config: Config) -> None:
         ("decoder.hidden_size", config.decoder.hidden_size),
         ("decoder.layers", config.decoder.layers),
         ("decoder.transition_depth", config.decoder.transition_depth),
+        ("decoder.attention_size", config.decoder.attention_size),
         ("search.beam_size", config.search.beam_size),
         ("search.max_length", config.search.max_length),
         ("trainer.max_epochs", config.trainer.max_epochs),
@@ -423,6 +439,7 @@ def check(config: Config) -> None:
         _require(name, text, bool(text.strip()), "the path of a folder")
     check_decoder(config.decoder)
     check_score(config)
+    check_attention(config)
     reward = config.search.word_reward
     right = f"from -{MAX_REWARD} to {MAX_REWARD}"
     _require("search.word_reward", reward, abs(reward) <= MAX_REWARD, right)
@@ -513,6 +530,40 @@ def check_score(config: Config) -> None:
         raise UsageError(
             "optimization.monitor: the loss rises while training on the score; choose CIDEr-D or "
             "BLEU-4, or score.epochs 0"
+        )
+
+
+def check_attention(config: Config) -> None:
+    """Refuse settings of attention that do not go together.
+
+    Raises:
+        UsageError: the first that do not.
+    """
+    decoder, kind = config.decoder, config.decoder.attention
+    penalty = config.optimization.attention_penalty
+    right = "0 or more"
+    _require("optimization.attention_penalty", penalty, 0 <= penalty < math.inf, right)
+    if kind == "none":
+        if penalty:
+            raise UsageError(
+                "optimization.attention_penalty: there is no attention; set decoder.attention"
+            )
+    elif config.encoder.features != "grid":
+        raise UsageError(
+            f"decoder.attention: {kind} looks at regions of the image; set encoder.features grid"
+        )
+    if decoder.attention_gate and kind != "soft":
+        raise UsageError(
+            f"decoder.attention_gate: belongs to decoder.attention soft, not to {kind}"
+        )
+    if kind == "top_down" and decoder.layers < 2:
+        raise UsageError(
+            "decoder.attention: top_down attends between two layers; set decoder.layers 2"
+        )
+    if kind in ("soft", "top_down") and decoder.place == "merge":
+        raise UsageError(
+            f"decoder.attention: {kind} shows the image to the recurrence, which decoder.place "
+            "merge keeps it from; use spatial or adaptive, or another place"
         )
 
 

@@ -5,6 +5,7 @@ history is copied when beams are reordered, and memory grows with T, not with it
 is read by following the pointers from its last word to its first.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,8 @@ class Decision:
         log_probs: Total log-probability with that word.
         end_log_probs: Log-probability of the end word in its place, after the hypotheses at the
             places 0 .. K - 1 before this step.
+        attention: (A, K, R), the weights with which the hypotheses at the places before this step
+            looked for their next word; None where nobody asks.
     """
 
     parents: Tensor
@@ -32,6 +35,7 @@ class Decision:
     word_log_probs: Tensor
     log_probs: Tensor
     end_log_probs: Tensor
+    attention: Tensor | None = None
 
 
 class BackPointers:
@@ -51,7 +55,7 @@ class BackPointers:
 
     def read(
         self, images: Tensor, lengths: Tensor, beams: Tensor, end_id: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Reads hypotheses back: their words, total and per-word log-probabilities.
 
         Args:
@@ -61,16 +65,18 @@ class BackPointers:
             end_id: Fills the words after the end.
 
         Returns:
-            Words (A', N, T), log-probabilities (A', N) and per-word log-probabilities
-            (A', N, T + 1), as in :class:`captioner.decoding.hypotheses.Hypotheses`.
+            Words (A', N, T), log-probabilities (A', N), per-word log-probabilities
+            (A', N, T + 1) and attention (A', N, T + 1, R) or None, as in
+            :class:`captioner.decoding.hypotheses.Hypotheses`.
         """
         # Back from the last word: where each caption was in the beam after t + 1 words, or, once it
         # has ended, after its last.
         row = images.unsqueeze(1)
-        places = []
+        places, before = [], []
         for t in range(len(self._decisions) - 1, -1, -1):
             places.append(beams)
             beams = torch.where(t < lengths, self._decisions[t].parents[row, beams], beams)
+            before.append(beams)
         place = torch.stack(places[::-1])  # (T', A', N), T' steps were taken
 
         def at_place(name: str) -> Tensor:
@@ -88,4 +94,16 @@ class BackPointers:
             F.pad(words.permute(1, 2, 0), (0, untaken), value=end_id),
             log_probs.sum(dim=0) + end.sum(dim=0),  # one summand each is not zero
             F.pad(word_log_probs.permute(1, 2, 0), (0, untaken + 1)),
+            self._attention(row, lengths, before[::-1]),
         )
+
+    def _attention(self, row: Tensor, lengths: Tensor, places: Sequence[Tensor]) -> Tensor | None:
+        """Weights (A', N, T + 1, R) of captions that were at these places before each step."""
+        weights = []
+        for t, (decision, place) in enumerate(zip(self._decisions, places, strict=True)):
+            if decision.attention is None:
+                return None
+            of_step = decision.attention[row, place]  # (A', N, R)
+            weights.append(of_step.masked_fill((t > lengths).unsqueeze(2), 0.0))
+        untaken = self._max_length + 1 - len(weights)
+        return F.pad(torch.stack(weights, dim=2), (0, 0, 0, untaken))

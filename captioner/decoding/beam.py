@@ -54,6 +54,7 @@ class LiveBeam:
         log_probs: Tensor,
         required: RequiredPhrases | None = None,
         progress: Tensor | None = None,
+        attention: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Step t = 1 .. T: finishes hypotheses and extends the others.
 
@@ -63,6 +64,7 @@ class LiveBeam:
                 the first step and A * K after it.
             required: What captions must say, or None.
             progress: (M, P), the state of ``required``.
+            attention: (M, R), the weights with which this word is looked for, to be kept; or None.
 
         Returns:
             The words that continue the A * K hypotheses and the row out of M that each continues.
@@ -89,6 +91,10 @@ class LiveBeam:
             live = self._select_diverse(log_probs, rows, required, progress)
         if t > options.min_length:
             self._finish(t, ends, live)
+        seen = None
+        if attention is not None:
+            before = torch.arange(self._log_probs.shape[1], device=rows.device)
+            seen = attention[rows + before].expand(-1, width, -1)
         self._past.record(
             Decision(
                 live.parents,
@@ -96,6 +102,7 @@ class LiveBeam:
                 live.word_log_probs,
                 live.log_probs,
                 ends.expand(-1, width),  # at the first step, one is all
+                seen,
             )
         )
         self._log_probs = live.log_probs
@@ -212,13 +219,16 @@ class LiveBeam:
         lengths = self._places[beams].div(self._width, rounding_mode="floor")
         lengths = lengths.masked_fill(missing, 0)
         places = (self._places[beams] % self._width).masked_fill(missing, 0)
-        words, log_probs, word_log_probs = self._past.read(beams, lengths, places, self._end_id)
+        words, log_probs, word_log_probs, attention = self._past.read(
+            beams, lengths, places, self._end_id
+        )
         found = Hypotheses(
             words,
             lengths,
             scores,
             log_probs.masked_fill(missing, NEVER),
             word_log_probs.masked_fill(missing.unsqueeze(2), 0.0),
+            None if attention is None else attention.masked_fill(missing[:, :, None, None], 0.0),
         )
         if self._groups == 1:
             return found

@@ -38,7 +38,7 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State
 from captioner.decoding.running_search import RunningSearch
-from captioner.decoding.step import Step
+from captioner.decoding.step import Looked, Step
 
 __all__ = ["SearchOptions", "Step", "beam_search"]
 
@@ -53,6 +53,7 @@ def beam_search(
     *,
     shared: Any = None,
     constraints: Sequence[Constraint] = (),
+    looked: Looked | None = None,
 ) -> Hypotheses:
     """Finds the most probable captions of a batch of images.
 
@@ -72,6 +73,8 @@ def beam_search(
         constraints: What captions must and must not say; see
             :mod:`captioner.decoding.constraints` and
             :mod:`captioner.decoding.required_phrases`. Without any, nothing changes, to the bit.
+        looked: From the state after a step to attention weights (M, R), which the captions found
+            then carry, word by word. None: they are not kept.
 
     Returns:
         The ``n_best`` captions of each image, best first.
@@ -82,7 +85,7 @@ def beam_search(
         CaptionerError: ``step`` returned NaN or infinity, or an image is left without any caption.
     """
     options = options or SearchOptions()
-    search = RunningSearch(start_ids, state, step, end_id, options, shared, constraints)
+    search = RunningSearch(start_ids, state, step, end_id, options, shared, constraints, looked)
     if len(start_ids) == 0:
         return Hypotheses.empty(options.n_best, options.max_length, start_ids.device)
     for t in range(1, options.max_length + 1):

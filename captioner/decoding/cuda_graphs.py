@@ -29,7 +29,7 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State, leaves, tree_map
 from captioner.decoding.running_search import ASK_EVERY, RunningSearch
-from captioner.decoding.step import Step
+from captioner.decoding.step import Looked, Step
 
 Shapes = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
@@ -42,6 +42,7 @@ class RecordedSearch:
             wait for nothing. Its weights may be changed in place, but not replaced.
         end_id: the word that ends a caption.
         options: of the search.
+        looked: as of `beam_search`.
         constraints: as of `beam_search`; with any but `BannedWords` nothing is recorded.
         record_after: batches of one shape that are searched as ever before it is recorded.
             A recording takes a quarter of a second or so, which a few batches alone never repay.
@@ -57,12 +58,14 @@ class RecordedSearch:
         options: SearchOptions | None = None,
         *,
         constraints: Sequence[Constraint] = (),
+        looked: Looked | None = None,
         record_after: int = 16,
     ) -> None:
         self.step = step
         self.end_id = end_id
         self.options = options or SearchOptions()
         self.constraints = constraints
+        self.looked = looked
         self.record_after = record_after
         self.recordings: dict[Shapes, Recording | None] = {}
         """By the shapes of their inputs; None where none could be made."""
@@ -88,6 +91,7 @@ class RecordedSearch:
             self.options,
             shared=shared,
             constraints=self.constraints,
+            looked=self.looked,
         )
 
     def _play(self, start_ids: Tensor, state: State, shared: Any) -> Hypotheses | None:
@@ -109,7 +113,14 @@ class RecordedSearch:
 
         def begin() -> RunningSearch:
             return RunningSearch(
-                start_ids, state, self.step, self.end_id, self.options, shared, self.constraints
+                start_ids,
+                state,
+                self.step,
+                self.end_id,
+                self.options,
+                shared,
+                self.constraints,
+                self.looked,
             )
 
         try:

@@ -1,10 +1,13 @@
 """What a search returns: captions as word ids, with the probabilities that ranked them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from captioner.decoding.pytree import tree_map
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Hypotheses:
             end word included where there is one.
         word_log_probs: (B, K, T + 1). Its summands: word t at column t, the end word at column
             ``lengths``; zero beyond. The last column only lines it up with "words, then end".
+        attention: (B, K, T + 1, R) or None. The weights with which each word was looked for, in
+            the columns of ``word_log_probs``; zero beyond.
     """
 
     words: Tensor
@@ -30,6 +35,7 @@ class Hypotheses:
     scores: Tensor
     log_probs: Tensor
     word_log_probs: Tensor
+    attention: Tensor | None = None
 
     def captions(self) -> list[list[list[int]]]:
         """The existing captions of each image as lists of word ids, best first."""
@@ -61,50 +67,48 @@ class Hypotheses:
         ranking = self.scores if by is None else by
         scores, places = ranking.topk(n_best, dim=1)
         row = torch.arange(len(places), device=places.device).unsqueeze(1)
-        words, lengths, _, log_probs, word_log_probs = self._tensors()
-        return Hypotheses(
-            words[row, places],
-            lengths[row, places],
-            scores,
-            log_probs[row, places],
-            word_log_probs[row, places],
-        )
+        return replace(self._map(lambda tensor: tensor[row, places]), scores=scores)
 
     def reversed(self) -> "Hypotheses":
         """The same captions with their words in the opposite order, the end word still last."""
         length = self.lengths.unsqueeze(2)
         place = torch.arange(self.words.shape[2] + 1, device=self.words.device)
         place = torch.where(place < length, length - 1 - place, place)
+        attention = self.attention
+        if attention is not None:
+            columns = place.unsqueeze(3).expand_as(attention)
+            attention = attention.gather(2, columns)
         return Hypotheses(
             self.words.gather(2, place[..., :-1]),
             self.lengths,
             self.scores,
             self.log_probs,
             self.word_log_probs.gather(2, place),
+            attention,
         )
 
     def grouped(self, groups: int) -> "Hypotheses":
         """Rows (B * G, K) as (B, G * K): one image's captions, found by G groups."""
-        return Hypotheses(
-            *(
-                tensor.unflatten(0, (-1, groups)).flatten(1, 2).contiguous()
-                for tensor in self._tensors()
-            )
-        )
+        return self._map(lambda one: one.unflatten(0, (-1, groups)).flatten(1, 2).contiguous())
 
     def of_images(self, images: Tensor) -> "Hypotheses":
         """The rows of the given images, (B',) int64, in that order."""
-        return Hypotheses(*(tensor.index_select(0, images) for tensor in self._tensors()))
+        return self._map(lambda tensor: tensor.index_select(0, images))
 
     @staticmethod
     def concatenate(parts: Sequence["Hypotheses"]) -> "Hypotheses":
         """The images of all parts, one part after the other."""
-        columns = zip(*(part._tensors() for part in parts), strict=True)
-        return Hypotheses(*(torch.cat(column) for column in columns))
+        columns: Any = zip(*(part._tensors() for part in parts), strict=True)
+        joined: Any = [None if column[0] is None else torch.cat(column) for column in columns]
+        return Hypotheses(*joined)
 
     def clone(self) -> "Hypotheses":
         """The same captions in memory of their own."""
-        return Hypotheses(*(tensor.clone() for tensor in self._tensors()))
+        return self._map(torch.clone)
 
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.words, self.lengths, self.scores, self.log_probs, self.word_log_probs
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Hypotheses":
+        mapped: Hypotheses = tree_map(function, self)
+        return mapped
+
+    def _tensors(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))

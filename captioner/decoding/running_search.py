@@ -15,7 +15,7 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State, select_rows
 from captioner.decoding.required_phrases import RequiredPhrases
-from captioner.decoding.step import Step, broken_step, normalised
+from captioner.decoding.step import Looked, Step, broken_step, normalised
 from captioner.errors import CaptionerError, UsageError
 
 ASK_EVERY = 4
@@ -34,6 +34,7 @@ class RunningSearch:
         options: SearchOptions,
         shared: Any,
         constraints: Sequence[Constraint],
+        looked: Looked | None = None,
     ) -> None:
         if start_ids.dim() != 1:
             raise UsageError(f"start_ids: shape {tuple(start_ids.shape)}; it should be (images,)")
@@ -44,6 +45,7 @@ class RunningSearch:
         self._state = state
         self._shared = shared
         self._constraints = constraints
+        self._looked = looked
         self._held = [constraint.start(start_ids) for constraint in constraints]
         self._required = _required(constraints, options)
         self._scores: Tensor | None = None  # what the model's step gave last, (M, V)
@@ -84,7 +86,8 @@ class RunningSearch:
             constraint.forbid(log_probs, memory, end_id, last)
         required = self._required
         progress = None if required is None else self._held[self._constraints.index(required)]
-        self._ids, self._rows = self._beam.extend(t, log_probs, required, progress)
+        attention = None if self._looked is None else self._looked(self._state)
+        self._ids, self._rows = self._beam.extend(t, log_probs, required, progress, attention)
 
     def may_be_done(self, t: int) -> bool:
         """Whether to look for done images after step t.

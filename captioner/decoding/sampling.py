@@ -25,7 +25,7 @@ from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SampleOptions, check_at_least
 from captioner.decoding.pytree import State, select_rows
 from captioner.decoding.required_phrases import RequiredPhrases
-from captioner.decoding.step import Step, broken_step, normalised
+from captioner.decoding.step import Looked, Step, broken_step, normalised
 from captioner.errors import CaptionerError, UsageError
 
 NEVER = float("-inf")
@@ -42,6 +42,7 @@ def sample(
     image_keys: Tensor,
     shared: Any = None,
     constraints: Sequence[Constraint] = (),
+    looked: Looked | None = None,
 ) -> Hypotheses:
     """Draws captions word by word.
 
@@ -54,6 +55,7 @@ def sample(
         image_keys: (B,) int64, a number that belongs to the image wherever it stands, such as its
             id. The samples of an image are a function of the seed and this key.
         shared: As for beam search.
+        looked: As for beam search.
         constraints: Forbidden words are never drawn, the others in proportion.
 
     Returns:
@@ -84,6 +86,7 @@ def sample(
     held = [constraint.start(ids) for constraint in constraints]
     words = torch.full((images * k, max_length), end_id, device=device)
     word_log_probs: Tensor | None = None
+    attention: Tensor | None = None
     lengths = torch.full((images * k,), max_length, device=device)
     rows = torch.arange(images * k, device=device)  # those still drawn, all K of an image together
     for t in range(1, max_length + 1):
@@ -105,6 +108,11 @@ def sample(
         chosen = log_probs.gather(1, ids.unsqueeze(1)).squeeze(1)
         word_log_probs[rows, t - 1] = torch.where(drawing, chosen, 0.0)
         words[rows, t - 1] = ids
+        if looked is not None:
+            weights = looked(state)
+            if attention is None:
+                attention = weights.new_zeros(images * k, max_length + 1, weights.shape[1])
+            attention[rows, t - 1] = weights * drawing.unsqueeze(1)
         lengths[rows] = torch.where(drawing & (ids == end_id), t - 1, lengths[rows])
         held = [
             constraint.advance(memory, ids)
@@ -132,6 +140,7 @@ def sample(
         score.view(images, k),
         log_prob.view(images, k),
         word_log_probs.view(images, k, -1),
+        None if attention is None else attention.unflatten(0, (images, k)),
     )
 
 

@@ -15,6 +15,9 @@ from captioner.errors import CaptionerError, UsageError
 # where something is shared it comes third: step(ids, state, shared).
 Step = Callable[..., tuple[Tensor, State]]
 
+Looked = Callable[[State], Tensor]
+"""The state after a step to the weights (M, R) with which its rows looked at what they share."""
+
 
 def normalised(logits: Tensor, rows: int, end_id: int) -> Tensor:
     """Log-probabilities (M, V) of what a step returned, in float32 at least.

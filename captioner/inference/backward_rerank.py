@@ -51,9 +51,12 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
     image_of = torch.tensor([image for _, image in captions])[packed.rows]
     device = images.device
     with torch.inference_mode(), whole_float32():
-        state = select_rows(captioner.initial_state(images), image_of.to(device))
+        state, regions = captioner.begin(images)
+        rows = image_of.to(device)
         sizes = torch.tensor(packed.batch_sizes)
-        unrolled = captioner.decoder.unroll(packed.inputs.to(device), sizes, state)
+        unrolled = captioner.decoder.unroll(
+            packed.inputs.to(device), sizes, select_rows(state, rows), regions, rows
+        )
         words = captioner.decoder.logits(unrolled).log_softmax(1)
         of_words = words.gather(1, packed.targets.to(device).unsqueeze(1)).squeeze(1)
         caption_of = torch.cat([packed.rows[:n] for n in packed.batch_sizes]).to(device)

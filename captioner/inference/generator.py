@@ -4,6 +4,7 @@ Letters: B images, K captions of each.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from captioner.decoding.cuda_graphs import RecordedSearch
 from captioner.decoding.ensemble import ensemble
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
+from captioner.decoding.pytree import State, leaves
 from captioner.decoding.sampling import rerank, sample
+from captioner.decoding.step import Looked
 from captioner.errors import UsageError
 from captioner.metrics.rouge import rouge_l
 from captioner.model.captioner import Captioner
@@ -50,6 +53,11 @@ class CaptionGenerator:
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
+        attention: whether captions carry their attention weights: the mean of those of all
+            captioners that attend, which must look at equally many regions.
+
+    Raises:
+        UsageError: attention is asked for, and no captioner attends.
     """
 
     def __init__(
@@ -59,15 +67,20 @@ class CaptionGenerator:
         *,
         average: str = "probability",
         constraints: Sequence[Constraint] = (),
+        attention: bool = False,
     ) -> None:
         self._captioners = captioners
         self._options = options
         self._constraints = [NEVER_WRITTEN, *constraints]
         steps = [captioner.decoder.search_step() for captioner in captioners]
         self._step = steps[0] if len(steps) == 1 else ensemble(steps, average)
+        looked = attention_of(captioners) if attention else None
+        self._looked = looked
         self._search = None
         if isinstance(options, SearchOptions):
-            self._search = RecordedSearch(self._step, END, options, constraints=self._constraints)
+            self._search = RecordedSearch(
+                self._step, END, options, constraints=self._constraints, looked=looked
+            )
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
@@ -78,14 +91,18 @@ class CaptionGenerator:
                 or (B, R, F), which one encoder may have made for several.
             image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
         """
-        states = tuple(
-            captioner.initial_state(own)
-            for captioner, own in zip(self._captioners, images, strict=True)
-        )
-        state = states[0] if len(states) == 1 else states
+        begun = [
+            captioner.begin(own) for captioner, own in zip(self._captioners, images, strict=True)
+        ]
+        state: State = tuple(own for own, _ in begun)
+        shared: Any = tuple(regions for _, regions in begun)
+        if len(begun) == 1:
+            ((state, shared),) = begun
+        elif not leaves(shared):
+            shared = None
         start = torch.full((len(images[0]),), START, device=images[0].device)
         if self._search is not None:
-            found = self._search(start, state)
+            found = self._search(start, state, shared)
         else:
             assert isinstance(self._options, SampleOptions)
             if image_keys is None:
@@ -97,9 +114,42 @@ class CaptionGenerator:
                 END,
                 self._options,
                 image_keys=image_keys,
+                shared=shared,
                 constraints=self._constraints,
+                looked=self._looked,
             )
         return found.reversed() if self._captioners[0].backward else found
+
+
+def attention_of(captioners: Sequence[Captioner]) -> Looked:
+    """From the state of a captioner, or of an ensemble, to its attention weights (M, R).
+
+    Raises:
+        UsageError: none of them attends.
+    """
+    decoders = [captioner.decoder for captioner in captioners]
+    attending = [i for i, decoder in enumerate(decoders) if decoder.kind != "none"]
+    if not attending:
+        raise UsageError(
+            "attention: the checkpoint has none; train one with decoder.attention spatial"
+        )
+
+    def looked(state: State) -> Tensor:
+        if len(decoders) == 1:
+            return decoders[0].weights(state)
+        of_members = []
+        for i in attending:  # of the regions alone, where there is a sentinel too
+            weights = decoders[i].weights(state[i])
+            of_members.append(weights[:, :-1] if decoders[i].kind == "adaptive" else weights)
+        sizes = sorted({weights.shape[1] for weights in of_members})
+        if len(sizes) > 1:
+            raise UsageError(
+                f"attention: the checkpoints look at different numbers of regions ({sizes[0]} and "
+                f"{sizes[1]}), whose weights have no mean; give one of them alone"
+            )
+        return torch.stack(of_members).mean(0)
+
+    return looked
 
 
 def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:

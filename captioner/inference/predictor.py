@@ -17,6 +17,7 @@ Everything that the command line offers is an argument here: ::
     Predictor.load(path, search=SampleOptions(samples=20, top_p=0.9), rerank=Rerank("consensus"))
     Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
     Predictor.load([path, other], average="log_probability")  # an ensemble
+    Predictor.load(path, attention=True)  # `Captioned.attention`: where each word looked
     Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
 """
 
@@ -50,7 +51,7 @@ from captioner.inference.compatibility import (
 )
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
 from captioner.inference.phrases import Wording
-from captioner.inference.result import Captioned, candidates
+from captioner.inference.result import AttentionMap, Captioned, attention_maps, candidates
 from captioner.photos.readers import readers
 from captioner.photos.source import PhotoSource, read_pixels
 
@@ -101,10 +102,11 @@ class Predictor:
         agreement: its share in that ranking, from 0 to 1.
         tf32: whether a GPU's convolutions may round to TF32: faster, and the captions of some
             photos then depend on the batch they come in.
+        attention: whether captions carry the attention weights of each word.
 
     Raises:
-        UsageError: the vocabularies differ, a word of the wording is not in them, or the wishes
-            contradict one another.
+        UsageError: no checkpoint attends, the vocabularies differ, a word of the wording is not in
+            them, or the wishes contradict one another.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Predictor:
         backward: Checkpoint | None = None,
         agreement: float = AGREEMENT,
         tf32: bool = False,
+        attention: bool = False,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.trained = self.members[0]
@@ -150,6 +153,7 @@ class Predictor:
             wanted,
             average=average,
             constraints=constraints,
+            attention=attention,
         )
         encoders = [member.captioner.encoder for member in every]
         self._transforms, transform_of = distinct([member.transform for member in every])
@@ -171,6 +175,7 @@ class Predictor:
         backward: str | Path | None = None,
         agreement: float = AGREEMENT,
         tf32: bool = False,
+        attention: bool = False,
     ) -> "Predictor":
         """A predictor from a checkpoint file, or an ensemble from several.
 
@@ -189,6 +194,7 @@ class Predictor:
             backward=None if backward is None else checkpoint.load(Path(backward)),
             agreement=agreement,
             tf32=tf32,
+            attention=attention,
         )
 
     def caption(
@@ -285,7 +291,19 @@ class Predictor:
                 return [captioned for photo in photos for captioned in self._search([photo])]
             return [Captioned(photos[0].path, error=str(error))]
         listed = candidates(found, self.trained.vocabulary)
-        return [Captioned(photo.path, own) for photo, own in zip(photos, listed, strict=True)]
+        maps = self._maps(found)
+        return [
+            Captioned(photo.path, own, attention=of_photo)
+            for photo, own, of_photo in zip(photos, listed, maps, strict=True)
+        ]
+
+    def _maps(self, found: Hypotheses) -> list[AttentionMap] | list[None]:
+        """Attention of each image, where it was asked for."""
+        if found.attention is None:
+            return [None] * len(found.words)
+        decoders = [member.captioner.decoder for member in self.members]
+        sentinel = len(decoders) == 1 and decoders[0].kind == "adaptive"
+        return attention_maps(found, sentinel=sentinel)
 
     def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
         """Photos are encoded by each encoder, decoded by all, and the samples ranked."""

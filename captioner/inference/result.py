@@ -1,7 +1,10 @@
 """What became of a photo: its captions as text, with the numbers that ranked them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.text.vocabulary import END, Vocabulary
@@ -36,16 +39,58 @@ class Captioned:
         candidates: its captions, best first, or, if drawn and not re-ranked, in the order drawn;
             empty if there is none.
         error: why there is none.
+        attention: where the words of each candidate looked, if that was asked for.
     """
 
     path: Path
     candidates: tuple[Candidate, ...] = ()
     error: str | None = None
+    attention: "AttentionMap | None" = None
 
     @property
     def caption(self) -> str | None:
         """The best caption."""
         return self.candidates[0].caption if self.candidates else None
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Where the words of a photo's captions looked. K captions, T words of the longest, R regions.
+
+    Attributes:
+        weights: (K, T, R) float32, in the order of each candidate's `words`; 0 beyond its last.
+            A word's weights sum to 1, or to 1 less the sentinel's.
+        grid: rows and columns of the regions, row by row, where they are a square of them; else
+            (1, R).
+        sentinel: (K, T) float32, the weight that a word gave its sentence instead of the photo;
+            None where the network has no sentinel.
+    """
+
+    weights: np.ndarray
+    grid: tuple[int, int]
+    sentinel: np.ndarray | None = None
+
+
+def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[AttentionMap]:
+    """The attention of each image's captions, which `found` must hold.
+
+    Args:
+        found: captions with attention (B, K, T + 1, R or more).
+        sentinel: whether the last column is the sentinel's.
+    """
+    assert found.attention is not None
+    longest = found.words.shape[2]
+    weights = found.attention.float().cpu().numpy()
+    lengths = (found.lengths + 1).clamp(max=longest)  # with the end word, if not cut
+    maps = []
+    for of_image, own in zip(weights, lengths.tolist(), strict=True):
+        of_words = of_image[:, : max(own)]
+        of_regions = of_words[..., :-1] if sentinel else of_words
+        regions = of_regions.shape[2]
+        side = math.isqrt(regions)
+        grid = (side, side) if side * side == regions else (1, regions)
+        maps.append(AttentionMap(of_regions, grid, of_words[..., -1] if sentinel else None))
+    return maps
 
 
 def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:

@@ -8,7 +8,9 @@ A record of JSON Lines ::
 and, where several captions a photo were asked for, ``"candidates"``: for each, best first (or in
 the order drawn), ``caption``, ``log_prob``, ``score``, ``words`` and ``word_log_probs``. Logarithms
 are natural; ``word_log_probs`` are those of ``words``, the end word included, and sum to
-``log_prob``; ``score`` is what ranked the caption.
+``log_prob``; ``score`` is what ranked the caption. Where attention was asked for, ``"attention"``
+of the caption, and of each candidate: ``grid`` (rows and columns of the regions), ``words``,
+``weights`` (a row of region weights for each word) and, of a network with a sentinel, ``sentinel``.
 """
 
 import csv
@@ -74,8 +76,13 @@ class RecordWriter:
         else:
             record["caption"] = captioned.caption
             record["log_prob"] = round(captioned.candidates[0].log_prob, 6)
+            if captioned.attention is not None:
+                record["attention"] = attention_record(captioned, 0)
             if self.candidates:
                 record["candidates"] = [candidate_record(one) for one in captioned.candidates]
+            if self.candidates and captioned.attention is not None:
+                for i, one in enumerate(record["candidates"]):
+                    one["attention"] = attention_record(captioned, i)
         # A file name that is not valid UTF-8 arrives with lone surrogates; escaped, it is JSON.
         try:
             text = json.dumps(record, ensure_ascii=False)
@@ -94,6 +101,23 @@ def candidate_record(candidate: "Candidate") -> dict[str, Any]:
         "words": list(candidate.words),
         "word_log_probs": [round(value, 6) for value in candidate.word_log_probs],
     }
+
+
+def attention_record(captioned: "Captioned", place: int) -> dict[str, Any]:
+    """Where the words of one candidate looked, as plain values."""
+    attention = captioned.attention
+    assert attention is not None
+    words = captioned.candidates[place].words
+    rows = attention.weights[place, : len(words)].tolist()
+    record = {
+        "grid": list(attention.grid),
+        "words": list(words),
+        "weights": [[round(weight, 6) for weight in row] for row in rows],
+    }
+    if attention.sentinel is not None:
+        own = attention.sentinel[place, : len(words)].tolist()
+        record["sentinel"] = [round(weight, 6) for weight in own]
+    return record
 
 
 @contextmanager

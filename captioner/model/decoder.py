@@ -17,23 +17,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.model.attention import (
+    Attention,
+    Kind,
+    Regions,
+    Score,
+    Sentinel,
+    mean_of_regions,
+)
 from captioner.model.cells import Cell, CellState
+from captioner.model.kernels.backprop_through_time import previous
 from captioner.model.kernels.cross_entropy import cross_entropy
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import Linear, onednn_multiplies
+from captioner.model.kernels.linear import Linear, linear, onednn_multiplies
 
 Place = Literal["init", "pre", "par", "merge"]
 """Where the image goes in (Tanti et al. 2018)."""
 
 DecoderState = tuple[CellState, ...]
-"""One cell state for each layer; then, in the places `par` and `merge`, the image vector."""
+"""One cell state for each layer; then, in the places `par` and `merge`, the image vector; then,
+after a step with attention, its weights (M, R)."""
 
 
 MOST_LOGITS = 2**26
 """Logits of a batch that are held at once on a CPU: 0.27 GB, and as much again for the gradient."""
 
-SearchStep = Callable[[Tensor, DecoderState], tuple[Tensor, DecoderState]]
-"""Words (M,) and state to logits (M, V) of the next word and the new state."""
+SearchStep = Callable[..., tuple[Tensor, DecoderState]]
+"""Words (M,), state and, with attention, regions to logits (M, V) of the next word and the new
+state."""
 
 Observer = Callable[[int, Tensor, CellState, Tensor], None]
 """Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
@@ -46,6 +57,8 @@ class Unrolled(NamedTuple):
     """What the projection to the vocabulary reads (W, its input size)."""
     logits: Tensor | None = None
     """Logits (W, V), where the recurrence needed them already (Jordan)."""
+    weights: Tensor | None = None
+    """Attention weights (W, R) of each word; see `Attention.forward`."""
 
 
 class Decoder(nn.Module):
@@ -63,6 +76,17 @@ class Decoder(nn.Module):
     - `pre`: what the cells make of v' as the first input (Vinyals et al. 2015);
     - `par`, `merge`: 0. The image is beside every input (Mao et al. 2015 and others), or never seen
       by the recurrence at all, which is then a language model. v' travels in the state.
+
+    With attention v is the mean of the regions, and the regions themselves are looked at, word by
+    word. z_t is the context that `captioner.model.attention` makes of them:
+
+    - `soft` (Xu et al. 2015): h_{t-1} of the last layer attends, and z_t joins the first layer's
+      input; with `attention_gate`, times s(w . h_{t-1} + b);
+    - `spatial` (Lu et al. 2017): h_t of the last layer attends, and h_t + z_t takes the place of
+      h_t in o_t. The recurrence does not wait for z_t;
+    - `adaptive` (Lu et al. 2017): the same, with a sentinel beside the regions;
+    - `top_down` (Anderson et al. 2018): h_t of the first layer attends, z_t joins the second
+      layer's input, and h_{t-1} of the last layer the first one's.
 
     The places are compared by Tanti et al. 2018. A deep output (Pascanu et al. 2014) puts layers
     tanh(D o + d) of the embedding's size between state and vocabulary.
@@ -85,6 +109,10 @@ class Decoder(nn.Module):
         dropout: probability of dropping a unit, in training, of the embeddings, between layers and
             before the projection to the vocabulary.
         image_dropout: the same of the image's features.
+        attention: which state attends, if any.
+        attention_size: numbers in a key of attention, A.
+        attention_score: how a query and a key are compared.
+        attention_gate: whether a gate weighs the context of `soft`.
 
     Raises:
         ValueError: embeddings are to be tied to outputs of another size.
@@ -106,18 +134,26 @@ class Decoder(nn.Module):
         teacher: Literal["softmax", "word"] = "softmax",
         dropout: float = 0.5,
         image_dropout: float = 0.0,
+        attention: Kind = "none",
+        attention_size: int = 512,
+        attention_score: Score = "dot",
+        attention_gate: bool = False,
     ) -> None:
         super().__init__()
         self.place = place
+        self.kind = attention
         self.residual = residual
         self.teacher = teacher
         self.feature_norm = nn.LayerNorm(feature_size)
         self.image_dropout = nn.Dropout(image_dropout)
         self.embedding = nn.Embedding(vocab_size, embedding_size)
-        first_input = 2 * embedding_size if place == "par" else embedding_size
-        self.cells = [
-            cell(size, hidden_size) for size in (first_input, *[hidden_size] * (layers - 1))
-        ]
+        inputs = [2 * embedding_size if place == "par" else embedding_size]
+        inputs += [hidden_size] * (layers - 1)
+        if self.waits:
+            inputs[0] += hidden_size
+        if attention == "top_down":
+            inputs[1] += hidden_size
+        self.cells = [cell(size, hidden_size) for size in inputs]
         self.recurrent_layers = nn.ModuleList(self.cells)  # makes their weights this module's
         self.hidden_size = hidden_size
         self.n_states = self.cells[0].n_states
@@ -133,6 +169,13 @@ class Decoder(nn.Module):
             output_size = embedding_size
         self.projection = Linear(output_size, vocab_size)
         self.initialise()
+        if attention != "none":
+            self.attention = Attention(
+                feature_size, hidden_size, attention_size, attention_score, image_dropout
+            )
+        if attention == "adaptive":
+            self.sentinel = Sentinel(inputs[-1], hidden_size, attention_size)
+        self.gate = Linear(hidden_size, 1) if attention_gate else None
         if tie_embeddings:
             if output_size != embedding_size:
                 raise ValueError(
@@ -157,9 +200,10 @@ class Decoder(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def initial_state(self, features: Tensor) -> DecoderState:
-        """State before the first word: features (B, F), or a grid (B, R, F) which is averaged."""
+        """State before the first word: features (B, F), or of regions (B, R, F), averaged."""
+        regions = self.regions(features) if self.place == "pre" else None
         if features.dim() == 3:
-            features = features.mean(1)
+            features = mean_of_regions(features)
         features = self.feature_norm(features.to(self.projection.weight.dtype))
         image = torch.tanh(self.image(self.image_dropout(features)))
         n = self.n_states
@@ -169,16 +213,36 @@ class Decoder(nn.Module):
         zero = image.new_zeros(len(image), self.hidden_size)
         state: DecoderState = tuple((zero,) * n for _ in self.cells)
         if self.place == "pre":
-            output, state = self._advance(self.dropout(image), state)
+            output, state = self._advance(self.dropout(image), state, regions)
+            state = state[: len(self.cells)]
             return self._feed_back(self.projection(output), state) if self._reads_output else state
         return (*state, (image,))
 
+    def regions(self, features: Tensor) -> Regions | None:
+        """What attention reads of images, features (B, R, F); None without attention."""
+        return None if self.kind == "none" else self.attention.regions(features)
+
+    def begin(self, features: Tensor) -> tuple[DecoderState, Regions | None]:
+        """State before the first word, one row an image, and what attention reads, if any."""
+        return self.initial_state(features), self.regions(features)
+
+    def weights(self, state: DecoderState) -> Tensor:
+        """Attention weights (M, R) of the step that gave a state."""
+        return state[-1][0]
+
     def step(
-        self, words: Tensor, state: DecoderState, observe: Observer | None = None
+        self,
+        words: Tensor,
+        state: DecoderState,
+        regions: Regions | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Tensor, DecoderState]:
-        """One word a row: words (M,) and state to logits (M, V) of the next word and new state."""
-        output, state = self._advance(self.dropout(self.embedding(words)), state, observe)
-        return self._logits_and_state(output, state)
+        """One word a row: words (M,) and state to logits (M, V) of the next word and new state.
+
+        `regions` are those of B images, each with M / B rows that follow one another.
+        """
+        x = self.dropout(self.embedding(words))
+        return self._logits_and_state(*self._advance(x, state, regions, observe))
 
     def search_step(self) -> SearchStep:
         """`step` in evaluation, for many captions by weights that do not change meanwhile.
@@ -190,31 +254,67 @@ class Decoder(nn.Module):
             return self.step
         first = self.cells[0]
         products = WordProducts(self.embedding.weight.detach(), first.input_product)
+        of_late = self._late_weight() if self.waits else None
 
-        def step(words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-            h, first_state = first.advance(products(words), state[0])
-            return self._logits_and_state(*self._advance_from_first(h, first_state, state))
+        def step(
+            words: Tensor, state: DecoderState, regions: Regions | None = None
+        ) -> tuple[Tensor, DecoderState]:
+            product, weights = products(words), None
+            if of_late is not None:
+                late, weights = self._late(state, regions)
+                product = product + linear(late, of_late)
+            h, first_state = first.advance(product, state[0])
+            x = self.embedding(words) if self.kind == "adaptive" else product
+            return self._logits_and_state(
+                *self._advance_from_first(x, h, first_state, state, regions, weights)
+            )
 
         return step
 
-    def unroll(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Unrolled:
+    def unroll(
+        self,
+        words: Tensor,
+        batch_sizes: Tensor,
+        state: DecoderState,
+        regions: Regions | None = None,
+        rows: Tensor | None = None,
+    ) -> Unrolled:
         """Whole captions, teacher forcing: packed words (W,) to what `loss` and `logits` read.
 
         Args:
             words: words of M captions, packed as `captioner.model.cells` says.
             batch_sizes: captions that still run at each step (T,), on the CPU.
             state: before the first word, one row a caption, in their packed order.
+            regions: with attention, those of the images.
+            rows: with attention, the image of each caption (M,).
         """
-        if self._reads_output:
-            return self._unroll_by_steps(words, batch_sizes, state)
-        image = None
-        if self.place in ("par", "merge"):
-            rows = torch.cat([torch.arange(n) for n in batch_sizes.tolist()])
-            image = state[-1][0].index_select(0, rows.to(words.device))
+        sizes = batch_sizes.tolist()
+        if self._reads_output or self.waits:
+            if regions is not None and rows is not None:
+                regions = regions.read_by(rows)
+            return self._unroll_by_steps(words, sizes, state, regions)
+        image = caption_of = None
+        if self.place in ("par", "merge") or regions is not None:
+            caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)
+        if self.place in ("par", "merge") and caption_of is not None:
+            image = state[len(self.cells)][0].index_select(0, caption_of)
         xs = self._input(self.dropout(self.embedding(words)), image)
-        for i, cell in enumerate(self.cells):
+        for i, cell in enumerate(self.cells[:-1]):
             xs = self._above(i, xs, cell.unroll(xs, batch_sizes, state[i]))
-        return Unrolled(self._output(xs, image))
+        last, top = self.cells[-1], len(self.cells) - 1
+        if regions is None or rows is None or caption_of is None:
+            hidden = last.unroll(xs, batch_sizes, state[top])
+            return Unrolled(self._output(self._above(top, xs, hidden), image))
+        regions = regions.read_by(rows[caption_of])
+        if self.kind == "adaptive":
+            hidden, memory = last.unroll_with_memory(xs, batch_sizes, state[top])
+        else:
+            hidden = memory = last.unroll(xs, batch_sizes, state[top])
+        before = previous(state[top][0], hidden, sizes)
+        context, weights = self._attend_after(xs, hidden, before, memory, regions)
+        return Unrolled(
+            self._output(self._above(top, xs, hidden) + context, image), weights=weights
+        )
 
     def logits(self, unrolled: Unrolled) -> Tensor:
         """Scores of every word of the vocabulary (W, V)."""
@@ -249,33 +349,110 @@ class Decoder(nn.Module):
     def _reads_output(self) -> bool:
         return self.cells[0].reads_output
 
+    @property
+    def waits(self) -> bool:
+        """Whether a step's first layer reads what comes of the step before, beside its word."""
+        return self.kind in ("soft", "top_down")
+
+    def _late_weight(self) -> Tensor:
+        """The first layer's weight of what `_late` gives (G * H, H)."""
+        return self.cells[0].input_weight[:, -self.hidden_size :].contiguous()
+
+    def _late(self, state: DecoderState, regions: Regions | None) -> tuple[Tensor, Tensor | None]:
+        """What joins the first layer's input (M, H), and the attention weights if they are known.
+
+        `soft`: the context; `top_down`: the state of the last layer.
+        """
+        h = state[len(self.cells) - 1][0]
+        if self.kind == "top_down":
+            return h, None
+        assert regions is not None
+        context, weights = self.attention(h, regions)
+        if self.gate is not None:
+            context = context * torch.sigmoid(self.gate(h))
+        return self.dropout(context), weights
+
+    def _attend_after(
+        self, x: Tensor, h: Tensor, before: Tensor, memory: Tensor, regions: Regions
+    ) -> tuple[Tensor, Tensor]:
+        """Contexts (M, H) and weights of the last layer's states h_t, for `spatial`, `adaptive`.
+
+        Args:
+            x: inputs of the last layer.
+            h: its states h_t (M, H).
+            before: its states before the step (M, H).
+            memory: what its cell calls so (M, H).
+            regions: of the images.
+        """
+        sentinel = self.sentinel(x, before, memory) if self.kind == "adaptive" else None
+        context, weights = self.attention(h, regions, sentinel)
+        return self.dropout(context), weights
+
     def _advance(
-        self, x: Tensor, state: DecoderState, observe: Observer | None = None
+        self,
+        x: Tensor,
+        state: DecoderState,
+        regions: Regions | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Tensor, DecoderState]:
         """One step from an embedded word (M, E) to what the projection reads, and the new state."""
-        x = self._input(x, self._image(state))
+        x, weights = self._input(x, self._image(state)), None
+        if self.waits:
+            late, weights = self._late(state, regions)
+            x = torch.cat((x, late), 1)
         h, first = self.cells[0].step(x, state[0])
         if observe is not None:
             observe(0, x, state[0], h)
-        return self._advance_from_first(h, first, state, observe)
+        return self._advance_from_first(x, h, first, state, regions, weights, observe)
 
     def _advance_from_first(
-        self, h: Tensor, first: CellState, state: DecoderState, observe: Observer | None = None
+        self,
+        below: Tensor,
+        h: Tensor,
+        first: CellState,
+        state: DecoderState,
+        regions: Regions | None = None,
+        weights: Tensor | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Tensor, DecoderState]:
-        """The rest of that step, from h_t (M, H) and the new state of the first layer."""
+        """The rest of that step, from h_t (M, H) and the new state of the first layer.
+
+        Args:
+            below: input of the first layer, which the sentinel of a single layer reads.
+            h: hidden state of the first layer (M, H).
+            first: its new state.
+            state: before the step.
+            regions: with attention, those of the images.
+            weights: of attention, where it came before the first layer.
+            observe: see `Observer`.
+        """
         x = self.dropout(h)
         new_state = [first]
         for i, cell in enumerate(self.cells[1:], start=1):
-            h, cell_state = cell.step(x, state[i])
+            below = x
+            if i == 1 and self.kind == "top_down":
+                assert regions is not None
+                context, weights = self.attention(h, regions)
+                below = torch.cat((x, self.dropout(context)), 1)
+            h, cell_state = cell.step(below, state[i])
             new_state.append(cell_state)
             if observe is not None:
-                observe(i, x, state[i], h)
+                observe(i, below, state[i], h)
             x = self._above(i, x, h)
-        return self._output(x, self._image(state)), (*new_state, *state[len(self.cells) :])
+        if self.kind in ("spatial", "adaptive"):
+            assert regions is not None
+            top = len(self.cells) - 1
+            memory = self.cells[top].memory(h, new_state[top])
+            context, weights = self._attend_after(below, h, state[top][0], memory, regions)
+            x = x + context
+        image = self._image(state)
+        extra = () if image is None else ((image,),)
+        seen = () if weights is None else ((weights,),)
+        return self._output(x, image), (*new_state, *extra, *seen)
 
     def _image(self, state: DecoderState) -> Tensor | None:
         """The image vector where it travels in the state."""
-        return state[-1][0] if self.place in ("par", "merge") else None
+        return state[len(self.cells)][0] if self.place in ("par", "merge") else None
 
     def _input(self, x: Tensor, image: Tensor | None) -> Tensor:
         return torch.cat((x, image), 1) if image is not None and self.place == "par" else x
@@ -305,21 +482,42 @@ class Decoder(nn.Module):
         )
         return (*cells, *state[len(self.cells) :])
 
-    def _unroll_by_steps(self, words: Tensor, batch_sizes: Tensor, state: DecoderState) -> Unrolled:
-        """Teacher forcing where a step waits for the output of the one before it."""
+    def _unroll_by_steps(
+        self, words: Tensor, sizes: list[int], state: DecoderState, regions: Regions | None
+    ) -> Unrolled:
+        """Teacher forcing where a step waits for what comes of the one before it."""
         xs = self.dropout(self.embedding(words))
-        sizes = batch_sizes.tolist()
-        outputs, logits = [], []
+        first = self.cells[0]
+        products: tuple[Tensor, ...] = ()
+        if self.waits:  # what words contribute is known for all steps
+            caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)
+            image = self._image(state)
+            image = None if image is None else image.index_select(0, caption_of)
+            products = first.input_product(self._input(xs, image)).split(sizes)
+            of_late = self._late_weight()
+        outputs, logits, seen = [], [], []
         for t, (word, x) in enumerate(zip(words.split(sizes), xs.split(sizes), strict=True)):
             state = tuple(tuple(tensor[: len(x)] for tensor in cell) for cell in state)
-            if t > 0 and self.teacher == "word":
+            here = None if regions is None else regions.of_first(len(x))
+            if t > 0 and self._reads_output and self.teacher == "word":
                 state = self._feed_back_words(word, state)
-            output, state = self._advance(x, state)
+            if self.waits:
+                late, weights = self._late(state, here)
+                h, new = first.advance(products[t] + linear(late, of_late), state[0])
+                output, state = self._advance_from_first(x, h, new, state, here, weights)
+            else:
+                output, state = self._advance(x, state, here)
             outputs.append(output)
-            if self.teacher == "softmax":
+            if regions is not None:
+                seen.append(self.weights(state))
+            if self._reads_output and self.teacher == "softmax":
                 logits.append(self.projection(output))
                 state = self._feed_back(logits[-1], state)
-        return Unrolled(torch.cat(outputs), torch.cat(logits) if logits else None)
+        return Unrolled(
+            torch.cat(outputs),
+            torch.cat(logits) if logits else None,
+            torch.cat(seen) if seen else None,
+        )
 
 
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:

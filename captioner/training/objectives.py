@@ -40,6 +40,7 @@ from captioner.decoding.options import SampleOptions, SearchOptions
 from captioner.decoding.pytree import select_rows, tree_map
 from captioner.decoding.sampling import sample
 from captioner.inference.generator import NEVER_WRITTEN
+from captioner.model.attention import Regions
 from captioner.model.captioner import Captioner
 from captioner.model.decoder import Decoder, DecoderState
 from captioner.model.kernels.cross_entropy import cross_entropy
@@ -87,6 +88,7 @@ class CrossEntropy:
 
     Attributes:
         label_smoothing: share of a target's probability spread over the vocabulary.
+        attention_penalty: weight of `captioner.model.captioner.doubly_stochastic`.
         sampling_probability: the highest probability that a word is replaced.
         sampling_epochs: epochs after which it is reached; 0 has it from the first on.
     """
@@ -94,6 +96,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     sampling_probability: float = 0.0
     sampling_epochs: int = 0
+    attention_penalty: float = 0.0
 
     def __call__(self, captioner: Captioner, batch: Batch, *, epoch: int, step: int) -> Loss:
         """The loss of a batch."""
@@ -109,6 +112,7 @@ class CrossEntropy:
             torch.tensor(batch.batch_sizes),
             batch.rows,
             label_smoothing=self.label_smoothing,
+            attention_penalty=self.attention_penalty,
         )
         return Loss(mean, len(batch.targets) if batch.image_ids else 0, {})
 
@@ -123,8 +127,13 @@ class CrossEntropy:
     ) -> Tensor:
         decoder = captioner.decoder
         with without_dropout(decoder):
-            state = select_rows(decoder.initial_state(features), batch.rows)
-            return with_drawn_words(decoder, state, batch.inputs, batch.batch_sizes, probability)
+            state, regions = decoder.begin(features)
+            state = select_rows(state, batch.rows)
+            if regions is not None:
+                regions = regions.read_by(batch.rows)
+            return with_drawn_words(
+                decoder, state, batch.inputs, batch.batch_sizes, probability, regions
+            )
 
 
 @torch.no_grad()
@@ -134,6 +143,7 @@ def with_drawn_words(
     inputs: Tensor,
     batch_sizes: Sequence[int],
     probability: float,
+    regions: Regions | None = None,
 ) -> Tensor:
     """Packed input words (W,), some of them replaced by words drawn from the decoder.
 
@@ -145,12 +155,14 @@ def with_drawn_words(
         inputs: words of M captions, packed.
         batch_sizes: captions that still run at each step.
         probability: that a word is replaced.
+        regions: with attention, what the captions look at.
     """
     steps = inputs.split(list(batch_sizes))
     fed = [steps[0]]
     for true_words in steps[1:]:
         running = len(true_words)
-        logits, state = decoder.step(fed[-1], state)
+        here = None if regions is None else regions.of_first(len(fed[-1]))
+        logits, state = decoder.step(fed[-1], state, here)
         state = tree_map(lambda tensor, n=running: tensor[:n], state)  # type: ignore[misc]
         allowed = _allowed(logits[:running])
         allowed[:, END] = NEVER
@@ -212,12 +224,13 @@ class SelfCritical:
             return CrossEntropy()(captioner, batch, epoch=epoch, step=step)
         features = captioner.features(batch.images)
         with without_dropout(captioner.decoder):
-            state = captioner.decoder.initial_state(features)
-            found = draw(captioner, state, self.keys_of(batch), self.sampling.options(step))
+            state, regions = captioner.decoder.begin(features)
+            keys = self.keys_of(batch)
+            found = draw(captioner, state, keys, self.sampling.options(step), regions)
             rewards = rewards_of(self.reward, batch.image_ids, found, captioner.backward)
-            advantages = self._advantages(captioner, state, batch, rewards)
+            advantages = self._advantages(captioner, state, regions, batch, rewards)
             mean, words = policy_loss(
-                captioner.decoder, state, found, advantages, self.sampling.temperature
+                captioner.decoder, state, found, advantages, self.sampling.temperature, regions
             )
         logged = {
             "train/sampled_reward": float(rewards.mean()),
@@ -232,7 +245,12 @@ class SelfCritical:
         return torch.tensor(numbers, device=batch.images.device)
 
     def _advantages(
-        self, captioner: Captioner, state: DecoderState, batch: Batch, rewards: np.ndarray
+        self,
+        captioner: Captioner,
+        state: DecoderState,
+        regions: Regions | None,
+        batch: Batch,
+        rewards: np.ndarray,
     ) -> Tensor:
         if self.baseline == "others":
             advantages = beside_the_others(rewards)
@@ -240,7 +258,13 @@ class SelfCritical:
             options = SearchOptions(beam_size=1, max_length=self.sampling.max_length)
             start = torch.full((len(rewards),), START, device=batch.images.device)
             greedy = beam_search(
-                start, state, captioner.decoder.step, END, options, constraints=[NEVER_WRITTEN]
+                start,
+                state,
+                captioner.decoder.step,
+                END,
+                options,
+                shared=regions,
+                constraints=[NEVER_WRITTEN],
             )
             baseline = rewards_of(self.reward, batch.image_ids, greedy, captioner.backward)
             advantages = rewards - baseline
@@ -273,7 +297,8 @@ class ValidationSamples:
         """Draw a caption for each image of a batch."""
         numbers = [self.keys[image_id] for image_id in batch.image_ids]
         keys = torch.tensor(numbers, device=batch.images.device)
-        found = draw(captioner, captioner.initial_state(batch.images), keys, self.options)
+        state, regions = captioner.begin(batch.images)
+        found = draw(captioner, state, keys, self.options, regions)
         rewards = rewards_of(self.reward, batch.image_ids, found, captioner.backward)
         self._reward += float(rewards.sum())
         self._nats -= float(found.log_probs.double().sum())
@@ -297,7 +322,11 @@ def beside_the_others(rewards: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    captioner: Captioner, state: DecoderState, keys: Tensor, options: SampleOptions
+    captioner: Captioner,
+    state: DecoderState,
+    keys: Tensor,
+    options: SampleOptions,
+    regions: Regions | None = None,
 ) -> Hypotheses:
     """Captions of each image in the order in which the decoder writes them; no gradient.
 
@@ -306,11 +335,14 @@ def draw(
         state: before the first word, one row an image.
         keys: a number of each image's own (B,).
         options: how to draw.
+        regions: with attention, those of the images.
     """
     start = torch.full((len(keys),), START, device=keys.device)
     step = captioner.decoder.step
     never = [NEVER_WRITTEN]
-    return sample(start, state, step, END, options, image_keys=keys, constraints=never)
+    return sample(
+        start, state, step, END, options, image_keys=keys, shared=regions, constraints=never
+    )
 
 
 def rewards_of(
@@ -332,6 +364,7 @@ def policy_loss(
     found: Hypotheses,
     advantages: Tensor,
     temperature: float = 1.0,
+    regions: Regions | None = None,
 ) -> tuple[Tensor, int]:
     """Mean over words of -A log p of the captions' words, and the number of words.
 
@@ -341,11 +374,12 @@ def policy_loss(
         found: the captions drawn; what stands after a caption's end is not read.
         advantages: of each caption (B, K).
         temperature: that they were drawn at.
+        regions: with attention, those of the images.
     """
     packed = pack_drawn(found)
-    unrolled = decoder.unroll(
-        packed.inputs, torch.tensor(packed.batch_sizes), select_rows(state, packed.rows)
-    )
+    sizes = torch.tensor(packed.batch_sizes)
+    state = select_rows(state, packed.rows)
+    unrolled = decoder.unroll(packed.inputs, sizes, state, regions, packed.rows)
     logits = _allowed(decoder.logits(unrolled).float() / temperature)
     weights = advantages.flatten()[packed.caption]
     words = len(packed.targets)

@@ -82,6 +82,7 @@ def build_objective(
         config.optimization.label_smoothing,
         config.objective.sampling_probability,
         config.objective.sampling_epochs,
+        config.optimization.attention_penalty,
     )
     settings = config.score
     if settings.epochs == 0:

@@ -42,8 +42,16 @@ class Cell(nn.Module):
     reads_output = False
     """Whether the recurrence is on the output y_{t-1} instead of the hidden state."""
 
+    @property
+    def input_weight(self) -> Tensor:
+        """The weight of the inputs, all gates below one another (G * H, E)."""
+        raise NotImplementedError
+
     def input_product(self, xs: Tensor) -> Tensor:
-        """What the inputs (W, E) contribute to every gate, biases included: (W, G * H)."""
+        """What the inputs (W, E) contribute to every gate, biases included: (W, G * H).
+
+        Inputs may also be the first columns alone, where the others come later, one step at a time.
+        """
         raise NotImplementedError
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -71,6 +79,24 @@ class Cell(nn.Module):
             hidden.append(h)
         return torch.cat(hidden)
 
+    def unroll_with_memory(
+        self, xs: Tensor, batch_sizes: Tensor, state: CellState
+    ) -> tuple[Tensor, Tensor]:
+        """As `unroll`; hidden states and what `memory` says of each step, (W, H) both."""
+        if self.n_states == 1:
+            hidden = self.unroll(xs, batch_sizes, state)
+            return hidden, hidden
+        steps = []
+        for product in self.input_product(xs).split(batch_sizes.tolist()):
+            h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
+            steps.append((h, self.memory(h, state)))
+        hidden_states, memories = zip(*steps, strict=True)
+        return torch.cat(hidden_states), torch.cat(memories)
+
+    def memory(self, h: Tensor, state: CellState) -> Tensor:
+        """The memory (M, H) after a step that gave h_t and a state: c_t in an LSTM, else h_t."""
+        return h if self.n_states == 1 else state[1]
+
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
         """State after a step, once the decoder knows its output distribution y (M, V).
 
@@ -85,6 +111,11 @@ class Cell(nn.Module):
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Gates of one step by name, (M, H) each, from 0 to 1; none in a cell without gates."""
         return {}
+
+
+def first_columns(weight: Tensor, xs: Tensor) -> Tensor:
+    """As many columns of a weight (O, E) as the inputs (W, I) have."""
+    return weight if weight.shape[1] == xs.shape[1] else weight[:, : xs.shape[1]].contiguous()
 
 
 def initialise(weights: nn.Module, hidden_size: int) -> None:

@@ -33,6 +33,12 @@ class DeepTransition(Cell):
             else:
                 nn.init.orthogonal_(weight)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.cell.input_weight
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """That of the cell."""
         return self.cell.input_product(xs)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, initialise
+from captioner.model.cells.cell import Cell, CellState, first_columns, initialise
 from captioner.model.kernels.backprop_through_time import GRUThroughTime, by_hand
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
@@ -44,10 +44,16 @@ class GRU(Cell):
         h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
         return h, (h,)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.recurrence.all_weights[0][0]
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all three, in order r, z, n: (W, 3 * H)."""
         w, _, b, _ = self.recurrence.all_weights[0]
-        return linear(xs, w, b)
+        return linear(xs, first_columns(w, xs), b)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""
@@ -107,9 +113,15 @@ class ResetBeforeGRU(Cell):
         initialise(self, hidden_size)
         open_update_gate(self.bias)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.weight_ih
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all three, in order r, z, n: (W, 3 * H)."""
-        return linear(xs, self.weight_ih, self.bias)
+        return linear(xs, first_columns(self.weight_ih, xs), self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, initialise
+from captioner.model.cells.cell import Cell, CellState, first_columns, initialise
 from captioner.model.kernels.backprop_through_time import LSTMThroughTime, by_hand
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
@@ -42,10 +42,16 @@ class LSTM(Cell):
         h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
         return h, (h, c)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.recurrence.all_weights[0][0]
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
         w, _, b, d = self.recurrence.all_weights[0]
-        return linear(xs, w, b + d)
+        return linear(xs, first_columns(w, xs), b + d)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""
@@ -59,14 +65,24 @@ class LSTM(Cell):
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
         """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
         if by_hand(xs):
-            u = self.recurrence.all_weights[0][1]
-            hidden_states: Tensor = LSTMThroughTime.apply(
-                self.input_product(xs), batch_sizes.tolist(), *state, u
-            )
-            return hidden_states
+            return self.unroll_with_memory(xs, batch_sizes, state)[0]
         h, c = (tensor.unsqueeze(0) for tensor in state)
         hidden: PackedSequence = self.recurrence(PackedSequence(xs, batch_sizes), (h, c))[0]
         return hidden.data
+
+    def unroll_with_memory(
+        self, xs: Tensor, batch_sizes: Tensor, state: CellState
+    ) -> tuple[Tensor, Tensor]:
+        """As `unroll`; h_1 … h_T and c_1 … c_T, packed (W, H) both."""
+        if not by_hand(xs):
+            return super().unroll_with_memory(xs, batch_sizes, state)
+        u = self.recurrence.all_weights[0][1]
+        hidden: Tensor
+        cells: Tensor
+        hidden, cells = LSTMThroughTime.apply(
+            self.input_product(xs), batch_sizes.tolist(), *state, u
+        )
+        return hidden, cells
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Input, forget and output gate of a step, (M, H) each."""
@@ -105,9 +121,15 @@ class PeepholeLSTM(Cell):
         initialise(self, hidden_size)
         open_forget_gate(self.bias)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.weight_ih
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
-        return linear(xs, self.weight_ih, self.bias)
+        return linear(xs, first_columns(self.weight_ih, xs), self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""

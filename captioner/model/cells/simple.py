@@ -5,7 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import ACTIVATIONS, Activation, Cell, CellState, initialise
+from captioner.model.cells.cell import (
+    ACTIVATIONS,
+    Activation,
+    Cell,
+    CellState,
+    first_columns,
+    initialise,
+)
 from captioner.model.kernels.linear import Linear, linear
 
 
@@ -34,10 +41,16 @@ class Elman(Cell):
         self.recurrence = nn.RNN(input_size, hidden_size, nonlinearity=kernel)
         initialise(self.recurrence, hidden_size)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.recurrence.all_weights[0][0]
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b, of inputs (W, E): (W, H)."""
         w, _, b, c = self.recurrence.all_weights[0]
-        return linear(xs, w, b + c)
+        return linear(xs, first_columns(w, xs), b + c)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, H), state (h,) of (M, H); returns h_t and (h_t,)."""
@@ -94,10 +107,15 @@ class Jordan(Cell):
         # is in must pass through the little probability of the others: a small U is deaf to it.
         nn.init.normal_(self.feedback, std=5.0)
 
+    @property
+    def input_weight(self) -> Tensor:
+        """W of all gates (G * H, E)."""
+        weight: Tensor = self.input.weight
+        return weight
+
     def input_product(self, xs: Tensor) -> Tensor:
         """W x + b, of inputs (W, E): (W, H)."""
-        product: Tensor = self.input(xs)
-        return product
+        return linear(xs, first_columns(self.input.weight, xs), self.input.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """One time step: product (M, H), state (U y_{t-1},); returns h_t, the state as it was.

@@ -48,8 +48,8 @@ class LSTMThroughTime(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, sizes: list[int], h0: Tensor, c0: Tensor, u: Tensor
-    ) -> Tensor:
-        """Hidden states (W, H).
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states and cells, (W, H) both.
 
         Args:
             ctx: what backward needs.
@@ -79,14 +79,20 @@ class LSTMThroughTime(torch.autograd.Function):
             h, c = out, cell
         ctx.sizes = sizes
         ctx.save_for_backward(gates, cells, tanh_cells, hidden, h0, c0, u)
-        return hidden
+        ctx.set_materialize_grads(False)  # the cells are rarely read
+        return hidden, cells
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor | None, of_cells: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of `inputs`, the first states and U."""
         gates, cells, tanh_cells, hidden, h0, c0, u = ctx.saved_tensors
         sizes = ctx.sizes
+        if gradient is None:
+            gradient = torch.zeros_like(hidden)
+        from_cells = [None] * len(sizes) if of_cells is None else of_cells.split(sizes)
         size = h0.shape[1]
         i, f, g, o = gates.chunk(4, dim=1)
         # What C and D are multiplied by, for all words at once.
@@ -101,13 +107,17 @@ class LSTMThroughTime(torch.autograd.Function):
         later_h = gradient.new_zeros(0, size)
         later_c = gradient.new_zeros(0, size)
         steps = zip(
-            *(whole.split(sizes) for whole in (da, gradient, to_c, to_o, to_ifg, f)), strict=True
+            *(whole.split(sizes) for whole in (da, gradient, to_c, to_o, to_ifg, f)),
+            from_cells,
+            strict=True,
         )
-        for d_a, d_out, c_of, o_of, ifg_of, forget in reversed(list(steps)):
+        for d_a, d_out, c_of, o_of, ifg_of, forget, d_cell in reversed(list(steps)):
             n = len(d_a)
             d_h = d_out.clone()
             d_h[: len(later_h)] += later_h
             d_c = d_h * c_of
+            if d_cell is not None:
+                d_c += d_cell
             d_c[: len(later_c)] += later_c
             torch.mul(
                 ifg_of.view(n, 3, size),

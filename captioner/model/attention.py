@@ -1,0 +1,246 @@
+r"""Attention over the regions of an image: which of them the decoder looks at for each word.
+
+Letters: B images, M rows (captions or hypotheses) or words, P rows of an image, R regions,
+F feature size, H hidden size, A attention size.
+
+Keys and values are projected once an image, whatever number of captions or beams share it:
+
+    v_i = relu(W_v norm(a_i) + b_v)         value of region i, from its features a_i
+    k_i = W_k v_i                           its key
+
+A query q = W_q h + b_q gives each region a score, and the scores weights and a context:
+
+    e_i = q . k_i                           `dot`
+    e_i = q . k_i / sqrt(A)                 `scaled`    (Vaswani et al. 2017)
+    e_i = w . tanh(q + k_i)                 `additive`  (Bahdanau et al. 2015)
+    alpha = softmax(e),   context = \sum_i alpha_i v_i
+
+Images may have different numbers of regions: a region whose features are NaN is padding. It is
+masked before the softmax, so that its weight is exactly 0.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captioner.errors import CaptionerError
+from captioner.model.kernels.additive_scores import additive_scores
+from captioner.model.kernels.linear import Linear
+
+Kind = Literal["none", "soft", "spatial", "adaptive", "top_down"]
+"""Which state attends, and what reads the context; see `captioner.model.decoder`."""
+
+Score = Literal["dot", "scaled", "additive"]
+
+
+class Places(NamedTuple):
+    """Where rows stand once they are laid out image by image.
+
+    Attributes:
+        numbers: place of each row among B * P (M,).
+        images: B.
+        each: P, rows of an image at most.
+    """
+
+    numbers: Tensor
+    images: int
+    each: int
+
+    @staticmethod
+    def of(image_of: Tensor, images: int) -> "Places":
+        """Places of rows that belong to these images (M,), counted from 0."""
+        order = image_of.argsort(stable=True)
+        counts = torch.bincount(image_of, minlength=images)
+        each = int(counts.max()) if len(image_of) else 0
+        firsts = counts.cumsum(0) - counts
+        rank = torch.empty_like(image_of)
+        rank[order] = torch.arange(len(image_of), device=image_of.device) - firsts[image_of[order]]
+        return Places(image_of * each + rank, images, each)
+
+    def first(self, rows: int) -> "Places":
+        """Those of the first rows alone."""
+        return self._replace(numbers=self.numbers[:rows])
+
+    def lay(self, rows: Tensor) -> Tensor:
+        """Rows (M, N) to (B, P, N); empty places are 0."""
+        empty = rows.new_zeros(self.images * self.each, rows.shape[1])
+        return empty.index_copy(0, self.numbers, rows).view(self.images, self.each, -1)
+
+    def take(self, laid: Tensor) -> Tensor:
+        """(B, P, N) back to rows (M, N)."""
+        return laid.flatten(0, 1).index_select(0, self.numbers)
+
+
+class Regions(NamedTuple):
+    """What all captions of an image share.
+
+    Attributes:
+        keys: (B, R, A).
+        values: (B, R, H).
+        padding: (B, R) bool, where there is no region; None: every region is one.
+        places: where the rows that attend stand; None: rows are ordered by image, equally many
+            of each, as those of a beam search.
+    """
+
+    keys: Tensor
+    values: Tensor
+    padding: Tensor | None = None
+    places: Places | None = None
+
+    def read_by(self, image_of: Tensor) -> "Regions":
+        """The same, read by rows of these images (M,)."""
+        return self._replace(places=Places.of(image_of, len(self.keys)))
+
+    def of_first(self, rows: int) -> "Regions":
+        """The same, read by the first rows alone."""
+        return self if self.places is None else self._replace(places=self.places.first(rows))
+
+
+class Attention(nn.Module):
+    """Keys, values and weights; the decoder says who asks and who reads the context.
+
+    Args:
+        feature_size: numbers in a region's features, F.
+        hidden_size: numbers in a query's state and in a context, H.
+        size: numbers in a key, A.
+        score: how a query and a key are compared.
+        image_dropout: probability of dropping a feature, in training.
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        hidden_size: int,
+        size: int,
+        score: Score = "dot",
+        image_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.score = score
+        self.scale = 1 / math.sqrt(size) if score == "scaled" else 1.0
+        # Without weights of its own: those of `value` do the same, and the features of a frozen
+        # encoder need no gradient.
+        self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
+        self.image_dropout = nn.Dropout(image_dropout)
+        self.value = Linear(feature_size, hidden_size)
+        self.key = Linear(hidden_size, size, bias=False)
+        self.query = Linear(hidden_size, size)
+        for layer in (self.value, self.key, self.query):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.value.bias)
+        nn.init.zeros_(self.query.bias)
+        if score == "additive":
+            self.weight = nn.Parameter(torch.empty(size))
+            nn.init.uniform_(self.weight, -math.sqrt(3 / size), math.sqrt(3 / size))
+
+    def regions(self, features: Tensor) -> Regions:
+        """Keys and values of images, from features (B, R, F); rows of NaN are padding.
+
+        Raises:
+            CaptionerError: the features are pooled.
+        """
+        if features.dim() != 3:
+            raise CaptionerError(
+                f"attention needs the features of regions (B, R, F), not {tuple(features.shape)}; "
+                "set encoder.features grid"
+            )
+        padding = padding_of(features)
+        if padding is not None:
+            features = features.masked_fill(padding.unsqueeze(2), 0.0)
+        rows = self.norm(features.to(self.value.weight.dtype)).flatten(0, 1)
+        values = torch.relu(self.value(self.image_dropout(rows)))
+        keys = self.key(values)
+        size = features.shape[:2]
+        return Regions(keys.unflatten(0, size), values.unflatten(0, size), padding)
+
+    def forward(
+        self, query: Tensor, regions: Regions, sentinel: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """States (M, H) to contexts (M, H) and weights (M, R), which sum to 1.
+
+        Args:
+            query: the states that ask.
+            regions: what they look at.
+            sentinel: key (M, A) and value (M, H) of what each row may look at instead of the image;
+                its weight is one more column, the last.
+        """
+        q = self.query(query)
+        places = regions.places
+        images = len(regions.keys)
+
+        def lay(rows: Tensor) -> Tensor:
+            return rows.view(images, -1, rows.shape[1]) if places is None else places.lay(rows)
+
+        def take(laid: Tensor) -> Tensor:
+            return laid.flatten(0, 1) if places is None else places.take(laid)
+
+        scores = self._scores(lay(q), regions.keys)
+        if regions.padding is not None:
+            scores = scores.masked_fill(regions.padding.unsqueeze(1), -math.inf)
+        if sentinel is not None:
+            key, _ = sentinel
+            scores = torch.cat((scores, lay(self._own_score(q, key))), 2)
+        weights = scores.softmax(2)
+        of_rows = take(weights)
+        if sentinel is None:
+            return take(torch.bmm(weights, regions.values)), of_rows
+        context = take(torch.bmm(weights[..., :-1], regions.values))
+        return torch.addcmul(context, of_rows[:, -1:], sentinel[1]), of_rows
+
+    def _scores(self, q: Tensor, keys: Tensor) -> Tensor:
+        """Queries (B, P, A) and keys (B, R, A) to scores (B, P, R)."""
+        if self.score == "additive":
+            return additive_scores(q, keys, self.weight)
+        return torch.bmm(q * self.scale, keys.transpose(1, 2))
+
+    def _own_score(self, q: Tensor, key: Tensor) -> Tensor:
+        """Queries (M, A), each with a key of its own (M, A), to scores (M, 1)."""
+        if self.score == "additive":
+            return torch.tanh(q + key) @ self.weight.unsqueeze(1)
+        return (q * self.scale * key).sum(1, keepdim=True)
+
+
+class Sentinel(nn.Module):
+    """What a decoder looks at instead of the image: a part of its own memory (Lu et al. 2017).
+
+        g_t = s(W_x x_t + W_h h_{t-1} + b),   s_t = g_t * tanh(m_t)
+
+    with m_t the memory of the cell: c_t of an LSTM, h_t of the others, which keep no separate one.
+
+    Args:
+        input_size: numbers in x_t.
+        hidden_size: numbers in a state, H.
+        size: numbers in a key, A.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.of_input = Linear(input_size, hidden_size)
+        self.of_state = Linear(hidden_size, hidden_size, bias=False)
+        self.key = Linear(hidden_size, size, bias=False)
+        for layer in (self.of_input, self.of_state, self.key):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.of_input.bias)
+
+    def forward(self, x: Tensor, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs x_t (M, E), states h_{t-1} (M, H) and m_t (M, H) to keys (M, A), values (M, H)."""
+        gate = torch.sigmoid(self.of_input(x) + self.of_state(before))
+        value = gate * torch.tanh(memory)
+        return self.key(value), value
+
+
+def padding_of(features: Tensor) -> Tensor | None:
+    """Where features (B, R, F) hold no region (B, R), or None where all are regions."""
+    padding = features[:, :, 0].isnan()
+    return padding if bool(padding.any()) else None
+
+
+def mean_of_regions(features: Tensor) -> Tensor:
+    """Features (B, R, F) to the mean of each image's regions (B, F)."""
+    padding = padding_of(features)
+    if padding is None:
+        return features.mean(1)
+    count = (~padding).sum(1, keepdim=True)
+    return features.masked_fill(padding.unsqueeze(2), 0.0).sum(1) / count

@@ -22,7 +22,7 @@ from captioner.model.cells import (
     ResetBeforeGRU,
 )
 from captioner.model.decoder import Decoder
-from captioner.model.encoder import Encoder, torchvision_encoder
+from captioner.model.encoder import Encoder, pretrained_encoder
 from captioner.photos.transform import Transform
 
 
@@ -46,8 +46,8 @@ def read_records(config: DataConfig) -> Loaded:
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
     """The frozen encoder, batch norm not folded, and what makes a photo fit for it."""
-    encoder, preprocessing = torchvision_encoder(
-        config.name, config.weights, grid=config.features == "grid"
+    encoder, preprocessing = pretrained_encoder(
+        config.name, config.weights, grid=config.features == "grid", size=config.size
     )
     size = config.size or preprocessing.size
     transform = Transform(

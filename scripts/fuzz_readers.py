@@ -460,7 +460,7 @@ def _encoder_weights(folder: Path) -> Reading:
     import torch
     from torch import nn
 
-    from captioner.model.encoder import load_weights, read_state_dict
+    from captioner.model.backbones.weights import load_weights, read_state_dict
 
     trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     file = folder / "weights.pth"

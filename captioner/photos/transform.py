@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ class Transform:
             that is S x S already passes ``squash`` untouched.
         interpolation: ``bilinear`` or ``bicubic``; both average over all the pixels that fall
             into a new one (anti-aliasing).
+        detail: a short side, in pixels, that larger photos are reduced to first; None for no such
+            step. A network whose training photos were enlarged to `size` never saw finer detail,
+            and writes nonsense about photos that have it.
 
     Raises:
         UsageError: for a value out of range.
@@ -57,12 +61,19 @@ class Transform:
     resize: int = 256
     fit: str = "crop"
     interpolation: str = "bilinear"
+    detail: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("size", "resize"):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= 4096:
                 raise UsageError(f"transform.{name}: {value!r} is not an integer from 1 to 4096")
+        if self.detail is not None and (
+            type(self.detail) is not int or not 1 <= self.detail <= 4096
+        ):
+            raise UsageError(
+                f"transform.detail: {self.detail!r} is neither null nor an integer from 1 to 4096"
+            )
         for name, choices in (("fit", FITS), ("interpolation", tuple(INTERPOLATIONS))):
             value = getattr(self, name)
             if value not in choices:
@@ -95,6 +106,7 @@ class Transform:
 
     def array(self, photo: Image.Image) -> np.ndarray:
         """As calling it, but a numpy array: (3, S, S) uint8."""
+        photo = self._reduced(photo)
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
         return np.asarray(square).transpose(2, 0, 1).copy()
 
@@ -106,6 +118,23 @@ class Transform:
         """
         return self(read_photo(path))
 
+    def detail_for(self, sizes: Sequence[tuple[int, int]]) -> int | None:
+        """The detail of photos of some sizes, if most of them must be enlarged; None otherwise.
+
+        Args:
+            sizes: Width and height, in pixels, of some training photos.
+
+        Returns:
+            The median of their short sides (of `squash`: of the sides of squares of their area).
+        """
+        if 2 * sum(self.enlarges(*size) for size in sizes) <= len(sizes):
+            return None
+        if self.fit == "squash":
+            sides = [math.isqrt(width * height) for width, height in sizes]
+        else:
+            sides = [min(size) for size in sizes]
+        return max(1, sorted(sides)[len(sides) // 2])
+
     def enlarges(self, width: int, height: int) -> bool:
         """Whether a photo of so many pixels is made larger, which adds smoothness, not detail."""
         if self.fit == "squash":
@@ -113,8 +142,11 @@ class Transform:
         return min(width, height) < self.resize
 
     def asdict(self) -> dict[str, int | str]:
-        """Its values by name, for a checkpoint or a key."""
-        return dataclasses.asdict(self)
+        """Its values by name, for a checkpoint or a key; `detail` only where there is one."""
+        values = dataclasses.asdict(self)
+        if self.detail is None:  # as stores and checkpoints were keyed before there was any
+            del values["detail"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transform:
@@ -128,6 +160,18 @@ class Transform:
             if name not in names:
                 raise UsageError(f"transform.{name}: no such setting; {suggestion(name, names)}")
         return cls(**values)
+
+    def _reduced(self, photo: Image.Image) -> Image.Image:
+        """A photo with more than `detail` pixels on its short side, brought down to that."""
+        short = min(photo.size)
+        if self.detail is None or short <= self.detail:
+            return photo
+        if self.fit == "squash":
+            size = (self.detail, self.detail)
+        else:
+            width, height = (max(1, round(side * self.detail / short)) for side in photo.size)
+            size = (width, height)
+        return photo.resize(size, INTERPOLATIONS[self.interpolation])
 
     def _squash(self, photo: Image.Image) -> Image.Image:
         if photo.size == (self.size, self.size):

@@ -17,7 +17,7 @@ from captioner.cli import main
 from captioner.config.schema import DecoderConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.predictor import Predictor
-from captioner.model.encoder import read_state_dict
+from captioner.model.backbones.weights import read_state_dict
 
 
 def step(raw: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -32,9 +32,9 @@ def seeded(seed):  # type: ignore[no-untyped-def]
     """An encoder without weights is another one each time, unless its seed is set."""
     from captioner.features.prepare import build_keyed_encoder
 
-    def build(config):  # type: ignore[no-untyped-def]
+    def build(config, training):  # type: ignore[no-untyped-def]
         seed(0)
-        return build_keyed_encoder(config)
+        return build_keyed_encoder(config, training)
 
     return build
 
@@ -175,13 +175,12 @@ def test_outcomes_of_a_store_that_cannot_be_written(
         (["--encoder.fit", "squash", "--encoder.size", "64"], True),
     ],
 )
-def test_enlarged_photos_are_told_of(
+def test_enlarged_training_photos_set_the_detail_of_larger_ones(
     flags: list[str], flags_of_size: list[str], told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (Path(flags[flags.index("--data.root") + 1]) / "train0.png").write_text("not a picture")
     assert main(["prepare", *flags, "--encoder.fit", "squash", *flags_of_size]) == 0
     line = (
-        "photos are enlarged (6 of 6 looked at, the first from 40 x 30): larger photos will get "
-        "worse captions; a smaller encoder.size than 64"
+        "training photos are enlarged, from 34 to 64 pixels; larger photos are reduced to 34 first"
     )
     assert (line in capsys.readouterr().err) is told

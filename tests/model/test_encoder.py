@@ -10,7 +10,8 @@ from torchvision import models
 
 from captioner.checkpoint.encoder_description import NotDescribableError, describe, rebuild
 from captioner.errors import CaptionerError, UsageError
-from captioner.model.encoder import Encoder, cut, torchvision_encoder
+from captioner.model.backbones.cut import cut
+from captioner.model.encoder import Encoder, torchvision_encoder
 
 SHARED_WEIGHTS = (
     Path(__file__).resolve().parents[2].parent

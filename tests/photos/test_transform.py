@@ -1,6 +1,7 @@
 """Transform against torchvision's own preprocessing, and its values against bad ones."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,33 @@ def test_what_is_made_larger() -> None:
     crop, squash = Transform(size=224, resize=256), Transform(size=320, fit="squash")
     assert [crop.enlarges(*size) for size in ((256, 400), (255, 400))] == [False, True]
     assert [squash.enlarges(*size) for size in ((500, 250), (224, 224))] == [False, True]
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_detail_brings_larger_photos_to_what_training_photos_had(width: int, height: int) -> None:
+    photo = noise(width, height)
+    for fit, resize in (("squash", 256), ("crop", 300)):
+        plain = Transform(size=260, resize=resize, fit=fit)
+        detailed = replace(plain, detail=100)
+        if min(width, height) <= 100:
+            assert torch.equal(detailed(photo), plain(photo))
+        elif fit == "squash":
+            assert torch.equal(
+                detailed(photo), plain(photo.resize((100, 100), Image.Resampling.BILINEAR))
+            )
+
+
+def test_detail_is_that_of_most_training_photos() -> None:
+    squash = Transform(size=260, fit="squash")
+    assert squash.detail_for([(224, 224)] * 3 + [(500, 375)] * 2) == 224
+    assert squash.detail_for([(224, 224)] * 2 + [(500, 375)] * 2) is None
+    assert Transform(size=260, resize=292).detail_for([(300, 200)]) == 200
+    assert squash.detail_for([]) is None
+
+
+def test_detail_is_written_only_where_there_is_one() -> None:
+    assert "detail" not in Transform().asdict()
+    detailed = Transform(detail=224)
+    assert Transform.from_dict(detailed.asdict()) == detailed
+    with pytest.raises(UsageError, match=r"transform\.detail: 0 is neither null nor an integer"):
+        Transform(detail=0)

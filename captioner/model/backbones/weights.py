@@ -8,9 +8,10 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.errors import CaptionerError, UsageError
+from captioner.files.tensors import read_tensors
 
 KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "model_ema", "state_dict_ema")
 """Where training programs put a network's weights in a checkpoint; the first that is there counts.
@@ -21,6 +22,54 @@ WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint
 
 DEPTH = 3
 """Keys inside one another that are followed."""
+
+
+def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """Tensors by name from a file that `torch.save` wrote.
+
+    Raises:
+        UsageError: no such file, or no state_dict in it; the message lists `names`, the weight
+            names that would have been understood.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"encoder.weights: {path} is neither a file nor a weight name of this network; "
+            f"choose one of {', '.join(names)}, none, or the path of a state_dict"
+        )
+    try:
+        state = read_tensors(path)
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise UsageError(
+            f"encoder.weights: {path} is not a file of tensors that torch.save wrote: "
+            f"{fault_of(path)} ({type(error).__name__})"
+        ) from error
+    tensors = tensors_of(state)
+    if tensors is None:
+        raise UsageError(f"encoder.weights: {path} holds no state_dict (names and tensors)")
+    return tensors
+
+
+def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Load the trunk's part of a whole network's state_dict.
+
+    Raises:
+        UsageError: a tensor is missing or of another shape.
+    """
+    wanted = trunk.state_dict()
+    state = without_prefix(state, list(wanted))
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise UsageError(
+            f"encoder.weights: {what} do not fit: {len(missing)} of {len(wanted)} tensors are "
+            f"missing, the first {missing[0]}"
+        )
+    for key, tensor in wanted.items():
+        if key in state and state[key].shape != tensor.shape:
+            raise UsageError(
+                f"encoder.weights: {what} do not fit: {key} is {tuple(state[key].shape)}, "
+                f"the network has {tuple(tensor.shape)}"
+            )
+    trunk.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
 
 
 def tensors_of(contents: object) -> dict[str, Tensor] | None:

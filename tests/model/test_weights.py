@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from captioner.errors import CaptionerError, UsageError
+from captioner.model.backbones.weights import tensors_of, without_prefix
 from captioner.model.encoder import load_weights, read_state_dict, torchvision_encoder
-from captioner.model.state_dict import tensors_of, without_prefix
 
 
 def network(seed: int) -> nn.Module:

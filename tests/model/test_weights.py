@@ -10,8 +10,13 @@ from torch import Tensor, nn
 from torchvision import models
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.model.backbones.weights import tensors_of, without_prefix
-from captioner.model.encoder import load_weights, read_state_dict, torchvision_encoder
+from captioner.model.backbones.weights import (
+    load_weights,
+    read_state_dict,
+    tensors_of,
+    without_prefix,
+)
+from captioner.model.encoder import torchvision_encoder
 
 
 def network(seed: int) -> nn.Module:

@@ -40,6 +40,9 @@ def read_records(config: DataConfig) -> Loaded:
         train_annotations=path(config.train_annotations),
         val_annotations=path(config.val_annotations),
         test_annotations=path(config.test_annotations),
+        columns=config.columns,
+        split=config.split,
+        split_seed=config.split_seed,
         on_problem=config.on_problem,
     )
 

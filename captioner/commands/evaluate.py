@@ -41,8 +41,16 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="of the data set; default: test"
     )
-    parser.add_argument("--results", metavar="R.json", help="captions in COCO's result format")
-    parser.add_argument("--references", metavar="A.json", help="references in COCO's format")
+    parser.add_argument(
+        "--results",
+        metavar="R",
+        help="captions: COCO results, JSON Lines, CSV, TSV, or a folder that `caption` wrote",
+    )
+    parser.add_argument(
+        "--references",
+        metavar="A",
+        help="references: COCO or Karpathy JSON, JSON Lines, Flickr8k.token.txt, or a table",
+    )
     add_report_flags(parser)
     add_run_arguments(parser)
     of_checkpoint = ["split", *add_search_arguments(parser)]
@@ -252,7 +260,7 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
 def sections(captioned: "CaptionedSet", options: argparse.Namespace) -> Iterator["Section"]:
     """What was asked for beside the scores."""
     from captioner.evaluation.description import description_section, objects_section
-    from captioner.evaluation.result_files import read_references
+    from captioner.evaluation.references import read_references
 
     if options.describe:
         training, vocabulary = captioned.training, captioned.vocabulary

@@ -19,14 +19,22 @@ from captioner.errors import UsageError
 class DataConfig:
     """Where photos and captions come from, and how they are fed to training."""
 
-    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl"] = "shapes"
+    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar"] = "shapes"
     """Kind of source; `shapes` is the built-in set of drawn scenes, made on first use."""
     root: str = "data/shapes"
     """Folder with the photos and annotation files, laid out as data/README.md says."""
     images: str | None = None
     """Folder of the photos, relative to root, where it is not the usual one."""
     annotations: str | None = None
-    """The one annotation file of karpathy, flickr8k or jsonl, where it has not the usual name."""
+    """The annotation file of karpathy, flickr8k, jsonl or csv, where it has not the usual name."""
+    columns: str | None = None
+    """Columns (csv, flickr8k) or keys (jsonl) of unusual names: `image=photo, caption=title`; also
+    `split`."""
+    split: str | None = None
+    """Shares of train, val and test, as 80/10/10, for photos whose source gives no split (csv,
+    flickr8k, jsonl, sidecar); the hash of a photo's name decides."""
+    split_seed: int = 0
+    """Another one divides the photos otherwise."""
     train_annotations: str | None = None
     """Captions of the training split (coco), where the file has not the usual name."""
     val_annotations: str | None = None

@@ -3,62 +3,135 @@
 ``{"image": "a/b.jpg", "captions": ["…", "…"], "split": "train", "id": 17}``
 
 ``image`` is a path under the folder of the photos, ``split`` is "train", "val" or "test" and must
-be given: a photo that is scored by mistake with what it was trained on makes every score a lie.
-``id`` is a number or a text, by default the image's path. Other keys are ignored.
+be given, or `data.split` divides the photos: a photo that is scored by mistake with what it was
+trained on makes every score a lie. ``id`` is a number or a text, by default the image's path. Other
+keys are ignored.
+
+``metadata.jsonl`` of Hugging Face's image folders is read too, with ``file_name`` and ``text`` (or
+another usual name of a caption); where ``train/``, ``validation/`` and ``test/`` each hold one,
+the folders are the splits.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from captioner.datasets.records import Collector, Loaded
+from captioner.datasets.caption_table import COLUMNS
+from captioner.datasets.records import SPLIT_NAMES, Collector, ImageId, Loaded, check_id
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import first_folder, parse_json
 
-_USUAL_NAME = "captions.jsonl"
+_PLURAL = ("texts", "sentences")  # keys of lists; the others hold one text
+
+USUAL_NAMES = ("captions.jsonl", "metadata.jsonl")
 
 
-def load(root: Path, *, images: Path | None = None, annotations: Path | None = None) -> Loaded:
+def load(
+    root: Path,
+    *,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    divided_later: bool = False,
+) -> Loaded:
     """Read photos and captions from JSON Lines.
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else ``root``.
-        annotations: The file; else ``captions.jsonl`` or the only ``*.jsonl`` in ``root``.
+        images: Folder of the photos; else the file's own folder (``root`` for a file elsewhere).
+        annotations: The file; else ``captions.jsonl``, ``metadata.jsonl`` or the only ``*.jsonl``
+            in ``root``, or one in each split's folder.
+        columns: Keys of unusual names: image, caption, split.
+        divided_later: Accept lines without a split.
 
     Raises:
         UsageError: The file or folder is not there, or several files are.
         CaptionerError: The file cannot be read.
     """
+    collector = Collector(divided_later=divided_later)
+    split_files = {} if annotations else files_of_splits(root, "metadata.jsonl")
+    if split_files:
+        for file, split in split_files.items():
+            _add(collector, file, images or root, file.parent.name, columns, divided_later, split)
+        return collector.loaded
     file = annotations or _find_file(root)
     folder = first_folder([images or root], "photos")
-    collector = Collector()
-    for place, line in collector.lines(file):
-        try:
-            entry = _parse(line)
-        except ValueError as fault:
-            collector.report(file, place, str(fault))
-            continue
-        collector.add(
-            image_id=entry.get("id", entry["image"]),
-            folder=folder,
-            name=entry["image"],
-            captions=entry["captions"],
-            split=entry["split"],
-            file=file,
-            place=place,
-        )
+    _add(collector, file, folder, "", columns, divided_later, None)
     return collector.loaded
 
 
+def files_of_splits(root: Path, name: str) -> dict[Path, str]:
+    """Files of a name in the folders of splits (``train``, ``validation``, …), if there are any."""
+    return {
+        root / folder / name: split
+        for folder, split in SPLIT_NAMES.items()
+        if (root / folder / name).is_file()
+    }
+
+
+def _add(
+    collector: Collector,
+    file: Path,
+    folder: Path,
+    below: str,
+    columns: Mapping[str, str] | None,
+    divided_later: bool,
+    split: str | None,
+) -> None:
+    """Hand a file's photos to a collector; ``below`` is the folder that their names begin in."""
+    needed = split is None and not divided_later
+    for place, entry in _entries(collector, file, columns or {}, split_needed=needed):
+        name = f"{below}/{entry['image']}" if below else entry["image"]
+        collector.add(
+            image_id=entry.get("id", name),
+            folder=folder,
+            name=name,
+            captions=entry["captions"],
+            split=split or entry.get("split"),
+            file=file,
+            place=place,
+        )
+
+
+def read_captions(
+    collector: Collector, file: Path
+) -> Iterator[tuple[ImageId, str, str | None, list[object]]]:
+    """Image id, name, split and captions of each photo; no photo has to be there."""
+    for place, entry in _entries(collector, file, {}, split_needed=False):
+        try:
+            image_id = check_id(entry.get("id", entry["image"]))
+        except ValueError as fault:
+            collector.report(file, place, fault)
+            continue
+        split = entry.get("split")
+        yield (
+            image_id,
+            str(entry["image"]),
+            split if isinstance(split, str) else None,
+            entry["captions"],
+        )
+
+
+def _entries(
+    collector: Collector, file: Path, columns: Mapping[str, str], *, split_needed: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place, line in collector.lines(file):
+        try:
+            yield place, _parse(line, columns, split_needed=split_needed)
+        except ValueError as fault:
+            collector.report(file, place, str(fault))
+
+
 def _find_file(root: Path) -> Path:
-    if (root / _USUAL_NAME).is_file():
-        return root / _USUAL_NAME
+    for name in USUAL_NAMES:
+        if (root / name).is_file():
+            return root / name
     found = sorted(root.glob("*.jsonl"))
     if not found:
         raise UsageError(
-            f"no JSON Lines file in {root}: looked for {_USUAL_NAME} and *.jsonl; "
+            f"no JSON Lines file in {root}: looked for {', '.join(USUAL_NAMES)} and *.jsonl; "
             "name another with data.annotations"
         )
     if len(found) > 1:
@@ -67,7 +140,7 @@ def _find_file(root: Path) -> Path:
     return found[0]
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: str, columns: Mapping[str, str], *, split_needed: bool) -> dict[str, Any]:
     """One line's object, with image, captions (a list) and split; else ValueError says why not."""
     try:
         entry = parse_json(line)
@@ -77,11 +150,30 @@ def _parse(line: str) -> dict[str, Any]:
         raise ValueError(
             f'must be an object {{"image": …, "captions": […], "split": …}}, not {shown(entry)}'
         )
-    for key in ("image", "captions", "split"):
+    entry = _usual_keys(entry, columns)
+    for key in ("image", "captions", "split") if split_needed else ("image", "captions"):
         if key not in entry:
             near = get_close_matches(key, entry, n=1)
             hint = f' (there is "{near[0]}")' if near else ""
             raise ValueError(f'has no "{key}"{hint}')
     if not isinstance(entry["captions"], list):
         raise ValueError(f'"captions" must be a list of texts, not {shown(entry["captions"])}')
+    return entry
+
+
+def _usual_keys(entry: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The object with "image", "captions" and "split" in place of other names for them."""
+    entry = dict(entry)
+    for ours, name in (("image", "image"), ("captions", "caption"), ("split", "split")):
+        named = columns.get(name)
+        if ours in entry and named is None:
+            continue
+        for key in (named,) if named else COLUMNS[name]:
+            if key == "image_id" or key not in entry:  # (the id of an image is not its name here)
+                continue
+            value = entry[key]
+            if ours == "captions" and not (named or key in _PLURAL) and not isinstance(value, str):
+                continue
+            entry[ours] = [value] if ours == "captions" and isinstance(value, str) else value
+            break
     return entry

@@ -5,10 +5,11 @@ the splits most published COCO and Flickr30k results are measured on. COCO's ``r
 of the official validation photos that neither validates nor tests) is trained on, as in the papers.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioner.datasets.records import Collector, Loaded
+from captioner.datasets.records import Collector, ImageId, Loaded, check_id
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import as_list, first_folder, read_json
 
@@ -41,6 +42,31 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
     for index, entry in enumerate(entries):
         _add(collector, file, folder, f"images[{index}]", entry)
     return collector.loaded
+
+
+def read_captions(
+    collector: Collector, file: Path
+) -> Iterator[tuple[ImageId, str, str | None, list[object]]]:
+    """Image id, name, split and captions of each photo; no photo has to be there."""
+    for index, entry in enumerate(as_list(read_json(file), file, "images")):
+        place = f"images[{index}]"
+        sentences = entry.get("sentences") if isinstance(entry, dict) else None
+        if not isinstance(sentences, list):
+            collector.report(file, place, f'"sentences" must be a list, not {shown(sentences)}')
+            continue
+        filename = entry.get("filename")
+        try:
+            image_id = check_id(entry.get("cocoid", filename))
+        except ValueError as fault:
+            collector.report(file, place, fault)
+            continue
+        filepath, split = _filepath(entry), entry.get("split")
+        yield (
+            image_id,
+            f"{filepath}/{filename}" if filepath else str(filename),
+            "train" if split == "restval" else str(split),
+            [_raw(sentence) for sentence in sentences],
+        )
 
 
 def _find_file(root: Path) -> Path:

@@ -3,11 +3,16 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from captioner.datasets import coco, flickr8k, jsonl, karpathy, shapes
+from captioner.datasets import coco, csv_file, flickr8k, jsonl, karpathy, shapes, sidecar
+from captioner.datasets.caption_table import parse_columns
+from captioner.datasets.division import divide, parse_shares
 from captioner.datasets.records import Loaded, Problem
 from captioner.errors import CaptionerError, UsageError, shown
 
-FORMATS = ("shapes", "coco", "karpathy", "flickr8k", "jsonl")
+FORMATS = ("shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar")
+DIVISIBLE = ("flickr8k", "jsonl", "csv", "sidecar")
+"""Formats whose photos may be without a split."""
+
 ON_PROBLEM = ("refuse", "skip")
 
 # Problems told in the one line of an error.
@@ -23,6 +28,9 @@ def load_records(
     train_annotations: Path | None = None,
     val_annotations: Path | None = None,
     test_annotations: Path | None = None,
+    columns: str | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
     on_problem: str = "refuse",
 ) -> Loaded:
     """Read a data set.
@@ -32,10 +40,13 @@ def load_records(
         root: Its folder, laid out as data/README.md says.
         images: Folder of the photos, where it is not the usual one; relative paths are under
             ``root``, here and below.
-        annotations: The annotation file of karpathy, flickr8k or jsonl.
+        annotations: The annotation file of karpathy, flickr8k, jsonl or csv.
         train_annotations: Training captions of coco.
         val_annotations: Validation captions of coco.
         test_annotations: Test captions of coco.
+        columns: Headings or keys of unusual names, ``image=photo, caption=title``.
+        split: Shares of train, val and test, ``80/10/10``, for photos whose source gives no split.
+        split_seed: Of the division.
         on_problem: ``refuse`` the data set if anything is wrong in it, or ``skip`` what is wrong
             and return it in ``problems``.
 
@@ -58,7 +69,14 @@ def load_records(
     file, folder = _under(root, annotations), _under(root, images)
     if format != "coco" and any(by_split.values()):
         raise UsageError(f"data.*_annotations belong to format coco, not to {format}")
-    if format in ("coco", "shapes") and file:
+    named, shares = parse_columns(columns), parse_shares(split) if split else None
+    if named and format not in ("flickr8k", "jsonl", "csv"):
+        raise UsageError(f"data.columns belongs to csv, flickr8k and jsonl, not to {format}")
+    if shares and format not in DIVISIBLE:
+        raise UsageError(
+            f"data.split belongs to formats {', '.join(DIVISIBLE)}; {format} has splits of its own"
+        )
+    if format in ("coco", "shapes", "sidecar") and file:
         raise UsageError(
             f"data.annotations does not belong to format {format}"
             + (": use data.train_annotations and so on" if format == "coco" else "")
@@ -67,18 +85,22 @@ def load_records(
         shapes.render(root)
     if not root.is_dir():
         raise UsageError(f"data.root: no folder {root}")
+    later = shares is not None
     match format:
         case "coco" | "shapes":
             loaded = coco.load(root, images=folder, annotations=by_split)
         case "karpathy":
             loaded = karpathy.load(root, images=folder, annotations=file)
-        case "flickr8k":
-            loaded = flickr8k.load(root, images=folder, annotations=file)
+        case "sidecar":
+            loaded = sidecar.load(root, images=folder, divided_later=later)
         case _:
-            loaded = jsonl.load(root, images=folder, annotations=file)
+            read = {"flickr8k": flickr8k.load, "jsonl": jsonl.load, "csv": csv_file.load}[format]
+            loaded = read(root, images=folder, annotations=file, columns=named, divided_later=later)
+    if shares is not None:
+        loaded = divide(loaded, shares, split_seed)
     if loaded.problems and on_problem == "refuse":
         raise CaptionerError(
-            f"{_told(loaded.problems)}; mend them, or go on without them: data.on_problem=skip"
+            f"{_told(loaded.problems)}; correct them, or leave them out: data.on_problem=skip"
         )
     if not loaded.records:
         left = f": {_told(loaded.problems)}" if loaded.problems else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe, signature
-from captioner.evaluation.result_files import read_candidates, read_references
+from captioner.evaluation.references import References, load_references
+from captioner.evaluation.result_files import load_results
 from captioner.evaluation.scores import REPORTED, Scores, check_pairing, score
 from captioner.evaluation.significance import Interval, intervals
 from captioner.tables import Table
@@ -35,6 +36,7 @@ class CaptionedSet:
         recipe: Where they come from: results, split, checkpoint, beam_size …
         training: Captions that the system was trained on, where that is known.
         vocabulary: Words that it could have used, where that is known.
+        notes: What a reader of the scores should know.
     """
 
     candidates: Mapping[ImageId, Sequence[str]]
@@ -42,6 +44,7 @@ class CaptionedSet:
     recipe: Recipe = field(default_factory=dict)
     training: tuple[str, ...] | None = None
     vocabulary: frozenset[str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def captions(self) -> dict[ImageId, str]:
@@ -150,6 +153,7 @@ def report_on(
     scores = score(captioned.captions, captioned.references, metrics=metrics or REPORTED)
     if not scores.statistics:
         raise CaptionerError(f"no score to tell: {'; '.join(scores.warnings)}")
+    scores = replace(scores, warnings=(*captioned.notes, *scores.warnings))
     recipe = captioned.recipe | scores.recipe
     found: dict[str, Interval] = {}
     if resamples is not None:
@@ -167,8 +171,8 @@ def read_captioned(
     """Captions and references from files.
 
     Args:
-        results: COCO result file, or JSON Lines of ``captioner caption``.
-        references: COCO annotation file.
+        results: Result file of any form (`result_files`), or a folder of ``captioner caption``.
+        references: Annotation file of any format (`references`).
         n_best: Captions that an image may have.
         subset: Whether images that have references but no caption are left out.
 
@@ -177,9 +181,13 @@ def read_captioned(
         CaptionerError: If a file is not of its format, or images and captions do not belong
             together.
     """
-    groups = read_references(references)
-    candidates = read_candidates(results, n_best=n_best, images=groups)
+    known = load_references(references)
+    found = load_results(results, known, n_best=n_best)
+    candidates, groups = found.groups, known.groups
     recipe: Recipe = {"results": results.name}
+    if (split := split_of(candidates, known)) is not None:
+        groups = {image: group for image, group in groups.items() if known.splits[image] == split}
+        recipe["split"] = split
     if subset:
         chosen = {image: group for image, group in groups.items() if image in candidates}
         if not chosen:
@@ -189,12 +197,23 @@ def read_captioned(
             )
         recipe["subset"] = f"{len(chosen)} of {len(groups)} images"
         groups = chosen
-    captioned = CaptionedSet(candidates, groups, recipe)
+    captioned = CaptionedSet(candidates, groups, recipe, notes=(*known.notes, *found.notes))
     try:
         check_pairing(captioned.captions, groups)
     except CaptionerError as error:
         raise CaptionerError(f"{results} beside {references}: {error}") from error
     return captioned
+
+
+def split_of(images: Collection[ImageId], references: References) -> str | None:
+    """The split that all captioned images are of, where the references hold several.
+
+    Files such as Karpathy's hold all splits; captions are of one. Its images must still all be
+    captioned.
+    """
+    found = {references.splits.get(image) for image in images if image in references.groups}
+    several = len(set(references.splits.values())) > 1
+    return found.pop() if several and len(found) == 1 else None
 
 
 def score_table(scores: Mapping[str, float], intervals: Mapping[str, Interval]) -> Table:

@@ -1,25 +1,54 @@
-"""Captions and references from files in COCO's format, and captions as this program writes them.
+"""Captions of images from result files, as other programs and this one write them.
 
-A result file is a list, ``[{"image_id": 7, "caption": "a dog"}, …]``, with one caption for each
-image, or several, best first, where that is asked for. A file named ``.jsonl`` holds the records
-of ``captioner caption --format jsonl``, a line each, whose photos are found among the images that
-have references by their file names, or by the number that ends them. An annotation file is an
-object, ``{"images": [{"id": 7}, …], "annotations": [{"image_id": 7, "caption": "A dog."}, …]}``.
+- A COCO result file is a list, ``[{"image_id": 7, "caption": "a dog"}, …]``, with one caption for
+  each image, or several, best first, where that is asked for.
+- A file named ``.jsonl`` holds the records of ``captioner caption --format jsonl``, one per line.
+- A file named ``.csv``, ``.tsv`` or ``.txt`` is a table of photos and captions, as ``captioner
+  caption`` writes with ``--format csv`` or ``text``.
+- A folder is one that ``captioner caption --output FOLDER/`` wrote.
+
+Records that name a photo instead of an image id are found among the images that have references
+(`references.ImageNames`). Special tokens that a captioner left in are stripped (`special_tokens`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from captioner.datasets.records import ImageId, check_id
+from captioner.datasets.caption_table import read_table
+from captioner.datasets.records import Collector, ImageId, check_id
 from captioner.errors import CaptionerError, UsageError, shown
-from captioner.files.json_file import as_list, parse_json, read_bytes, read_json
-from captioner.photos.paths import image_of_photo
+from captioner.evaluation.references import (
+    ImageNames,
+    References,
+    check_text,
+    image_pairs,
+    read_references,
+    refuse,
+)
+from captioner.evaluation.special_tokens import has_special_tokens, strip_special_tokens
+from captioner.files.json_file import parse_json, read_bytes, read_json
 
-_T = TypeVar("_T")
+__all__ = ["Results", "load_results", "read_candidates", "read_references", "read_results"]
+
+_Pairs = list[tuple[ImageId, str]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Captions of a result file.
+
+    Attributes:
+        groups: The captions of each image, best first.
+        notes: What a reader of the scores should know.
+    """
+
+    groups: dict[ImageId, list[str]]
+    notes: tuple[str, ...] = field(default=())
 
 
 def read_results(path: Path | str) -> dict[ImageId, str]:
@@ -36,80 +65,109 @@ def read_results(path: Path | str) -> dict[ImageId, str]:
 def read_candidates(
     path: Path | str, *, n_best: int = 1, images: Collection[ImageId] = ()
 ) -> dict[ImageId, list[str]]:
-    """Reads the captions of each image, best first, from a COCO result file or JSON Lines.
+    """The captions of each image, best first, as `load_results` reads them.
 
     Args:
         path: The file.
+        n_best: Captions that an image may have.
+        images: Ids of the images that there are.
+    """
+    return load_results(path, References({image: [] for image in images}), n_best=n_best).groups
+
+
+def load_results(path: Path | str, references: References, *, n_best: int = 1) -> Results:
+    """Reads the captions of each image, best first, from a result file of any form.
+
+    Args:
+        path: The file or folder.
+        references: The images that there are, among which photos are found by name.
         n_best: Captions that an image may have. Those of ``candidates`` in JSON Lines are read up
             to this number; a COCO file with more is refused.
-        images: Images that there are, to find those of JSON Lines among.
 
     Raises:
         UsageError: If there is no such file.
-        CaptionerError: If it is none of both, or an image has more captions, or a caption is no
+        CaptionerError: If it is of no such form, or an image has more captions, or a caption is no
             text; the message says where, and how many there are of the kind.
     """
     file = Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise UsageError(f"no result file {file}")
-    lines = file.suffix == ".jsonl"
-    pairs = _read_lines(file, n_best, images) if lines else _pairs(file, "entry", _rows(file))
+    names = ImageNames(references.groups.keys(), references.names)
+    notes = []
+    if file.is_dir():
+        parts = _files_of_folder(file)
+        pairs = [pair for part in parts for pair in _read_lines(part, n_best, names)]
+    elif file.suffix.lower() in (".jsonl", ".ndjson"):
+        pairs = _read_lines(file, n_best, names)
+    elif file.suffix.lower() in (".csv", ".tsv", ".txt"):
+        pairs = _read_rows(file, names)
+    else:
+        pairs = [
+            (_known(image, references, names), caption)
+            for image, caption in image_pairs(file, "entry", _rows(file))
+        ]
+        if misleading := names.misleading():
+            notes.append(
+                f"image_id in {file.name} is taken for the id of an image, not for its file name, "
+                f"though {shown(misleading)} looks like the id of another one; "
+                "JSON Lines with file names are unambiguous"
+            )
     if not pairs:
         raise CaptionerError(f"{file}: the list of results is empty")
-    candidates: dict[ImageId, list[str]] = {}
+    groups: dict[ImageId, list[str]] = {}
     for image, caption in pairs:
-        candidates.setdefault(image, []).append(caption)
-    often = [image for image, captions in candidates.items() if len(captions) > n_best]
+        groups.setdefault(image, []).append(strip_special_tokens(caption))
+    often = [image for image, captions in groups.items() if len(captions) > n_best]
     if often:
         raise CaptionerError(
-            f"{file}: {len(often)} of {len(candidates)} images have more than "
+            f"{file}: {len(often)} of {len(groups)} images have more than "
             f"{'one caption' if n_best == 1 else f'{n_best} captions'}, "
             f"image {often[0]!r} for one; expected {'one' if n_best == 1 else 'no more'} each"
         )
-    return candidates
+    marked = sum(has_special_tokens(caption) for _, caption in pairs)
+    if marked:
+        notes.append(
+            f"{marked} of {len(pairs)} captions in {file.name} hold special tokens (<end>, …): "
+            "stripped; a token of an unknown word stays a word"
+        )
+    return Results(groups, tuple(notes))
 
 
-def read_references(path: Path | str) -> dict[ImageId, list[str]]:
-    """Reads the references of each image from a COCO annotation file, in the order of its images.
-
-    Images without references are left out.
+def _files_of_folder(folder: Path) -> list[Path]:
+    """The files of a folder that ``captioner caption`` wrote, in order.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is no annotation file, or a caption is no text or belongs to no image
-            of the file; the message says where, and how many there are of the kind.
+        CaptionerError: It is another folder, or not complete.
     """
-    file = Path(path)
-    document = read_json(file)
-    if isinstance(document, list):
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
         raise CaptionerError(
-            f'{file}: an annotation file is an object with a list "annotations", not a list '
-            "(a result file?)"
+            f"{folder}: no manifest.json: not a folder that `captioner caption --output` wrote; "
+            "name a result file"
         )
-    rows = as_list(document, file, "annotations")
-    if rows and not any(isinstance(row, dict) and "caption" in row for row in rows):
-        instances = any(isinstance(row, dict) and "category_id" in row for row in rows)
+    values = read_json(manifest)
+    shards = values.get("shards") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not isinstance(shards, dict):
+        raise CaptionerError(f"{manifest}: damaged: has no list of files")
+    if values.get("complete") is not True:
         raise CaptionerError(
-            f'{file}: no annotation has a "caption": not a COCO caption file'
-            f"{' but one of instances' * instances}"
+            f"{folder}: not complete: rerun the `captioner caption` command that wrote it"
         )
-    pairs = _pairs(file, "annotation", rows)
-    references: dict[ImageId, list[str]] = {}
-    listed = isinstance(document, dict) and "images" in document
-    if listed:
-        for image_id in _listed_images(file, as_list(document, file, "images")):
-            references[image_id] = []
-    strangers = []
-    for number, (image_id, caption) in enumerate(pairs):
-        if listed and image_id not in references:
-            strangers.append(f'annotation {number}: image {image_id!r} is not in the list "images"')
-        else:
-            references.setdefault(image_id, []).append(caption)
-    _refuse(file, strangers, len(pairs))
-    references = {image: group for image, group in references.items() if group}
-    if not references:
-        raise CaptionerError(f"{file}: no image has a reference")
-    return references
+    files = []
+    for _, shard in sorted(shards.items(), key=lambda item: (len(item[0]), item[0])):
+        name = shard.get("file") if isinstance(shard, dict) else None
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
+            raise CaptionerError(f"{manifest}: damaged: no file {shown(name)}")
+        files.append(folder / name)
+    return files
+
+
+def _known(image: ImageId, references: References, names: ImageNames) -> ImageId:
+    """The image of a COCO result, whose id may be a file name (`--format coco` writes such)."""
+    if isinstance(image, str) and image not in references.groups and Path(image).suffix:
+        found = names.find(image)
+        return image if found is None else found
+    return image
 
 
 def _rows(file: Path) -> list[object]:
@@ -129,9 +187,9 @@ def _rows(file: Path) -> list[object]:
     return rows
 
 
-def _read_lines(file: Path, n_best: int, images: Collection[ImageId]) -> list[tuple[ImageId, str]]:
+def _read_lines(file: Path, n_best: int, names: ImageNames) -> _Pairs:
     """Image and caption from JSON Lines; photos that could not be captioned have none."""
-    pairs: list[tuple[ImageId, str]] = []
+    pairs: _Pairs = []
     faults = []
     numbered = enumerate(read_bytes(file).split(b"\n"), start=1)
     lines = [(number, line) for number, line in numbered if line.strip()]
@@ -141,26 +199,48 @@ def _read_lines(file: Path, n_best: int, images: Collection[ImageId]) -> list[tu
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, not {shown(row)}")
             if "error" not in row:
-                image = _image_of_row(row, images)
-                pairs += [(image, _check_text(text)) for text in _captions_of_row(row, n_best)]
+                image = _image_of_row(row, names)
+                pairs += [(image, check_text(text)) for text in _captions_of_row(row, n_best)]
         except json.JSONDecodeError as error:
             faults.append(f"line {number}: not JSON: {error.msg}")
         except ValueError as error:  # a UnicodeDecodeError is one
             faults.append(f"line {number}: {error}")
-    _refuse(file, faults, len(lines))
+    refuse(file, faults, len(lines))
     return pairs
 
 
-def _image_of_row(row: dict[str, Any], images: Collection[ImageId]) -> ImageId:
+def _read_rows(file: Path, names: ImageNames) -> _Pairs:
+    """Image and caption from a table; photos that could not be captioned have none."""
+    collector = Collector()
+    pairs: _Pairs = []
+    faults = []
+    for row in read_table(collector, file):
+        # (a table of text has no column of errors)
+        if not row.error and not row.caption.startswith("error: "):
+            try:
+                # (a bare number, as other programs write, is an id and no file name)
+                number = row.image.isdecimal() and row.image.isascii() and len(row.image) < 20
+                image = int(row.image) if number else _image_named(row.image, names)
+                pairs.append((image, check_text(row.caption)))
+            except ValueError as fault:
+                faults.append(f"{row.place}: {fault}")
+    faults = [f"{one.place}: {one.message}" for one in collector.loaded.problems] + faults
+    refuse(file, faults, len(pairs) + len(faults))
+    return pairs
+
+
+def _image_of_row(row: dict[str, Any], names: ImageNames) -> ImageId:
     if "image_id" in row:
         return check_id(row["image_id"])
     if not isinstance(row.get("image"), str):
         raise ValueError(f'expected an object with "image_id" or "image", not {shown(row)}')
-    path = Path(row["image"])
-    # An image id may hold folders too: the longest end of the path that is one.
-    ends = ["/".join(path.parts[at:]) for at in range(len(path.parts))]
-    number = image_of_photo(path)
-    return next((end for end in [*ends, number] if end in images), number)
+    return _image_named(row["image"], names)
+
+
+def _image_named(name: str, names: ImageNames) -> ImageId:
+    """The image of a photo; the photo's own name, which has no references, if there is none."""
+    found = names.find(name)
+    return name if found is None else found
 
 
 def _captions_of_row(row: dict[str, Any], n_best: int) -> Sequence[object]:
@@ -170,56 +250,6 @@ def _captions_of_row(row: dict[str, Any], n_best: int) -> Sequence[object]:
     if n_best == 1 or not isinstance(others, list):
         return [row["caption"]]
     return [other.get("caption") if isinstance(other, dict) else other for other in others[:n_best]]
-
-
-def _pairs(file: Path, what: str, rows: list[object]) -> list[tuple[ImageId, str]]:
-    def read() -> Iterator[tuple[ImageId, str] | str]:
-        for number, row in enumerate(rows):
-            try:
-                yield _value(row, "image_id", check_id), _value(row, "caption", _check_text)
-            except ValueError as fault:
-                yield f"{what} {number}: {fault}"
-
-    found = list(read())
-    _refuse(file, [fault for fault in found if isinstance(fault, str)], len(rows))
-    return [pair for pair in found if not isinstance(pair, str)]
-
-
-def _listed_images(file: Path, entries: list[object]) -> list[ImageId]:
-    found: list[ImageId] = []
-    faults = []
-    for number, entry in enumerate(entries):
-        try:
-            found.append(_value(entry, "id", check_id))
-        except ValueError as fault:
-            faults.append(f"image {number}: {fault}")
-    _refuse(file, faults, len(entries))
-    return found
-
-
-def _value(row: object, key: str, check: Callable[[object], _T]) -> _T:
-    if not isinstance(row, dict) or key not in row:
-        raise ValueError(f'expected an object with "{key}", not {shown(row)}')
-    return check(row[key])
-
-
-def _refuse(file: Path, faults: Sequence[str], of: int) -> None:
-    """Raises with the first of some faults and the number of the others."""
-    if faults:
-        others = f"; and {len(faults) - 1} more of {of} are wrong" if len(faults) > 1 else ""
-        raise CaptionerError(f"{file}, {faults[0]}{others}")
-
-
-def _check_text(caption: object) -> str:
-    # Empty text is let through: it is a caption without words, and scored as one.
-    if not isinstance(caption, str):
-        raise ValueError(f"a caption must be text, not {shown(caption)}")
-    try:
-        caption.encode()
-    except UnicodeEncodeError:
-        text = shown(caption)
-        raise ValueError(f"caption {text} holds half a surrogate pair: not valid Unicode") from None
-    return caption
 
 
 def _kind(value: object) -> str:

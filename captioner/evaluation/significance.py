@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import gamma, pi, sqrt
+from math import exp, lgamma, pi, sqrt
 
 import numpy as np
 
@@ -263,7 +263,8 @@ def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
     The density is then a power of the cosine, over a finite range.
     """
     angle = np.linspace(0, pi / 2, 200_001)
-    constant = gamma((freedom + 1) / 2) / (sqrt(pi) * gamma(freedom / 2))
+    # (gamma itself overflows from 345 degrees of freedom up)
+    constant = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(pi)
     density = constant * np.cos(angle) ** (freedom - 1)
     steps = (density[1:] + density[:-1]) / 2 * (angle[1] - angle[0])
     return angle, np.concatenate([[0.0], np.cumsum(steps)])

@@ -12,7 +12,9 @@ import numpy as np
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.recipe import Recipe
-from captioner.evaluation.result_files import read_candidates, read_references
+from captioner.evaluation.references import load_references
+from captioner.evaluation.report import split_of
+from captioner.evaluation.result_files import load_results
 from captioner.evaluation.scores import REPORTED, Scores, score
 
 
@@ -105,7 +107,7 @@ def read_systems(
     Args:
         given: For each system ``FILE``, ``FILE,FILE,…`` for several runs of it, or either behind
             ``NAME=``.
-        references: COCO annotation file.
+        references: Annotation file of any format (`references`).
         metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
         subset: Whether to score only the images that all files have captions for.
 
@@ -128,13 +130,18 @@ def read_systems(
                 f"--compare: {count} systems are called {name}; name them: "
                 f"one={given[0]} two={given[1]}"
             )
-    groups = read_references(references)
+    known = load_references(references)
+    groups = known.groups
+    results = {file: load_results(file, known) for _, files in named for file in files}
     captions: dict[Path, Mapping[ImageId, str]] = {
-        file: {image: group[0] for image, group in read_candidates(file, images=groups).items()}
-        for _, files in named
-        for file in files
+        file: {image: group[0] for image, group in found.groups.items()}
+        for file, found in results.items()
     }
     recipe: Recipe = {}
+    captioned = {image for found in captions.values() for image in found}
+    if (split := split_of(captioned, known)) is not None:
+        groups = {image: group for image, group in groups.items() if known.splits[image] == split}
+        recipe["split"] = split
     if subset:
         common = {
             image: group
@@ -154,16 +161,18 @@ def read_systems(
         runs = []
         for file in files:
             try:
-                runs.append(score(captions[file], groups, metrics=metrics or REPORTED))
+                run = score(captions[file], groups, metrics=metrics or REPORTED)
             except CaptionerError as error:
                 raise CaptionerError(f"{file}: {error}") from error
+            notes = (*known.notes, *results[file].notes)
+            runs.append(replace(run, warnings=(*notes, *run.warnings)))
         systems.append(System(name, tuple(runs), tuple(map(str, files))))
     return systems, recipe
 
 
 def _parse_system(text: str) -> tuple[str, list[Path]]:
     """Name and files of one argument; an argument that is a file's name is that file."""
-    if Path(text).is_file():
+    if Path(text).exists():
         return Path(text).name, [Path(text)]
     name, equals, rest = text.partition("=")
     if equals and not name:
@@ -172,7 +181,7 @@ def _parse_system(text: str) -> tuple[str, list[Path]]:
     for file, count in Counter(files).items():
         if count > 1:
             raise UsageError(f"--compare: {file} stands {count} times among the runs of {text}")
-        if not file.is_file():
+        if not file.exists():
             raise UsageError(f"--compare: no result file {file}")
     several = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return (name if equals else files[0].name + several), files

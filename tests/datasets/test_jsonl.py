@@ -83,8 +83,8 @@ def test_which_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         jsonl.load(tmp_path)
     assert str(caught.value) == (
-        f"no JSON Lines file in {tmp_path}: looked for captions.jsonl and *.jsonl; "
-        "name another with data.annotations"
+        f"no JSON Lines file in {tmp_path}: looked for captions.jsonl, metadata.jsonl and "
+        "*.jsonl; name another with data.annotations"
     )
     other = write(tmp_path, GOOD, name="x.jsonl")
     assert len(jsonl.load(tmp_path).records) == 1

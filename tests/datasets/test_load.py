@@ -63,7 +63,7 @@ def test_problems_are_refused_or_skipped(tmp_path: Path) -> None:
         for line, name in ((1, "bad1"), (3, "bad2"), (4, "bad3"))
     )
     assert str(caught.value) == (
-        f"5 problems: {told}; and 2 more; mend them, or go on without them: data.on_problem=skip"
+        f"5 problems: {told}; and 2 more; correct them, or leave them out: data.on_problem=skip"
     )
     loaded = load_records(format="jsonl", root=tmp_path, on_problem="skip")
     assert [record.image_id for record in loaded.records] == ["good"]
@@ -108,8 +108,9 @@ def test_every_format_has_its_source(tmp_path: Path) -> None:
         "karpathy": r"dataset_coco\.json",
         "flickr8k": r"Flickr8k\.token\.txt",
         "jsonl": r"captions\.jsonl",
+        "csv": r"captions\.csv",
     }
-    assert {*looked_for, "shapes"} == set(sources.FORMATS)
+    assert {*looked_for, "shapes", "sidecar"} == set(sources.FORMATS)
     for name, file in looked_for.items():
         with pytest.raises(UsageError, match=f"looked for .*{file}"):
             load_records(format=name, root=tmp_path)

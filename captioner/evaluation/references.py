@@ -68,10 +68,11 @@ class ImageNames:
             ValueError: Several images have photos of this name.
         """
         parts = _parts(path)
+        same_base = self._by_base.get(parts[-1], [])
         found = [
             (min(len(parts), len(theirs)), image)
-            for theirs, image in self._by_base.get(parts[-1], [])
-            if _one_ends_the_other(parts, theirs)
+            for theirs, image in same_base
+            if _one_ends_the_other(parts, theirs) or len(same_base) == 1
         ]
         if found:
             longest = max(length for length, _ in found)

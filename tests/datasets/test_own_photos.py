@@ -90,7 +90,7 @@ def test_image_folders_of_hugging_face(tmp_path: Path, form: str) -> None:
     [
         ({"file_name": "a.jpg", "captions": ["x", "y"]}, None),
         ({"filepath": "a.jpg", "sentences": ["x", "y"], "split": None}, None),
-        ({"foto": "a.jpg", "words": ["x", "y"]}, "image=foto, caption=words"),
+        ({"bild": "a.jpg", "words": ["x", "y"]}, "image=bild, caption=words"),
     ],
 )
 def test_keys_people_use(tmp_path: Path, row: dict[str, object], columns: str | None) -> None:

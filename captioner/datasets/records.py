@@ -7,7 +7,6 @@ choice (`load`).
 """
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import read_bytes
+from captioner.photos.paths import FileNames
 
 ImageId = int | str
 
@@ -131,7 +131,7 @@ class Collector:
         self._divided_later = divided_later
         self._by_id: dict[str, Record] = {}
         self._by_path: dict[str, Record] = {}
-        self._listings: dict[str, dict[str, str]] = {}
+        self._listings: dict[str, FileNames] = {}
 
     def report(self, file: Path, place: str, fault: str | ValueError) -> None:
         """Keep a problem."""
@@ -219,28 +219,22 @@ class Collector:
             raise ValueError(f"photo {shown(name)} leads outside its folder {folders[0]}")
         for folder in folders:
             parent, base = os.path.split(folder / relative)
-            names = self._list(parent)
-            # The disk may hold the decomposed form of a name that is listed composed.
-            found = names.get(base) or names.get(unicodedata.normalize("NFC", base))
+            found = self._list(parent).find(base)
             if found is not None:
                 return Path(parent, found)
         message = f"photo {shown(name)} is missing from {folders[0]}"
         raise BadEntryError(Kind.MISSING_PHOTO, message)
 
-    def _list(self, folder: str) -> dict[str, str]:
-        """Names of a folder's files, each as it is and in composed form, to the name on disk."""
+    def _list(self, folder: str) -> FileNames:
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
-                    names = [entry.name for entry in entries if entry.is_file()]
+                    names = FileNames(entry.name for entry in entries if entry.is_file())
             except (FileNotFoundError, NotADirectoryError):
-                names = []
+                names = FileNames([])
             except OSError as error:
                 raise ValueError(f"folder {folder} cannot be listed: {error.strerror}") from None
-            composed = {
-                unicodedata.normalize("NFC", name): name for name in names if not name.isascii()
-            }
-            self._listings[folder] = composed | {name: name for name in names}
+            self._listings[folder] = names
         return self._listings[folder]
 
     def _refuse_doubles(self, image_id: ImageId, photo: Path, split: str) -> None:

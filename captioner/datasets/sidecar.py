@@ -10,7 +10,7 @@ from pathlib import Path
 from captioner.datasets.records import SPLIT_NAMES, Collector, Loaded
 from captioner.errors import CaptionerError
 from captioner.files.json_file import first_folder
-from captioner.photos.paths import pictures_below
+from captioner.photos.folders import Skipped, files_below, is_photo
 
 SUFFIXES = (".txt", ".caption")
 """Endings of files with captions; the first that is there is read."""
@@ -31,7 +31,14 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
     folder = first_folder([images or root], "photos")
     collector = Collector(divided_later=divided_later)
     bare = 0
-    for photo in pictures_below(folder):
+    skipped = Skipped()
+    for found in files_below(folder, skipped):
+        photo = found.path
+        if found.error is not None:
+            collector.report(photo, "folder", found.error)
+            continue
+        if not is_photo(photo.name):
+            continue
         beside = [photo.with_suffix(suffix) for suffix in SUFFIXES]
         beside += [photo.with_name(photo.name + suffix) for suffix in SUFFIXES]
         file = next((path for path in beside if path.is_file()), None)
@@ -54,5 +61,8 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
     if not collector.loaded.records and not collector.loaded.problems:
         raise CaptionerError(f"{folder}: no photo has a text file beside it, as a.jpg and a.txt")
     if bare:
-        collector.note(f"{bare:,} photos in {folder} have no text file beside them: not used")
+        some = "1 photo" if bare == 1 else f"{bare:,} photos"
+        collector.note(f"{some} in {folder} without a text file beside: not used")
+    if sentence := skipped.sentence():
+        collector.note(f"{folder}: {sentence}")
     return collector.loaded

@@ -63,7 +63,7 @@ def test_text_files_beside_photos(tmp_path: Path) -> None:
         ("train/x/a.jpg", "train", ("A dog", "One dog")),
         ("valid/b.png", "val", ("A cat",)),
     ]
-    assert loaded.notes == [f"1 photos in {tmp_path} have no text file beside them: not used"]
+    assert loaded.notes == [f"1 photo in {tmp_path} without a text file beside: not used"]
     (tmp_path / "bare").mkdir()
     touch(tmp_path, "bare/a.jpg")
     with pytest.raises(CaptionerError, match="no photo has a text file beside it"):

@@ -23,12 +23,14 @@ Everything that the command line offers is an argument here: ::
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
+from typing import overload
 
 import numpy as np
 import torch
@@ -52,7 +54,9 @@ from captioner.inference.compatibility import (
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
 from captioner.inference.phrases import Wording
 from captioner.inference.result import AttentionMap, Captioned, attention_maps, candidates
-from captioner.photos.readers import readers
+from captioner.photos.kinds import KINDS, as_source, is_one
+from captioner.photos.kinds import Photo as OnePhoto
+from captioner.photos.readers import READ_AHEAD, Held, readers
 from captioner.photos.source import PhotoSource, read_pixels
 
 
@@ -197,41 +201,77 @@ class Predictor:
             attention=attention,
         )
 
+    @overload  # text is an iterable of text too: the first signature wins
+    def caption(  # type: ignore[overload-overlap]
+        self,
+        photos: OnePhoto,
+        *,
+        batch_size: int = ...,
+        keys: Iterable[object] | None = ...,
+        workers: int = ...,
+    ) -> Captioned: ...
+
+    @overload
     def caption(
         self,
-        paths: Iterable[str | Path | PhotoSource],
+        photos: Iterable[OnePhoto],
+        *,
+        batch_size: int = ...,
+        keys: Iterable[object] | None = ...,
+        workers: int = ...,
+    ) -> Iterator[Captioned]: ...
+
+    def caption(
+        self,
+        photos: OnePhoto | Iterable[OnePhoto],
         *,
         batch_size: int = 32,
         keys: Iterable[object] | None = None,
         workers: int = 0,
-    ) -> Iterator[Captioned]:
-        """Caption photos one after the other, in the order given.
+    ) -> Captioned | Iterator[Captioned]:
+        """Caption one photo, or many one after the other in the order given.
+
+        A photo is a path (text or `Path`), a PIL image, a uint8 array (H, W, 3), the bytes of a
+        file, or an open binary file. One gives one `Captioned`; an iterable of them, also mixed and
+        of any length, gives an iterator. What has no path is called ``photo-<number>``.
 
         A photo that cannot be read, or that has no caption under the constraints, takes its place
         with a reason and does not end the work. Photos are read ahead, so that memory stays flat
-        for any number of them.
+        for any number of them: twice the batch, and 256 MiB of photos held in memory.
 
         Args:
-            paths: the photos: files, or what `captioner.photos.inputs` makes of a tar's members.
+            photos: one photo or many; also what `captioner.photos.inputs` makes of a tar's members.
             batch_size: photos encoded and searched at once.
             keys: what samples are seeded from, an id for each photo; its path if not given. The
                 samples of a photo depend on the seed and this alone, not on batch or order.
-            workers: processes that read photos ahead; 0: threads of this one.
+            workers: processes that read photos ahead; 0: threads of this one. A script that asks
+                for processes needs the guard ``if __name__ == "__main__":``.
 
         Raises:
-            CaptionerError: a process that reads was killed.
+            UsageError: a value of another kind.
+            CaptionerError: a process that reads was killed or could not start.
         """
-        sources = (one if isinstance(one, PhotoSource) else PhotoSource(Path(one)) for one in paths)
+        if is_one(photos):
+            (found,) = self._caption_all([photos], batch_size, keys, workers)
+            return found
+        if not isinstance(photos, Iterable) or isinstance(photos, Mapping):
+            raise UsageError(
+                f"caption: expected {KINDS}, or an iterable of those, not {type(photos).__name__}"
+            )
+        return self._caption_all(photos, batch_size, keys, workers)
+
+    def _caption_all(
+        self,
+        photos: Iterable[object],
+        batch_size: int,
+        keys: Iterable[object] | None,
+        workers: int,
+    ) -> Iterator[Captioned]:
+        sources = (as_source(photo, number) for number, photo in enumerate(photos))
         named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
         with readers(workers) as pool:
-            try:
-                for batch in self._read_ahead(pool, named, batch_size):
-                    yield from self._caption_batch(batch)
-            except BrokenExecutor as error:
-                raise CaptionerError(
-                    "a process that reads photos was killed (not enough memory?); try fewer "
-                    "--workers"
-                ) from error
+            for batch in self._read_ahead(pool, named, batch_size):
+                yield from self._caption_batch(batch)
 
     def _read_ahead(
         self,
@@ -243,17 +283,23 @@ class Predictor:
         ahead: deque[tuple[PhotoSource, int, Future[tuple[np.ndarray, ...] | str]]] = deque()
         batch: list[Photo] = []
         exhausted = False
+        held = Held()
         while True:
-            while not exhausted and len(ahead) < 2 * batch_size:
+            while not exhausted and (
+                not ahead or (len(ahead) < 2 * batch_size and held.bytes < READ_AHEAD)
+            ):
                 following = next(named, None)
                 if following is None:
                     exhausted = True
                     break
                 source, key = following
                 number = key_number(str(source.path if key is None else key))
+                held.add(source.held)
                 reading = pool.submit(read_pixels, source, self._transforms)
+                reading.add_done_callback(partial(held.release, source.held))
                 # What has been read, or is being read by others, need not be held here too.
-                ahead.append((replace(source, content=None), number, reading))
+                ahead.append((source.without_content(), number, reading))
+                del following, source
             if not ahead:
                 break
             source, number, reading = ahead.popleft()

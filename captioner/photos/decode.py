@@ -36,7 +36,14 @@ from captioner.photos.limits import (
 from captioner.photos.png import picture_only
 from captioner.photos.webp import canvas_size
 
-__all__ = ["PhotoError", "decode_photo", "open_content", "open_photo", "read_photo"]
+__all__ = [
+    "PhotoError",
+    "convert_image",
+    "decode_photo",
+    "open_content",
+    "open_photo",
+    "read_photo",
+]
 
 _BYTES_A_PIXEL = 16
 """Peak memory of a pixel: as decoded, as RGB, and once more for transparency or a turned photo."""
@@ -139,6 +146,26 @@ def open_content(
         raise PhotoError("the file is empty")
     with ExitStack() as held:
         yield _decode(io.BytesIO(content), name, max_pixels, held)
+
+
+def convert_image(image: Image.Image) -> Image.Image:
+    """An image that a program holds, as `read_photo` would have read it from its file.
+
+    Raises:
+        PhotoError: it has too many pixels, or its file turns out to be damaged.
+    """
+    _prepare()
+    try:
+        _check_pixels(image.size, MAX_PIXELS)
+        image.load()
+        return _upright(to_rgb(image), image)
+    except PhotoError:
+        raise
+    except MemoryError as error:
+        raise PhotoError("not enough memory to decode this image") from error
+    except Exception as error:  # as in _decode
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PhotoError(f"truncated or damaged image: {reason}") from error
 
 
 def _prepare() -> None:
@@ -256,7 +283,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _upright(photo: Image.Image, source: ImageFile.ImageFile) -> Image.Image:
+def _upright(photo: Image.Image, source: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a damaged EXIF block does not make a photo unreadable.
 
     (A TIFF has been turned while it was loaded, and its orientation then reads as 1.)

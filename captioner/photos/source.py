@@ -4,10 +4,11 @@ No torch here: processes that only decode start in a fraction of a second and st
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from captioner.photos.decode import open_content, open_photo
 from captioner.photos.limits import PhotoError
@@ -21,6 +22,7 @@ class PhotoSource:
     Attributes:
         path: the file; of a tar's member the tar's path and the member's name behind it.
         content: a member's bytes; None: the file is read where it lies.
+        image: an upright RGB picture, where it has been decoded already.
         error: why it cannot be read at all.
         ends_batch: whether the next photo begins another batch. The last digits of a probability
             depend on the batch, so who wants them equal in all runs sees to equal batches.
@@ -28,8 +30,19 @@ class PhotoSource:
 
     path: Path
     content: bytes | None = None
+    image: Image.Image | None = None
     error: str | None = None
     ends_batch: bool = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it holds until it has been decoded."""
+        size = 0 if self.image is None else 4 * self.image.width * self.image.height
+        return size + (len(self.content) if isinstance(self.content, bytes) else 0)
+
+    def without_content(self) -> "PhotoSource":
+        """The same photo by name alone, for who has handed the rest on."""
+        return replace(self, content=None, image=None)
 
 
 def read_pixels(
@@ -40,6 +53,8 @@ def read_pixels(
         return source.error
     try:
         content, path = source.content, source.path
+        if source.image is not None:
+            return tuple(transform.array(source.image) for transform in transforms)
         opened = open_photo(path) if content is None else open_content(content, name=path.name)
         with opened as photo:
             return tuple(transform.array(photo) for transform in transforms)

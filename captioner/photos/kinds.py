@@ -1,0 +1,95 @@
+"""What a Python program hands over as a photo: a path, an image, an array, bytes, an open file."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+import numpy as np
+from PIL import Image
+
+from captioner.errors import UsageError
+from captioner.photos.decode import convert_image
+from captioner.photos.limits import MAX_BYTES, PhotoError
+from captioner.photos.source import PhotoSource
+
+Photo: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | Image.Image
+    | np.ndarray
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | PhotoSource
+)
+"""One photo, of any kind that `Predictor.caption` takes."""
+
+KINDS = "a path, a PIL image, a uint8 array (H, W, 3), the bytes of a file, or an open binary file"
+
+_TYPES = (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, PhotoSource)
+
+
+def is_one(photo: object) -> bool:
+    """Whether a value is one photo rather than several: text, bytes and arrays iterate too."""
+    return isinstance(photo, _TYPES) or hasattr(photo, "read")
+
+
+def as_source(photo: object, number: int) -> PhotoSource:
+    """One photo of any kind, on its way to the decoder.
+
+    What has no path is called after the file that it came from, or ``photo-<number>``. Images are
+    brought to upright, opaque RGB here, in the caller's thread, because one image may be handed
+    over twice; files are read here, up to `MAX_BYTES`.
+
+    Raises:
+        UsageError: a value of another kind, an array of other values or another shape.
+    """
+    if isinstance(photo, PhotoSource):
+        return photo
+    if isinstance(photo, (str, os.PathLike)):
+        return PhotoSource(Path(photo))
+    path = Path(_name(photo) or f"photo-{number}")
+    try:
+        if isinstance(photo, np.ndarray):
+            return PhotoSource(path, image=_from_array(photo))
+        if isinstance(photo, Image.Image):
+            return PhotoSource(path, image=convert_image(photo))
+        if isinstance(photo, (bytes, bytearray, memoryview)):
+            return PhotoSource(path, bytes(photo))
+        if hasattr(photo, "read"):
+            return PhotoSource(path, _read(cast("BinaryIO", photo)))
+    except PhotoError as error:
+        return PhotoSource(path, error=str(error))
+    raise UsageError(f"photo {number}: expected {KINDS}, not {type(photo).__name__}")
+
+
+def _name(photo: object) -> str | None:
+    """Path of the file that an image or open file came from, where it has one."""
+    name = getattr(photo, "filename" if isinstance(photo, Image.Image) else "name", None)
+    return name if isinstance(name, str) and name else None
+
+
+def _from_array(values: np.ndarray) -> Image.Image:
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != 3 or 0 in values.shape:
+        raise UsageError(
+            f"an array of {values.dtype} and shape {values.shape}: expected uint8 and (H, W, 3), "
+            "red, green, blue from 0 to 255"
+        )
+    return convert_image(Image.fromarray(np.ascontiguousarray(values)))
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        content: object = file.read(MAX_BYTES + 1)
+    except UnicodeDecodeError:
+        content = ""  # opened as text
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"the file cannot be read: {error}") from error
+    if isinstance(content, str):
+        raise UsageError('a file opened as text: open photos with mode "rb"')
+    if not isinstance(content, bytes):
+        raise UsageError(f"a file whose read() gives {type(content).__name__} instead of bytes")
+    if len(content) > MAX_BYTES:
+        raise PhotoError(f"the file has more than the {MAX_BYTES:,} bytes allowed")
+    return content

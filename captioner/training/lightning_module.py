@@ -106,13 +106,9 @@ class CaptioningModule(L.LightningModule):
         Processes hold different numbers of words, and averaging their means would weigh a word by
         the process it happened to be on: each mean is scaled by its share of the words first.
         """
-        epoch = self.current_epoch - self.stage.first_epoch
-        loss, words, numbers = self.objective(
-            self.captioner, batch, epoch=epoch, step=self.global_step
-        )
-        self.words = words
+        loss = self._loss(batch)
+        words = self.words
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=max(words, 1))
-        self.log_dict(dict(numbers), batch_size=max(words, 1))
         self._learned_from.append((batch.image_ids, loss.detach()))
         if self.trainer.world_size > 1:
             count = torch.tensor(float(words), device=self.device)
@@ -227,6 +223,14 @@ class CaptioningModule(L.LightningModule):
         say(f"step {step}: {what}, {images}; skipped")
 
     def _loss(self, batch: Batch) -> Tensor:
+        """The objective's value while training, cross-entropy of the true captions otherwise."""
+        if self.trainer.training:
+            epoch = self.current_epoch - self.stage.first_epoch
+            mean, self.words, numbers = self.objective(
+                self.captioner, batch, epoch=epoch, step=self.global_step
+            )
+            self.log_dict(dict(numbers), batch_size=max(self.words, 1))
+            return mean
         return self.captioner.loss(
             batch.images,
             batch.inputs,

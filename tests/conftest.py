@@ -48,7 +48,9 @@ def save_checkpoint(path: Path, config: Config, seed: int = 0) -> Path:
         # Captions that differ: what all photos have in common is taken out of their features.
         colours = torch.randint(0, 256, (16, 3, 1, 1), dtype=torch.uint8)
         side = transform.size
-        common = decoder.feature_norm(encoder(colours.expand(-1, -1, side, side))).mean(0)
+        common = (
+            decoder.feature_norm(encoder(colours.expand(-1, -1, side, side))).flatten(0, -2).mean(0)
+        )
         torch.nn.init.normal_(decoder.image.weight)
         decoder.image.bias.copy_(-decoder.image.weight @ common)
         decoder.projection.weight.mul_(3.0)

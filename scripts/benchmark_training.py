@@ -12,6 +12,9 @@ A second table holds every cell beside torch.nn.LSTM or GRU on packed captions w
 projection and nothing else; and Jordan's cell beside its floor, the products with the vocabulary
 that it must do one step after the other.
 
+A third table holds attention over 196 regions of 2,048 features beside a per-step decoder with
+additive attention, its regions repeated for each caption, as public code has it.
+
 One step is forward, backward and update at 10 images with 5 captions each, V 9,488, E = H = 512.
 The candidates take turns; the table gives medians. On a GPU, whose steps are too short for so few
 words, ask for more images: ``--device cuda --images 64``.
@@ -22,6 +25,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +49,7 @@ from captioner.model.kernels.linear import product
 from captioner.text.vocabulary import PAD, START
 
 CAPTIONS, VOCABULARY, SIZE, FEATURES = 5, 9488, 512, 2048
+REGIONS = 196
 SPECIAL = 4
 
 
@@ -111,7 +116,7 @@ def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return batch.images[batch.rows], inputs, targets
 
 
-def our_step(cell: Callable[[int, int], Cell], batch: Batch) -> Callable[[], None]:
+def our_step(cell: Callable[[int, int], Cell], batch: Batch, **settings: Any) -> Callable[[], None]:
     """A step of this project's decoder."""
     decoder = Decoder(
         vocab_size=VOCABULARY,
@@ -120,6 +125,7 @@ def our_step(cell: Callable[[int, int], Cell], batch: Batch) -> Callable[[], Non
         embedding_size=SIZE,
         hidden_size=SIZE,
         dropout=0.5,
+        **settings,
     )
     captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
@@ -134,9 +140,8 @@ def our_step(cell: Callable[[int, int], Cell], batch: Batch) -> Callable[[], Non
     return step
 
 
-def per_step(cell: type[nn.LSTMCell] | type[nn.GRUCell], batch: Batch) -> Callable[[], None]:
+def per_step(decoder: nn.Module, batch: Batch) -> Callable[[], None]:
     """A step of the common way."""
-    decoder = PerStepDecoder(cell)
     optimizer = torch.optim.Adam(decoder.parameters(), foreach=False, fused=False)
     features, inputs, targets = padded(batch)
     mask = (targets != PAD).float()
@@ -150,6 +155,42 @@ def per_step(cell: type[nn.LSTMCell] | type[nn.GRUCell], batch: Batch) -> Callab
         optimizer.step()
 
     return step
+
+
+class PerStepAttention(nn.Module):
+    """The common way with attention in the recurrence (Xu et al. 2015), regions embedded first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, SIZE)
+        self.region = nn.Sequential(nn.Linear(FEATURES, SIZE), nn.ReLU(), nn.Dropout(0.5))
+        self.key = nn.Linear(SIZE, SIZE)
+        self.query = nn.Linear(SIZE, SIZE)
+        self.score = nn.Linear(SIZE, 1)
+        self.cell = nn.LSTMCell(2 * SIZE, SIZE)
+        self.projection = nn.Linear(SIZE, VOCABULARY)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Features (M, R, F), a row a caption, and words (M, T) to log-probabilities (M, T, V)."""
+        captions, steps = inputs.shape
+        values = self.region(features)
+        keys = self.key(values)
+        h = c = features.new_zeros(captions, SIZE)
+        result = features.new_zeros(captions, steps, VOCABULARY)
+        for t in range(steps):
+            sums = torch.tanh(keys + self.query(h).unsqueeze(1))
+            weights = self.score(sums).squeeze(2).softmax(1)
+            context = torch.bmm(weights.unsqueeze(1), values).squeeze(1)
+            x = self.dropout(self.embedding(inputs[:, t]))
+            h, c = self.cell(torch.cat((x, context), 1), (h, c))
+            result[:, t] = F.log_softmax(self.projection(self.dropout(h)), dim=1)
+        return result
+
+
+def with_regions(batch: Batch) -> Batch:
+    """The same captions of images with regions."""
+    return batch._replace(images=torch.randn(len(batch.images), REGIONS, FEATURES))
 
 
 class BareDecoder(nn.Module):
@@ -261,21 +302,26 @@ def main() -> None:
     gates = {"LSTM": 4, "GRU": 3}
     kinds = (("LSTM", LSTM, nn.LSTMCell), ("GRU", GRU, nn.GRUCell))
     for name, cell, torch_cell in kinds:
-        steps = [our_step(cell, batch), per_step(torch_cell, batch), *projections(words)]
+        steps = [
+            our_step(cell, batch),
+            per_step(PerStepDecoder(torch_cell), batch),
+            *projections(words),
+        ]
         ours, theirs, *bare = take_turns(steps, options.rounds)
         # A product's best time, not its median: the limit is what the machine can do.
         speed = 2 * words * SIZE * VOCABULARY / min(map(min, bare))
         # Forward, and backward to weights and to inputs: three products each.
         work = 3 * 2 * words * (SIZE * VOCABULARY + 2 * SIZE * gates[name] * SIZE)
         limit = words / (work / speed)
-        rate, peer = words / statistics.median(ours), words / statistics.median(theirs)
+        rate, their_rate = words / statistics.median(ours), words / statistics.median(theirs)
         paired = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
         print(
-            f"{name:6} {rate:9,.0f} {peer:9,.0f} {limit:9,.0f}   {paired:13.2f}   "
+            f"{name:6} {rate:9,.0f} {their_rate:9,.0f} {limit:9,.0f}   {paired:13.2f}   "
             f"{rate / limit:10.0%}"
         )
     print("ours, per-step, limit: words per second")
     print_family(batch, options.rounds)
+    print_attention(with_regions(batch), options.rounds)
 
 
 def print_family(batch: Batch, rounds: int) -> None:
@@ -307,6 +353,27 @@ def print_family(batch: Batch, rounds: int) -> None:
     jordan = seconds[list(family).index("Jordan")]
     print(f"Jordan's floor         {words / statistics.median(floor):8,.0f}", end="  ")
     print(f"(Jordan reaches {ratio(floor, jordan):.0%} of it)")
+
+
+def print_attention(batch: Batch, rounds: int) -> None:
+    """The table of attention."""
+    words = len(batch.targets)
+    kinds: dict[str, dict[str, Any]] = {
+        "spatial": {"attention": "spatial"},
+        "spatial, additive": {"attention": "spatial", "attention_score": "additive"},
+        "adaptive": {"attention": "adaptive"},
+        "soft": {"attention": "soft"},
+        "soft, additive": {"attention": "soft", "attention_score": "additive"},
+        "top_down": {"attention": "top_down", "layers": 2},
+    }
+    steps = [our_step(LSTM, batch, **settings) for settings in kinds.values()]
+    steps += [our_step(GRU, batch, attention="spatial"), per_step(PerStepAttention(), batch)]
+    *ours, theirs = take_turns(steps, rounds)
+    print(f"\n{'attention, LSTM':22} {'words/s':>8} {'beside per-step':>16}")
+    for name, times in zip([*kinds, "spatial, GRU"], ours, strict=True):
+        beside = statistics.median(b / a for a, b in zip(times, theirs, strict=True))
+        print(f"{name:22} {words / statistics.median(times):8,.0f} {beside:16.2f}")
+    print(f"{'per-step, additive':22} {words / statistics.median(theirs):8,.0f}")
 
 
 if __name__ == "__main__":

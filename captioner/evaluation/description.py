@@ -29,12 +29,12 @@ def description_section(
         vocabulary: Words that it could have used; None: those of ``training``.
     """
     if vocabulary is None and training is not None:
-        vocabulary = {word for tokens in tokenize_all(list(training)) for word in tokens}
+        vocabulary = {word for tokens in tokenize_all(training) for word in tokens}
     found = describe(captioned.captions.values(), training=training, vocabulary=vocabulary)
     several = {image: group for image, group in captioned.candidates.items() if len(group) > 1}
     spread = None
     if several:
-        groups = [tokenize_all(list(group)) for group in captioned.references.values()]
+        groups = [tokenize_all(group) for group in captioned.references.values()]
         spread = mean_self_cider(several, DocumentFrequencies.of(groups))
     rows = [
         ("captions", f"{found.n_captions:,}"),

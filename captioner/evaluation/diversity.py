@@ -88,7 +88,7 @@ def describe(
         >>> found.seen, found.bad_endings, found.repetitions
         (0.3333333333333333, 0.3333333333333333, 0.3333333333333333)
     """
-    tokens = tokenize_all(list(captions))
+    tokens = tokenize_all(captions)
     if not tokens:
         raise CaptionerError("no captions to describe")
     n_captions = len(tokens)
@@ -97,7 +97,7 @@ def describe(
     used = set(words)
     seen = None
     if training is not None:
-        known = {" ".join(caption) for caption in tokenize_all(list(training))}
+        known = {" ".join(caption) for caption in tokenize_all(training)}
         seen = sum(" ".join(caption) in known for caption in tokens) / n_captions
     return Description(
         n_captions=n_captions,

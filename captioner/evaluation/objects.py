@@ -84,7 +84,7 @@ def score_objects(
         )
     ours = dict(zip(captions, map(mentions, tokenize_all(list(captions.values()))), strict=True))
     theirs = {
-        image: [mentions(tokens) for tokens in tokenize_all(list(references[image]))]
+        image: [mentions(tokens) for tokens in tokenize_all(references[image])]
         for image in captions
     }
     false = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import chain
 
 import numpy as np
 
 from captioner.datasets.records import ImageId
-from captioner.errors import CaptionerError, UsageError
+from captioner.errors import CaptionerError, UsageError, shown
 from captioner.evaluation.recipe import Recipe, recipe_of
 from captioner.metrics.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
+from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.cider import CiderScorer, DocumentFrequencies
 from captioner.metrics.java import JAVA_METEOR, SPICE, java_statistics
 from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder, load_data
@@ -121,6 +124,8 @@ def score_tokens(
     image_ids = tuple(references)
     candidates = [captions[image] for image in image_ids]
     groups = list(references.values())
+    check_captions(candidates)
+    check_references(groups)
     found: dict[str, ImageStatistics] = {}
     warnings = _empty_warnings(candidates, groups)
 
@@ -142,6 +147,11 @@ def score_tokens(
                 warnings.append(
                     f"{variant} is 0 by definition: the document frequencies come from one image, "
                     "where every n-gram weighs ln 1 = 0; give frequencies from a larger set"
+                )
+            elif scorer.is_weightless:
+                warnings.append(
+                    f"{variant} is 0 by definition: the references of all images have the same "
+                    "n-grams, each of which weighs ln 1 = 0; give frequencies from a larger set"
                 )
     for name in _NEED_MORE:
         if name in metrics:
@@ -172,9 +182,25 @@ def check_metrics(metrics: Sequence[str]) -> None:
     Raises:
         UsageError: If one is unknown.
     """
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics: one text, {shown(metrics)}; give a list of names")
     for name in metrics:
         if name not in _VARIANTS:
-            raise UsageError(f"unknown metric {name!r}; known are {', '.join(_VARIANTS)}")
+            near = _near_metric(name)
+            hint = f"; did you mean {near}?" if near else ""
+            raise UsageError(f"unknown metric {name!r}{hint}; known are {', '.join(_VARIANTS)}")
+
+
+def _near_metric(name: str) -> str | None:
+    """The metric that was meant, whatever the case, hyphens and order of n-grams ("bleu4")."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^a-z]", "", text.lower())
+
+    known = {plain(metric): metric for metric in _VARIANTS}
+    others = {"rouge": "ROUGE-L", "ciderd": "CIDEr-D"}
+    near = get_close_matches(plain(name), [*known, *others], n=1)
+    return (known | others)[near[0]] if near else None
 
 
 def _with_data(

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from captioner.datasets.records import ImageId
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, shown
 from captioner.evaluation.scores import METRICS, score
 
 
@@ -61,8 +61,19 @@ class CaptionScores(Metric):
         Args:
             image_ids: One for each image, whole numbers or texts, (B,).
             captions: The candidate for each image, (B,).
-            references: The references of each image, (B,).
+            references: The references of each image, (B,): a list of texts each.
+
+        Raises:
+            CaptionerError: If a text stands where a list of texts belongs.
         """
+        for name, batch in (("image_ids", image_ids), ("captions", captions)):
+            if isinstance(batch, str):
+                raise CaptionerError(f"{name}: one text, {shown(batch)}; expected a list")
+        if isinstance(references, str) or any(isinstance(group, str) for group in references):
+            raise CaptionerError(
+                "references: a text stands where a list of texts belongs; "
+                "expected [[text, …], …], a list for each image"
+            )
         for row in zip(image_ids, captions, references, strict=True):
             line = json.dumps([row[0], row[1], list(row[2])]).encode() + b"\n"
             self.rows.append(torch.tensor(list(line), dtype=torch.uint8, device=self.device))

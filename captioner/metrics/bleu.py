@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.ngrams import MAX_ORDER, NgramCounts, Tokens
 
 BLEU_NAMES = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
@@ -51,6 +52,8 @@ def bleu_statistics(
         Whole numbers as float64, (images, 10): matched n-grams of order 1 to 4, n-grams of order 1
         to 4, length of the candidate, length of the closest reference.
     """
+    check_captions(candidates)
+    check_references(references)
     lengths = _lengths(candidates)
     statistics = np.empty((len(candidates), 2 * MAX_ORDER + 2))
     for order, (ours, theirs) in enumerate(zip(candidate_counts, reference_counts, strict=True)):

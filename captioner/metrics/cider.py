@@ -30,6 +30,7 @@ import numpy as np
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
 from captioner.files.atomic import whole_file
+from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.ngrams import MAX_ORDER, NgramCounts, NgramIndex, Tokens
 
 SIGMA = 6.0
@@ -58,6 +59,7 @@ class DocumentFrequencies:
         cls, references: Sequence[Sequence[Tokens]], source: str = "references"
     ) -> DocumentFrequencies:
         """Counts them in the references, token lists, of each image."""
+        check_references(references)
         index, counts = NgramIndex.of([tokens for group in references for tokens in group])
         image_of = np.repeat(np.arange(len(references)), [len(group) for group in references])
         in_images = [_images_with(entries.most_in_group(image_of)) for entries in counts]
@@ -127,6 +129,7 @@ class CiderScorer:
         frequencies: DocumentFrequencies | None = None,
     ):
         groups = list(references.values())
+        check_references(groups)
         flat = [tokens for group in groups for tokens in group]
         self._row = {image: row for row, image in enumerate(references)}
         self._n_references = np.array([len(group) for group in groups], dtype=np.int64)
@@ -155,6 +158,14 @@ class CiderScorer:
             _norms(counts, self._weights(order, counts), len(flat))
             for order, counts in enumerate(self._counts)
         ]
+
+    @property
+    def is_weightless(self) -> bool:
+        """Whether every n-gram of the references weighs 0, and so every score is 0."""
+        return not any(
+            np.any(rarity[counts.ngram] != 0)
+            for rarity, counts in zip(self._rarity, self._counts, strict=True)
+        )
 
     def _weights(self, order: int, counts: NgramCounts) -> np.ndarray:
         """The tf-idf weight of each entry; an n-gram that no image has counts as if one had it."""
@@ -186,6 +197,7 @@ class CiderScorer:
         if variant not in VARIANTS:
             raise ValueError(f"variant must be CIDEr-D or CIDEr, not {variant!r}")
         clipped = variant == "CIDEr-D"
+        check_captions(captions)
         if counts is None:
             counts = self.index.count(captions)
         try:

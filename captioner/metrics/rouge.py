@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.ngrams import Tokens
 
 BETA = 1.2
@@ -26,6 +27,8 @@ _NO_WORDS: Tokens = ("",)
 
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
     """ROUGE-L of each image, from 0 to 1, (images,)."""
+    check_captions(candidates)
+    check_references(references)
     return np.array(
         [
             _rouge_l(candidate or _NO_WORDS, group)

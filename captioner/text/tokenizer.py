@@ -31,9 +31,10 @@ Where this departs from the tool, on purpose:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+from captioner.errors import CaptionerError, shown
 from captioner.text.lexer import Lexer
 from captioner.text.treebank import DEFINITIONS, RULES
 
@@ -191,7 +192,7 @@ def tokenize(caption: str) -> list[str]:
     return tokenize_all([caption])[0]
 
 
-def tokenize_all(captions: Sequence[str], *, in_sequence: bool = False) -> list[list[str]]:
+def tokenize_all(captions: Iterable[str], *, in_sequence: bool = False) -> list[list[str]]:
     """The tokens of many captions, at 3 to 5 microseconds each.
 
     Args:
@@ -199,7 +200,13 @@ def tokenize_all(captions: Sequence[str], *, in_sequence: bool = False) -> list[
         in_sequence: Whether the end of a caption is read in the light of the next one, as the
             official tool does (see the head of this module). Otherwise a caption's tokens are the
             same in any company, and those of `tokenize`.
+
+    Raises:
+        CaptionerError: The captions are one text.
     """
+    if isinstance(captions, str):
+        raise CaptionerError(f"captions are one text, {shown(captions)}: give a list of captions")
+    captions = list(captions)
     known = _known_words
     out = []
     for index, caption in enumerate(captions):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from captioner.evaluation.significance import (
     intervals,
     over_runs,
     student_quantile,
+    welch,
 )
 from captioner.metrics.bleu import BLEU_NAMES, bleu_from_statistics
 from captioner.metrics.statistics import ImageStatistics, mean_statistics
@@ -175,3 +178,11 @@ def test_p_values_of_equal_systems_are_uniform():
         in_order = np.sort(p_values)
         distance = np.abs(in_order - (np.arange(n_trials) + 0.5) / n_trials).max()
         assert distance < bar
+
+
+def test_many_runs_overflow_nothing() -> None:
+    """The gamma function overflows at 172; Student's t is then nearly normal."""
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(0, 1, 400), draw.normal(0.2, 1, 400)
+    z = (second.mean() - first.mean()) / np.sqrt(first.var(ddof=1) / 400 + second.var(ddof=1) / 400)
+    assert welch(first, second) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.02)

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.meteor.alignment import align
 from captioner.metrics.meteor.data import MeteorData
 from captioner.metrics.meteor.matches import Captions, Matches, find_matches
@@ -59,6 +60,8 @@ def meteor_statistics(
         candidate and reference; for each stage content words matched of candidate and reference and
         function words matched of candidate and reference; chunks.
     """
+    check_captions(candidates)
+    check_references(references)
     rows = [
         _statistics(candidates[some], references[some], data)
         for some in _batches(candidates, references)

@@ -5,10 +5,11 @@
 
 Of each mutant the outcome must be a result that holds what it should, or a `CaptionerError` of one
 line. Anything else (another exception, a hang of more than `--seconds`, memory beyond `--memory`
-MiB over what the process had) is told with the number of its mutant, by which it can be made again
-(`--only N`), and the exit code is 1. Every reader runs in a process of its own, so that even a
-crash is an outcome. "MiB" is the most that a mutant took (resident, over what the process had
-before), "s" the slowest.
+MiB over what the process had, an audit event: code made or run, a process, a socket, a file
+written outside of the reader's folder) is reported with the number of its mutant, by which it can
+be made again (`--only N`), and the exit code is 1. Every reader runs in a process of its own, so
+that even a crash is an outcome. "MiB" is the most that a mutant took (resident, over what the
+process had before), "s" the slowest.
 
 Memory is bounded twice: the operating system refuses more address space than the limit, and a
 refusal is an outcome even where the reader turned it into a clear error. Photos alone may do that
@@ -37,7 +38,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "cat", "runs")
-OUTCOMES = ("result", "clear error", "other exception", "hang", "memory", "crash")
+OUTCOMES = ("result", "clear error", "other exception", "hang", "memory", "event", "crash")
 
 REFUSALS = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
 """What torch, the operating system and C++ say where Python has `MemoryError`."""
@@ -585,7 +586,7 @@ def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: A
             gc.collect()  # a mutant does not pay for files that those before it left mapped
             before, began = start_peak(), time.perf_counter()
             signal.setitimer(signal.ITIMER_REAL, options.seconds)
-            outcome = outcome_of(read)
+            outcome = watched_outcome_of(read, Path(place))
             signal.setitimer(signal.ITIMER_REAL, 0)
             took = time.perf_counter() - began
             told.send((outcome, Cost(peak() - before, took)))
@@ -639,6 +640,17 @@ def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
         place = ours[-1] if ours else where
         return "other exception", f"{error!r:.150} at {Path(place.filename).name}:{place.lineno}"
     return "result", ""
+
+
+def watched_outcome_of(read: Callable[[], object], place: Path) -> tuple[str, str]:
+    """As `outcome_of`; an event that no reader may cause, outside of its folder, is an outcome."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from audit_events import watched
+
+    del sys.path[0]
+    outcomes: list[tuple[str, str]] = []
+    events = watched(lambda: outcomes.append(outcome_of(read)), folder=place)
+    return ("event", events[0]) if events else outcomes[-1]
 
 
 def refused_memory(error: BaseException | None) -> bool:

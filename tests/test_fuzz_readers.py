@@ -52,6 +52,21 @@ def test_a_refusal_of_memory_is_no_clear_error(script: ModuleType) -> None:
     assert script.outcome_of(read)[0] == "memory"
 
 
+def test_what_a_reader_must_not_do_is_an_outcome(script: ModuleType, tmp_path: Path) -> None:
+    """Code made, or a file written outside of its folder; inside it may write."""
+    (tmp_path / "own").mkdir()
+
+    def write(name: str) -> None:
+        (tmp_path / name).write_text("x")
+
+    for name, expected in (("own/lock", "result"), ("other", "event")):
+        found, _ = script.watched_outcome_of(lambda name=name: write(name), tmp_path / "own")
+        assert found == expected
+    outcome, detail = script.watched_outcome_of(lambda: eval("1 + 1"), tmp_path / "own")
+    assert outcome == "event"
+    assert detail.startswith(("compile", "exec"))
+
+
 def test_memory_is_measured_by_mutant() -> None:
     # In a process of its own: one that ran other tests finds room in memory that it has already.
     program = f"""
@@ -80,8 +95,8 @@ def test_a_quick_run() -> None:
     assert [row[0] for row in rows] == list(names)
     for row in rows:
         assert sum(map(int, row[1:3])) == 15
-        assert sum(map(int, row[3:7])) == 0
-        assert float(row[7]) <= 256
+        assert sum(map(int, row[3:8])) == 0
+        assert float(row[8]) <= 256
 
 
 @pytest.mark.slow

@@ -21,6 +21,15 @@ MAX_WORDS = 10**7
 MAX_STEPS = 10_000
 """Steps of an encoder's description; the longest of torchvision has about a thousand."""
 
+MAX_VALUES = 500_000
+"""Plain values beside the vocabulary, each counted as often as it is reached."""
+
+MAX_NESTING = 16
+"""Lists and objects inside one another."""
+
+MAX_BITS = 256
+"""Of a whole number; what a setting may be is checked where it is used."""
+
 MAX_WIDTH = 2**20
 """Embedding size, hidden size, feature size."""
 
@@ -46,11 +55,13 @@ def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None
     words = ours["vocabulary"]
     _must(len(words) <= MAX_WORDS, "vocabulary", f"at most {MAX_WORDS:,} words")
     _must(all(isinstance(word, str) for word in words), "vocabulary", "texts")
+    _check_plain({name: value for name, value in ours.items() if name != "vocabulary"})
     _check_encoder(ours["encoder"])
     for name, tensor in weights.items():
         _must(isinstance(name, str), "state_dict", "tensors by name")
         _must(isinstance(tensor, Tensor), f"state_dict[{name!r}]", "a tensor")
         _check_tensor(name, tensor)
+    _check_together(weights)
 
 
 def check_sizes(config: Config) -> None:
@@ -107,6 +118,62 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
         f"state_dict[{name!r}]",
         f"no more than the {brought:,} bytes that it brings",
     )
+
+
+def _check_plain(value: Any) -> None:
+    """Refuse what is no tree of plain values, or would be a vast one if it were written out.
+
+    A pickle can hold one list a thousand times in another, ten levels deep: kilobytes that whoever
+    goes through them, or words a message with them, never comes to the end of.
+    """
+    left = MAX_VALUES
+    waiting = [(value, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        _must(depth <= MAX_NESTING, "its contents", f"nested at most {MAX_NESTING} levels deep")
+        inside: list[Any] = []
+        if type(value) is dict:
+            inside = [*value.keys(), *value.values()]
+        elif type(value) in (list, tuple):
+            inside = list(value)
+        elif type(value) is int:
+            _must(value.bit_length() <= MAX_BITS, "a number", f"of at most {MAX_BITS} bits")
+        else:
+            plain = value is None or type(value) in (bool, float, str)
+            _must(plain, "its contents", f"plain values, not a {type(value).__name__}")
+        left -= len(inside)
+        _must(left >= 0, "its contents", f"at most {MAX_VALUES:,} values")
+        waiting += [(item, depth + 1) for item in inside]
+
+
+def _check_together(weights: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that together claim more numbers than they bring.
+
+    Each alone may be as large as what it stands on; a thousand layers of an encoder on one stored
+    weight would all be copied, to a device or into another order. A decoder may tie its embeddings
+    to its output: the same tensor under two names counts once there.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    claims: list[tuple[int, int, int, str]] = []
+    for name, tensor in weights.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place in seen and ".encoder." not in name:
+            continue
+        seen.add(place)
+        storage = tensor.untyped_storage()
+        size = tensor.numel() * tensor.element_size()
+        claims.append((storage.data_ptr(), storage.nbytes(), size, name))
+    first = end = claimed = 0
+    for begin, brought, size, name in sorted(claims):
+        if begin >= end:  # apart from all before it
+            first, claimed = begin, 0
+        end = max(end, begin + brought)
+        claimed += size
+        _must(
+            claimed <= end - first,
+            f"state_dict[{name!r}] and others",
+            f"together no more than the {end - first:,} bytes that they bring",
+        )
 
 
 def _must(holds: bool, name: str, right: str) -> None:

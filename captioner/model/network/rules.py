@@ -369,7 +369,7 @@ def adaptive_pool(x: Any, /, output_size: Any) -> Shape:
     x = tensor(x, 4)
     channels, *sides = x.sizes
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-    if len(wanted) != 2:
+    if output_size is None or len(wanted) != 2:
         raise ValueError("takes two sizes")
     given = zip(wanted, sides, strict=True)
     out = [side if n is None else whole(n, 1, MAX_WINDOW) for n, side in given]

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from captioner.config.hardware import check_names
 from captioner.config.schema import Config, check, from_dict
 from captioner.errors import UsageError, suggestion
 
@@ -53,6 +54,7 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Conf
     values = parsed.as_dict()
     config = from_dict(Config, values)
     check(config)
+    check_names(config.trainer)
     return config, parsed
 
 

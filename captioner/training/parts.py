@@ -149,7 +149,7 @@ def configure_optimizers(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
-        fused=config.trainer.precision != "16-mixed",
+        fused=config.trainer.precision not in ("16-mixed", "16"),
     )
     monitor, mode = monitored(settings)
     schedules = build_schedules(

@@ -17,6 +17,7 @@ from captioner.inference.generator import check_beam
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
 from captioner.training.failures import TerminatedError, explained
+from captioner.training.hardware import check_hardware
 from captioner.training.lightning_module import CaptioningModule
 from captioner.training.lightning_setup import is_rank_zero, quiet_lightning
 from captioner.training.parts import (
@@ -61,6 +62,7 @@ def train(config: Config, resume: Path | None = None, initial: Path | None = Non
             "checkpoint by --initial, or begin with objective.name cross_entropy"
         )
     quiet_lightning()
+    check_hardware(config.trainer)
     L.seed_everything(config.seed, workers=True, verbose=False)
     prepared = load_prepared(config)
     check_prepared(prepared, config)

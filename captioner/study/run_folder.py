@@ -8,7 +8,6 @@ where to go on.
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from captioner.config.schema import Config, from_dict
+from captioner.config.settings import flat
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
 from captioner.study.plan import Run, shown
@@ -107,15 +107,6 @@ def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
         for name in ours
         if ours[name] != theirs[name] and not name.startswith(IDLE)
     }
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested settings."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def read_summary(folder: Path) -> Summary | None:

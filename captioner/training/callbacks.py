@@ -1,6 +1,7 @@
 """What is watched while a run goes on: its speed, and some of its captions."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,22 @@ from lightning.pytorch.loggers import WandbLogger
 from captioner.datasets.batches import Batch
 from captioner.datasets.records import Record
 from captioner.training.lightning_module import CaptioningModule
+
+
+class Beginning(L.Callback):
+    """Does something once, on the first process, when training begins: all states are restored.
+
+    Args:
+        action: what is done.
+    """
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Do it."""
+        if trainer.is_global_zero:
+            self.action()
 
 
 class Throughput(L.Callback):

@@ -102,6 +102,11 @@ class RunCheckpoints(Checkpoint):
         self._fresh = True
         self._asked_to_end = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether a training step has been reached."""
+        return not self._fresh
+
     def state_dict(self) -> dict[str, Any]:
         """The best score, and the random states of all processes."""
         return {"best_score": self.best_score, "random_states": random_states.of_all_processes()}

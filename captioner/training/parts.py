@@ -31,6 +31,7 @@ from captioner.training.objectives import (
 )
 from captioner.training.optimizers import build_optimizer, build_schedules
 from captioner.training.resume import Start, load_initial
+from captioner.training.resume_checks import described
 from captioner.training.reward import Reward, document_frequencies, with_end
 from captioner.training.run_files import best_checkpoint, last_checkpoint
 from captioner.training.stages import Stage
@@ -65,7 +66,11 @@ def build_module(
         references={record.image_id: record.captions for record in prepared.records["val"]},
         search=search_options(config.search),
         optimizers=lambda module: configure_optimizers(module, config, start.stage),
-        contents={**contents, "wandb_run": start.wandb_run},
+        contents={
+            **contents,
+            "wandb_run": start.wandb_run,
+            "data": described(prepared.records),
+        },
         objective=objective,
         stage=start.stage,
         samples=samples,

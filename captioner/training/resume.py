@@ -8,6 +8,7 @@ from captioner.config.schema import Config
 from captioner.errors import UsageError
 from captioner.features.prepare import Prepared
 from captioner.model.captioner import Captioner
+from captioner.training.resume_checks import check_resume
 from captioner.training.stages import Stage, stage_of
 from captioner.training.wandb_log import new_run_id
 
@@ -29,23 +30,18 @@ class Start:
     stage: Stage
 
 
-def start_of(resume: Path | None, prepared: Prepared) -> Start:
+def start_of(resume: Path | None, config: Config, prepared: Prepared) -> Start:
     """The start of a run, after checking the checkpoint that it resumes from.
 
     Raises:
-        UsageError: no checkpoint, or one whose vocabulary is another.
+        UsageError: no checkpoint, a damaged one, or one of another run; the message names what
+            differs.
     """
     if resume is None:
         return Start(None, None, new_run_id(), Stage())
-    raw = checkpoint.read(resume)
-    if raw["captioner"]["vocabulary"] != list(prepared.vocabulary.words):
-        raise UsageError(
-            f"{resume}: its vocabulary of {len(raw['captioner']['vocabulary'])} words is not that "
-            f"of these captions ({len(prepared.vocabulary)} words); resume with the data and the "
-            "vocabulary settings that it was trained with"
-        )
+    raw = check_resume(resume, config, prepared)
     known = raw["captioner"].get("wandb_run")
-    return Start(resume, int(raw["global_step"]), known or new_run_id(), stage_of(raw))
+    return Start(resume, raw["global_step"], known or new_run_id(), stage_of(raw))
 
 
 def load_initial(captioner: Captioner, path: Path, prepared: Prepared, config: Config) -> None:

@@ -1,6 +1,7 @@
 """One training run: from a configuration to config.yaml, metrics.csv and checkpoints/."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from captioner.config.schema import Config
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.prepare import Prepared, load_prepared
 from captioner.files.atomic import write_whole
+from captioner.files.folder_lock import held_folder
 from captioner.inference.generator import check_beam
+from captioner.training.callbacks import Beginning
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
 from captioner.training.failures import TerminatedError, explained
@@ -53,8 +56,6 @@ def train(config: Config, resume: Path | None = None, initial: Path | None = Non
             message names the last good checkpoint.
         TerminatedError: the process was asked to end, and a checkpoint was written.
     """
-    if resume is None and is_rank_zero():
-        to_resume(Path(config.output), None)  # (refuses a folder that holds a run)
     only_score = config.objective.name == "self_critical"
     if only_score and resume is None and initial is None:
         raise UsageError(
@@ -63,22 +64,40 @@ def train(config: Config, resume: Path | None = None, initial: Path | None = Non
         )
     quiet_lightning()
     check_hardware(config.trainer)
+    output = Path(config.output)
+    with held_folder(output, "training run") if is_rank_zero() else nullcontext():
+        if resume is None and is_rank_zero():
+            to_resume(output, None)  # (refuses a folder that holds a run)
+        train_stages(config, resume, initial, only_score=only_score)
+    last, best = last_checkpoint(output), best_checkpoint(output)
+    return best if best.is_file() else last
+
+
+def train_stages(
+    config: Config, resume: Path | None, initial: Path | None, *, only_score: bool
+) -> None:
+    """Train what is left of both stages.
+
+    Raises:
+        UsageError: as `train`.
+        CaptionerError: as `train`.
+        TerminatedError: as `train`.
+    """
     L.seed_everything(config.seed, workers=True, verbose=False)
     prepared = load_prepared(config)
     check_prepared(prepared, config)
     last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))
-    start = start_of(resume, prepared)
+    start = start_of(resume, config, prepared)
     loggers = None
     if start.stage.name == "cross_entropy":
         trainer = train_stage(config, prepared, start, initial=initial, skip=only_score)
         if config.score.epochs == 0:
-            return best if best.is_file() else last
+            return
         if trainer.is_global_zero:
             begin_score(last, best, config.score.sharpen)
         trainer.strategy.barrier()
-        start, loggers = start_of(last, prepared), trainer.loggers
+        start, loggers = start_of(last, config, prepared), trainer.loggers
     train_stage(config, prepared, start, loggers)
-    return best if best.is_file() else last
 
 
 def train_stage(
@@ -109,10 +128,13 @@ def train_stage(
     module = build_module(config, prepared, start, checkpoints, initial)
     data = build_data(config, prepared)
     callbacks = build_callbacks(config, prepared, start, checkpoints, data)
+    # Written when training really begins: a run that is refused changes nothing on the disk.
+    callbacks.append(Beginning(lambda: begin(config, prepared, start)))
     loggers = loggers or build_loggers(config, start)
-    begin(config, prepared, start)
     trainer = build_trainer(config, start.stage, callbacks, loggers)
     if skip and start.checkpoint is None:
+        if trainer.is_global_zero:
+            begin(config, prepared, start)
         trainer.validate(module, data, verbose=False)
         checkpoints.save(trainer)
     elif not skip:
@@ -135,8 +157,6 @@ def check_prepared(prepared: Prepared, config: Config) -> None:
 
 def begin(config: Config, prepared: Prepared, start: Start) -> None:
     """Write what describes the run: config.yaml and vocabulary.txt."""
-    if not is_rank_zero():
-        return
     output = Path(config.output)
     write_config(config, output / "config.yaml")
     prepared.vocabulary.save(output / "vocabulary.txt")
@@ -166,6 +186,9 @@ def fit(
         raise
     except Exception as error:
         reason = explained(error, checkpoints.last, checkpoints.saved_step)
+        if reason is None and start.checkpoint is not None and not checkpoints.begun:
+            short = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = UsageError(f"--resume: {start.checkpoint} does not fit this run: {short}")
         if reason is None:
             raise
         raise reason from error

@@ -1,18 +1,28 @@
-"""The command line: hands over to a command, and turns errors into one line and an exit code.
+"""The command line: dispatches to a command, and turns errors into one line and an exit code.
 
 A command parses its flags before anything heavy is imported, so that `--help` and a mistyped flag
-answer at once. Exit codes: 0 all went well; 1 something could not be done (the rest was); 2 the
-call itself was wrong; 143 SIGTERM ended `train`, which wrote a checkpoint first.
+answer at once. What ends a command, and its exit code:
+
+- 0: everything was done; 1: something could not be done, the rest was; 2: the call was wrong.
+  `CaptionerError` carries 1 or 2 (143 from `train`, which writes a checkpoint first).
+- `OSError`, memory that ran out: 1, with the file's name where there is one.
+- A reader that has closed the pipe (`captioner … | head`): 1, without a message.
+- Ctrl-C: 130. SIGTERM: 143. Both raise `KeyboardInterrupt`, whose text says what is kept and how to
+  resume.
+- Anything else is a fault of the code, and keeps its traceback.
 """
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
-from captioner import __version__
-from captioner.display import one_line
+from captioner import __version__, console
 from captioner.errors import CaptionerError, UsageError, suggestion
 
 COMMANDS = ("audit", "prepare", "train", "evaluate", "caption", "study", "words", "export")
@@ -33,47 +43,107 @@ commands:
   words     neighbours of a word in a checkpoint's embeddings; export them
   export    a checkpoint as safetensors and JSON
 
-`captioner COMMAND --help` tells the rest.
+`captioner COMMAND --help` lists a command's options.
 
 options:
   -h, --help   show this text
   --version    show the version
-  --debug      show a traceback where something goes wrong (before or after the command)
 
-exit codes: 0 all went well; 1 something could not be done; 2 the call was wrong;
-143 `train` was asked to end (SIGTERM), and can go on from its checkpoint
+options of every command:
+  --quiet      no progress and no remarks on standard error, only warnings and errors
+  --debug      show a traceback where something goes wrong
+
+exit codes: 0 everything was done; 1 something could not be done, the rest was; 2 the call was
+wrong; 130 interrupted (Ctrl-C); 143 ended by SIGTERM. `train`, `prepare`, `study` and `caption
+--output` keep what is done when they are interrupted; the message says how to resume.
 """
+
+FLAGS = ("--debug", "--quiet")
+"""Flags that may stand anywhere on the command line, up to a `--`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    own = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in own
+    console.open_streams()
+    console.set_quiet("--quiet" in own)
+    given = [one for i, one in enumerate(given) if one not in FLAGS or i >= len(own)]
     try:
-        return run(given)
+        with sigterm_interrupts() as asked:
+            return ended(given, debug, asked)
+    finally:
+        console.set_quiet(False)
+
+
+def ended(arguments: list[str], debug: bool, asked: list[int]) -> int:
+    """Run a command to its end, whatever that is; returns the exit code.
+
+    Args:
+        arguments: the command and its own.
+        debug: whether errors show a traceback.
+        asked: holds SIGTERM once that has arrived.
+    """
+    try:
+        code = run(arguments)
+        sys.stdout.flush()  # here, where a full disk can still be reported
+        return code
     except CaptionerError as error:
         return failed(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        return failed("interrupted", 130, debug)
-    except BrokenPipeError:  # whoever read our output has had enough: `captioner … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as error:
+        how, code = ("ended by SIGTERM", 143) if asked else ("interrupted", 130)
+        return failed(f"{how}; {error}" if str(error) else how, code, debug)
+    except BrokenPipeError:  # the reader has closed the pipe: `captioner … | head`
+        discard_output()
         return 1
     except OSError as error:  # a full disk, a folder that may not be written
+        discard_output()
         where = f"{error.filename}: " if error.filename else ""
         return failed(f"{where}{error.strerror or error}", 1, debug)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        told = str(error) or type(error).__name__
-        right = "make --batch-size or --beam-size smaller, in training data.batch_size"
-        return failed(f"memory ran out ({told}); {right}", 1, debug)
+        reason = str(error) or type(error).__name__
+        remedy = "make --batch-size or --beam-size smaller, in training data.batch_size"
+        return failed(f"memory ran out ({reason}); {remedy}", 1, debug)
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[list[int]]:
+    """Let SIGTERM end a command as Ctrl-C does; yields a list that then holds the signal.
+
+    `train` and `study` install handlers of their own while they work.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # no place for handlers
+        yield asked
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork, which has nothing to keep
+            os._exit(128 + number)
+        asked.append(number)
+        raise KeyboardInterrupt  # nothing on the way takes it for an error of its own
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def discard_output() -> None:
+    """Send what is left of standard output nowhere, so that the interpreter can end quietly."""
+    with contextlib.suppress(OSError, ValueError):  # captured by a test, it has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
     """Hand over to the command that was named."""
     if not arguments:
-        print(HELP, file=sys.stderr, end="")
+        console.usage(HELP)
         return 2
     name, *rest = arguments
     if name in ("-h", "--help"):
@@ -101,5 +171,5 @@ def failed(message: str, code: int, debug: bool) -> int:
     """Say in one line what went wrong."""
     if debug:
         traceback.print_exc()
-    print(f"captioner: error: {one_line(' '.join(message.split()))}", file=sys.stderr)
+    console.error(message)
     return code

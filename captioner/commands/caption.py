@@ -1,16 +1,17 @@
 """`captioner caption`: photos to captions, on the terminal, in a file, or in a folder of shards."""
 
 import argparse
-import multiprocessing
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from queue import Empty
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from captioner.commands.caption_devices import caption_on_all
 from captioner.commands.parser import Parser, not_negative, positive
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import (
@@ -18,10 +19,17 @@ from captioner.commands.search_flags import (
     captions_a_photo,
     check_search_arguments,
 )
-from captioner.display import one_line
+from captioner.console import Progress, say, warn
 from captioner.errors import CaptionerError, UsageError
+from captioner.files.atomic import check_folder, is_stream
+from captioner.inference.draft import Draft
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards
-from captioner.inference.writers import FORMATS, RecordWriter, destination
+from captioner.inference.writers import (
+    FORMATS,
+    RecordWriter,
+    output_stream,
+    standard_output,
+)
 
 if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
@@ -58,25 +66,20 @@ def run(arguments: list[str]) -> int:
     if not options.paths and not options.list:
         raise UsageError("caption: no photo is named; give PATH, or a list of paths: --list F")
     if to_folder:
+        _photos(options)  # is everything named there?
         return _caption_to_folder(options)
     if options.devices is not None:
         raise UsageError("--devices: several write a folder of files; add --output FOLDER/")
 
-    unreadable = count = 0
-    photos = _photos(options, _say)
-    predictor = load_predictor(options)
-    with destination(options.output) as file:
-        writer = RecordWriter(file, options.format, candidates=_lists_candidates(options))
-        for captioned in _caption(predictor, options, (photo.source() for photo in photos)):
-            writer.write(captioned)
-            count += 1
-            if captioned.error is not None:
-                unreadable += 1
-                if options.format == "coco" or options.output:
-                    message = one_line(f"{captioned.path}: {captioned.error}")
-                    print(f"captioner: {message}", file=sys.stderr)
-        writer.finish()
-        return _ending(count, unreadable)  # in here: where nothing was found nothing is written
+    _photos(options)  # is everything named there?
+    if options.output is None:
+        with standard_output() as stream:
+            return _caption_to_stream(options, stream)
+    check_folder(options.output, "--output")
+    if is_stream(Path(options.output)):
+        with output_stream(options.output) as stream:
+            return _caption_to_stream(options, stream)
+    return _caption_to_file(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         metavar="F",
-        help="write there instead of to the terminal; with a slash at its end a folder of JSON "
-        "Lines files, which the same command goes on with where it was killed",
+        help="write there instead of to the terminal; with a slash at the end a folder of JSON "
+        "Lines files. Rerun the same command to resume one that was interrupted",
     )
     parser.add_argument(
         "--shard-size",
@@ -171,22 +174,111 @@ def _photos(
     return expand(options.paths, lines, lists=options.list, images=images, note=note)
 
 
-def _say(sentence: str) -> None:
-    print(f"captioner: {sentence}", file=sys.stderr)
-
-
 def _caption(
     predictor: "Predictor", options: Namespace, sources: Iterator["PhotoSource"]
 ) -> Iterator["Captioned"]:
     return predictor.caption(sources, batch_size=options.batch_size, workers=options.workers)
 
 
-def _ending(count: int, unreadable: int) -> int:
+def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
+    """Write each record as soon as it is there."""
+    errors = 0
+    predictor = load_predictor(options)
+    writer = RecordWriter(stream, options.format, candidates=_lists_candidates(options))
+    scrolling = options.output is None and stream.isatty()  # the records themselves show progress
+    with Progress("photos", shown=not scrolling) as progress, _counted(options, progress):
+        for captioned in _caption(
+            predictor, options, (one.source() for one in _photos(options, say))
+        ):
+            writer.write(captioned)
+            progress.update()
+            if captioned.error is not None:
+                errors += 1
+                if options.format == "coco":
+                    warn(f"{captioned.path}: {captioned.error}")
+        if progress.count:
+            writer.finish()
+    _tell_of_names(writer)
+    return _ending(progress.count, errors)
+
+
+def _caption_to_file(options: Namespace) -> int:
+    """Keep each record in a draft, from which the same command resumes; then write the file."""
+    with Draft(Path(options.output), _recipe(options), batch_size=options.batch_size) as draft:
+        if draft.count:
+            say(f"{draft.path} holds {draft.count:,} photos already; resuming after them")
+        predictor = load_predictor(options)
+        with (
+            resumable(lambda: draft.count, draft.path),
+            Progress("photos", done=draft.count) as progress,
+            _counted(options, progress),
+        ):
+            for captioned in draft.caption(
+                _photos(options, say),
+                lambda sources: _caption(predictor, options, sources),
+                candidates=_lists_candidates(options),
+            ):
+                progress.update()
+                if captioned.error is not None:
+                    warn(f"{captioned.path}: {captioned.error}")
+            if draft.count:
+                _tell_of_names(draft.finish(options.format))
+        return _ending(draft.count, draft.errors)
+
+
+@contextmanager
+def resumable(count: Callable[[], int], place: Path) -> Iterator[None]:
+    """Let an interruption say how many photos are kept where, and how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not count():
+            raise
+        kept = f"{count():,} photos are kept in {place}"
+        raise KeyboardInterrupt(f"{kept}; rerun the same command to resume") from None
+
+
+@contextmanager
+def _counted(options: Namespace, progress: Progress) -> Iterator[None]:
+    """Count the photos meanwhile, so that progress knows the remaining time.
+
+    Not where that would mean reading tars twice, or standard input.
+    """
+    ended = threading.Event()
+
+    def count() -> None:
+        with suppress(CaptionerError, OSError):  # which the captioning itself meets and reports
+            total = None
+            for number, photo in enumerate(_photos(options), 1):
+                if photo.member is not None or ended.is_set():
+                    return
+                total = number
+            progress.total = total
+
+    if "-" not in options.paths and progress.is_shown:
+        threading.Thread(target=count, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _tell_of_names(writer: RecordWriter) -> None:
+    if writer.renamed:
+        warn(
+            f"{writer.renamed:,} photos share their name with another; the image_id of each is its "
+            "path"
+        )
+    if writer.repeated:
+        warn(f"{writer.repeated:,} photos were named again; the COCO file holds each once")
+
+
+def _ending(count: int, errors: int) -> int:
     if count == 0:
         raise CaptionerError("no photo found in what was named")
-    if unreadable:
-        print(f"captioner: {unreadable} of {count} photos could not be captioned", file=sys.stderr)
-    return 1 if unreadable else 0
+    if errors:
+        warn(f"{errors:,} of {count:,} photos could not be captioned")
+    return 1 if errors else 0
 
 
 # A folder of shards
@@ -195,24 +287,26 @@ def _ending(count: int, unreadable: int) -> int:
 def _caption_to_folder(options: Namespace) -> int:
     devices = _devices(options)
     folder = Path(options.output)
-    _photos(options)  # is everything named there?
     with lock_folder(folder):
         manifest = Manifest.begin(folder, _recipe(options), options.shard_size or SHARD_SIZE)
         if manifest.shards:
-            done = sum(shard.count for shard in manifest.shards.values())
-            message = one_line(f"{folder} holds {done:,} photos already")
-            print(f"captioner: {message}", file=sys.stderr)
-        if len(devices) == 1:
-            options.device = devices[0]
-            count = _caption_share(options, manifest, 0, 1, manifest.add)
-        else:
-            count = _caption_on_all(options, manifest, devices)
-        manifest.complete(count)
+            say(f"{folder} holds {_done(manifest):,} photos already")
+        with resumable(lambda: _done(manifest), folder):
+            if len(devices) == 1:
+                options.device = devices[0]
+                count = _caption_share(options, manifest, 0, 1, manifest.add)
+            else:
+                count = caption_on_all(_caption_share, options, manifest, devices)
+            manifest.complete(count)
     return _ending(count, sum(shard.errors for shard in manifest.shards.values()))
 
 
+def _done(manifest: Manifest) -> int:
+    return sum(shard.count for shard in manifest.shards.values())
+
+
 def _recipe(options: Namespace) -> dict[str, Any]:
-    """What the captions of a folder depend on."""
+    """What the captions depend on: another recipe may not resume a draft or a folder."""
     from captioner.checkpoint.file import file_digest
 
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
@@ -256,12 +350,16 @@ def _caption_share(
             return
         predictor = load_predictor(options)
         began = perf_counter()
-        for one in _caption(predictor, options, _behind(first, sources)):
-            captioned += 1
-            yield one
+        # (of several processes the one that starts them shows the progress of all)
+        progress = Progress("photos", done=_done(manifest), shown=ranks == 1)
+        with progress, _counted(options, progress):
+            for one in _caption(predictor, options, chain([first], sources)):
+                captioned += 1
+                progress.update()
+                yield one
 
     count = write_shards(
-        _photos(options, _say) if rank == 0 else _photos(options),
+        _photos(options, say) if rank == 0 else _photos(options),
         caption,
         manifest,
         mine=lambda index: index % ranks == rank,
@@ -272,88 +370,9 @@ def _caption_share(
         seconds = perf_counter() - began
         encoding, searching = predictor.seconds.encoding, predictor.seconds.searching
         rest = seconds - encoding - searching
-        print(
-            f"captioner: {captioned:,} photos in {seconds:.1f} s on {predictor.device}: encoder "
+        say(
+            f"{captioned:,} photos in {seconds:.1f} s on {predictor.device}: encoder "
             f"{encoding / seconds:.0%}, search {searching / seconds:.0%}, waiting for photos and "
-            f"writing {rest / seconds:.0%}",
-            file=sys.stderr,
+            f"writing {rest / seconds:.0%}"
         )
     return count
-
-
-def _behind(first: "PhotoSource", rest: Iterator["PhotoSource"]) -> Iterator["PhotoSource"]:
-    yield first
-    yield from rest
-
-
-def _caption_on_all(options: Namespace, manifest: Manifest, devices: list[str]) -> int:
-    """One process a device; they tell of their files, and only this one writes the manifest."""
-    context = multiprocessing.get_context("spawn")
-    told: Any = context.Queue()
-    processes = []
-    try:
-        for rank, device in enumerate(devices):
-            own = Namespace(**{**vars(options), "device": device})
-            process = context.Process(
-                target=_run_share, args=(own, manifest, rank, len(devices), told)
-            )
-            process.start()
-            processes.append(process)
-        return follow(manifest, processes, devices, told)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def follow(manifest: Manifest, processes: list[Any], devices: list[str], told: Any) -> int:
-    """Note what the processes tell, until all have ended; returns how many photos they saw.
-
-    Raises:
-        CaptionerError: one of them was killed, or told of an error.
-    """
-    counts: dict[int, int] = {}
-    while len(counts) < len(processes):
-        dead = [i for i, one in enumerate(processes) if one.exitcode and i not in counts]
-        try:
-            kind, rank, content = told.get(timeout=0.2)
-        except Empty:
-            if dead:
-                raise CaptionerError(
-                    f"the process of device {devices[dead[0]]} was killed (exit code "
-                    f"{processes[dead[0]].exitcode}); the same command goes on from what is done"
-                ) from None
-            continue
-        if kind == "shard":
-            manifest.add(*content)
-        elif kind == "error":
-            message, code = content
-            raise (UsageError if code == 2 else CaptionerError)(message)
-        else:
-            counts[rank] = content
-    if len(set(counts.values())) > 1:
-        raise CaptionerError(
-            f"{manifest.folder}: the devices saw {sorted(set(counts.values()))} photos: the inputs "
-            "changed under way; run the same command again"
-        )
-    return counts[0]
-
-
-def _run_share(options: Namespace, manifest: Manifest, rank: int, ranks: int, told: Any) -> None:
-    """What a process of several does."""
-    from captioner.photos.readers import end_with_parent
-
-    end_with_parent()
-    try:
-        tell = partial(_tell, told, rank)
-        count = _caption_share(options, manifest, rank, ranks, tell)
-        told.put(("end", rank, count))
-    except CaptionerError as error:
-        told.put(("error", rank, (str(error), error.exit_code)))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        told.put(("error", rank, (f"{where}{error.strerror or error}", 1)))
-
-
-def _tell(told: Any, rank: int, index: int, shard: Shard) -> None:
-    told.put(("shard", rank, (index, shard)))

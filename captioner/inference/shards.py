@@ -14,18 +14,20 @@ members) of the photos in it, by which inputs that have changed since are found 
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from captioner import __version__
+from captioner.display import json_line
 from captioner.errors import CaptionerError, UsageError
-from captioner.files.atomic import write_whole
+from captioner.files.atomic import whole_file, write_whole
 from captioner.files.lock import take_lock
-from captioner.inference.writers import RecordWriter
+from captioner.inference.writers import record_of
 
 if TYPE_CHECKING:
     from captioner.inference.result import Captioned
@@ -103,7 +105,7 @@ class Manifest:
             detail
             for name, value in wanted.items()
             if found[name] != value
-            for detail in _differing(name, found[name], value)
+            for detail in differing(name, found[name], value)
         ]
         if other:
             raise UsageError(
@@ -140,8 +142,8 @@ class Manifest:
         write_whole(self.folder / "manifest.json", json.dumps(values, indent=1) + "\n")
 
 
-def _differing(name: str, old: object, new: object) -> list[str]:
-    """What differs, named as nearly as can be."""
+def differing(name: str, old: object, new: object) -> list[str]:
+    """What differs in a part of a recipe: names of flags where the options do."""
     if name == "options" and isinstance(old, dict) and isinstance(new, dict):
         return [f"--{key.replace('_', '-')}" for key in new if old.get(key) != new[key]] or [name]
     return [name.replace("shard_size", "--shard-size")]
@@ -215,57 +217,31 @@ def write_shards(
         if behind:
             _compare(manifest, behind[0], "")
 
-    writing: _Writing | None = None
-    try:
-        for captioned in caption(wanted()):
-            index, stamp = handed.popleft()
-            if writing is not None and writing.index != index:
-                finished(writing.index, writing.finish())
-                writing = None
-            if writing is None:
-                writing = _Writing(manifest.folder, index, candidates)
-            writing.add(captioned, stamp)
-        if writing is not None:
-            finished(writing.index, writing.finish())
-            writing = None
-    finally:
-        if writing is not None:
-            writing.drop()
+    entries = (
+        (*handed.popleft(), record_of(captioned, candidates=candidates))
+        for captioned in caption(wanted())
+    )
+    for index, group in groupby(entries, itemgetter(0)):
+        finished(index, _write_shard(manifest.folder, index, group))
     return counted
 
 
-class _Writing:
-    """A file of captions on its way: under another name until it is whole and on the disk."""
-
-    def __init__(self, folder: Path, index: int, candidates: bool) -> None:
-        self.index = index
-        self.path = folder / _file_name(index)
-        self.draft = self.path.with_name(self.path.name + ".part")
-        self.file: IO[str] = self.draft.open(
-            "w", encoding="utf-8", errors="surrogateescape", newline=""
-        )
-        self.writer = RecordWriter(self.file, "jsonl", candidates=candidates)
-        self.count = self.errors = 0
-        self.names = _new_digest()
-
-    def add(self, captioned: "Captioned", stamp: str) -> None:
-        self.writer.write(captioned)
-        self.names.update(_line(stamp))
-        self.count += 1
-        self.errors += captioned.error is not None
-
-    def finish(self) -> Shard:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        digest = _digest(self.draft)
-        self.draft.replace(self.path)
-        names = self.names.hexdigest()
-        return Shard(self.path.name, self.count, self.errors, names, digest or "")
-
-    def drop(self) -> None:
-        self.file.close()
-        self.draft.unlink(missing_ok=True)
+def _write_shard(
+    folder: Path, index: int, entries: Iterable[tuple[int, str, Mapping[str, Any]]]
+) -> Shard:
+    """Write one file from its number, stamp and record for each photo."""
+    path = folder / _file_name(index)
+    count = errors = 0
+    names, digest = _new_digest(), _new_digest()
+    with whole_file(path) as file:
+        for _, stamp, record in entries:
+            line = json_line(record).encode() + b"\n"
+            file.write(line)
+            digest.update(line)
+            names.update(_line(stamp))
+            count += 1
+            errors += "error" in record
+    return Shard(path.name, count, errors, names.hexdigest(), digest.hexdigest())
 
 
 def _file_name(index: int) -> str:

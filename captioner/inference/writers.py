@@ -1,27 +1,33 @@
-"""Captions as text, JSON Lines, CSV or a COCO result file.
+r"""Captions as text, JSON Lines, CSV or a COCO result file.
 
 A record of JSON Lines ::
 
     {"image": path, "caption": text, "log_prob": number}
     {"image": path, "error": reason}
 
-and, where several captions a photo were asked for, ``"candidates"``: for each, best first (or in
+and, where several captions per photo were asked for, ``"candidates"``: for each, best first (or in
 the order drawn), ``caption``, ``log_prob``, ``score``, ``words`` and ``word_log_probs``. Logarithms
 are natural; ``word_log_probs`` are those of ``words``, the end word included, and sum to
 ``log_prob``; ``score`` is what ranked the caption. Where attention was asked for, ``"attention"``
 of the caption, and of each candidate: ``grid`` (rows and columns of the regions), ``words``,
 ``weights`` (a row of region weights for each word) and, of a network with a sentinel, ``sentinel``.
+
+Whatever file names and captions hold, every record is one line of valid UTF-8. JSON keeps names
+exactly; text and CSV show control characters, line ends and bytes that are not UTF-8 as escapes
+(``\n``, ``\xff``), and a CSV cell never starts a formula (see `captioner.display`).
 """
 
 import csv
-import json
+import io
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from captioner.files.atomic import check_folder
+from captioner.display import csv_cell, json_line, one_line
+from captioner.files.atomic import named_output
 from captioner.photos.paths import image_of_photo
 
 if TYPE_CHECKING:
@@ -31,75 +37,94 @@ FORMATS = ("text", "jsonl", "csv", "coco")
 
 
 class RecordWriter:
-    """Writes one record a photo.
+    """Writes one record per photo.
 
     Args:
         file: where to.
         form: one of `FORMATS`.
         candidates: whether the records of JSON Lines list all captions of a photo.
+
+    Attributes:
+        renamed: photos of a COCO file whose ``image_id`` is their path, because another photo has
+            their name.
+        repeated: photos that were named again; a COCO file holds each once.
     """
 
     def __init__(self, file: IO[str], form: str, *, candidates: bool = False) -> None:
         self.file = file
         self.form = form
         self.candidates = candidates
-        self.started = False
-        self.csv = csv.writer(file, lineterminator="\n")
+        self.renamed = self.repeated = 0
+        self._ids: set[int | str] = set()
+        self._paths: set[str] = set()
+        self._csv = csv.writer(file, lineterminator="\n")
         if form == "csv":
-            self.csv.writerow(("image", "caption", "error"))
+            self._csv.writerow(("image", "caption", "error"))
 
     def write(self, captioned: "Captioned") -> None:
         """Write one record and let it be read at once."""
-        path, caption, error = str(captioned.path), captioned.caption, captioned.error
-        if self.form == "text":
-            self.file.write(f"{path}\t{caption if error is None else f'error: {error}'}\n")
-        elif self.form == "csv":
-            self.csv.writerow((path, caption or "", error or ""))
-        elif self.form == "jsonl":
-            self.file.write(self._json(captioned) + "\n")
-        elif error is None:  # a COCO result file has no place for errors
-            record = {"image_id": image_of_photo(captioned.path), "caption": caption}
-            self.file.write(",\n" if self.started else "[\n")
-            self.file.write(json.dumps(record, ensure_ascii=False))
-            self.started = True
+        self.write_record(record_of(captioned, candidates=self.candidates))
         self.file.flush()
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write one record, as `record_of` makes it."""
+        path, caption, error = record["image"], record.get("caption", ""), record.get("error")
+        if self.form == "text":
+            text = caption if error is None else f"error: {error}"
+            self.file.write(f"{one_line(path)}\t{one_line(text)}\n")
+        elif self.form == "csv":
+            self._csv.writerow(map(csv_cell, (path, caption, error or "")))
+        elif self.form == "jsonl":
+            self.file.write(json_line(record) + "\n")
+        elif error is None:  # a COCO result file has no place for errors
+            self._write_coco(path, caption)
 
     def finish(self) -> None:
         """Write what closes the file."""
         if self.form == "coco":
-            self.file.write("\n]\n" if self.started else "[]\n")
+            self.file.write("\n]\n" if self._ids else "[]\n")
+        self.file.flush()
 
-    def _json(self, captioned: "Captioned") -> str:
-        record: dict[str, Any] = {"image": str(captioned.path)}
-        if captioned.error is not None:
-            record["error"] = captioned.error
-        else:
-            record["caption"] = captioned.caption
-            record["log_prob"] = round(captioned.candidates[0].log_prob, 6)
-            if captioned.attention is not None:
-                record["attention"] = attention_record(captioned, 0)
-            if self.candidates:
-                record["candidates"] = [candidate_record(one) for one in captioned.candidates]
-            if self.candidates and captioned.attention is not None:
-                for i, one in enumerate(record["candidates"]):
-                    one["attention"] = attention_record(captioned, i)
-        # A file name that is not valid UTF-8 arrives with lone surrogates; escaped, it is JSON.
-        try:
-            text = json.dumps(record, ensure_ascii=False)
-            text.encode()
-        except UnicodeEncodeError:
-            text = json.dumps(record)
-        return text
+    def _write_coco(self, path: str, caption: str) -> None:
+        usual = image_of_photo(Path(path))
+        # A folder's dog.jpg and another's: the second one's id is its path.
+        free = [one for one in (usual, path, str(Path(path).absolute())) if one not in self._ids]
+        if path in self._paths or not free:
+            self.repeated += 1
+            return
+        self.renamed += free[0] != usual
+        self.file.write(",\n" if self._ids else "[\n")
+        self.file.write(json_line({"image_id": free[0], "caption": caption}))
+        self._ids.add(free[0])
+        self._paths.add(path)
+
+
+def record_of(captioned: "Captioned", *, candidates: bool = False) -> dict[str, Any]:
+    """What became of a photo, as plain values: a record of JSON Lines."""
+    record: dict[str, Any] = {"image": str(captioned.path)}
+    if captioned.error is not None:
+        record["error"] = captioned.error
+    else:
+        record["caption"] = captioned.caption
+        record["log_prob"] = _rounded(captioned.candidates[0].log_prob)
+        if captioned.attention is not None:
+            record["attention"] = attention_record(captioned, 0)
+        if candidates:
+            record["candidates"] = [candidate_record(one) for one in captioned.candidates]
+        if candidates and captioned.attention is not None:
+            for i, one in enumerate(record["candidates"]):
+                one["attention"] = attention_record(captioned, i)
+    return record
 
 
 def candidate_record(candidate: "Candidate") -> dict[str, Any]:
     """One of several captions as plain values."""
     return {
         "caption": candidate.caption,
-        "log_prob": round(candidate.log_prob, 6),
-        "score": round(candidate.score, 6),
+        "log_prob": _rounded(candidate.log_prob),
+        "score": _rounded(candidate.score),
         "words": list(candidate.words),
-        "word_log_probs": [round(value, 6) for value in candidate.word_log_probs],
+        "word_log_probs": [_rounded(value) for value in candidate.word_log_probs],
     }
 
 
@@ -112,27 +137,38 @@ def attention_record(captioned: "Captioned", place: int) -> dict[str, Any]:
     record = {
         "grid": list(attention.grid),
         "words": list(words),
-        "weights": [[round(weight, 6) for weight in row] for row in rows],
+        "weights": [[_rounded(weight) for weight in row] for row in rows],
     }
     if attention.sentinel is not None:
         own = attention.sentinel[place, : len(words)].tolist()
-        record["sentinel"] = [round(weight, 6) for weight in own]
+        record["sentinel"] = [_rounded(weight) for weight in own]
     return record
 
 
 @contextmanager
-def destination(name: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name only when it is whole."""
-    if name is None:
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    check_folder(name, "--output")
-    path = Path(name)
-    draft = path.with_name(path.name + ".part")
+def standard_output() -> Iterator[IO[str]]:
+    """Standard output for records: UTF-8 whatever the locale says."""
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    yield sys.stdout
+
+
+@contextmanager
+def output_stream(name: str) -> Iterator[IO[str]]:
+    """A device, a FIFO or an open file, for records that are written to it as they come."""
+    with named_output(name) as file, as_text(file) as text:
+        yield text
+
+
+@contextmanager
+def as_text(file: BinaryIO) -> Iterator[IO[str]]:
+    """A file for records as text; it stays open."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     try:
-        with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-        draft.replace(path)
+        yield text
     finally:
-        draft.unlink(missing_ok=True)
+        text.detach()
+
+
+def _rounded(value: float) -> float | None:
+    """Six digits of a number; None, null in JSON, for one that is infinite or not a number."""
+    return round(value, 6) if math.isfinite(value) else None

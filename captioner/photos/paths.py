@@ -18,7 +18,7 @@ HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 
 def image_of_photo(path: Path) -> int | str:
     """COCO's number in a file name (COCO_val2014_000000391895.jpg, 391895.jpg), else the name."""
-    number = re.fullmatch(r"(?:COCO_\w+_)?([0-9]+)", path.stem)
+    number = re.fullmatch(r"(?:COCO_\w+_)?([0-9]{1,18})", path.stem)
     return int(number[1]) if number else path.name
 
 

@@ -16,7 +16,7 @@ from conftest import make_photo, save_checkpoint, tiny_config
 from photos.test_tar import make_tar
 
 from captioner.cli import main
-from captioner.commands.caption import follow
+from captioner.commands.caption_devices import follow
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.result import Captioned
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards

@@ -163,7 +163,7 @@ def load(path: Path) -> Checkpoint:
         config = from_dict(Config, ours["config"])
         check(config)
         check_sizes(config)
-        vocabulary = Vocabulary(ours["vocabulary"])
+        vocabulary = Vocabulary(ours["vocabulary"], config.vocabulary.tokenizer)
         transform = Transform.from_dict(ours["transform"])
         encoder = _encoder(ours["encoder"], config, transform.size)
         if config.decoder.attention != "none" and not encoder.grid:

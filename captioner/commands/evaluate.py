@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from captioner.evaluation.comparison import ComparisonReport
     from captioner.evaluation.report import CaptionedSet, Report, Section
 
+TOKENIZERS = ("ptb", "toktok", "tweet", "wordpunct", "cjk")
+"""Those of `captioner.text.word_tokenizers`, which parsing does not import."""
+
 MAX_RESAMPLES = 10**6
 """More take hours, and tell nothing that these do not."""
 
@@ -119,6 +122,19 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
         "--per-image", metavar="F.jsonl|F.csv", help="write each image's scores: JSON Lines or CSV"
     )
     group.add_argument(
+        "--bleu-smoothing",
+        type=int,
+        choices=(1, 2, 3, 4),
+        metavar="1-4",
+        help="smooth each image's BLEU in --per-image by a method of Chen & Cherry (nltk); the "
+        "BLEU of the whole set is never smoothed",
+    )
+    group.add_argument(
+        "--tokenizer",
+        choices=TOKENIZERS,
+        help="what makes words; default: ptb, equal to the COCO tool, or that of the checkpoint",
+    )
+    group.add_argument(
         "--intervals", action="store_true", help="95 %% confidence intervals, images resampled"
     )
     group.add_argument(
@@ -191,6 +207,10 @@ def check_report_flags(options: argparse.Namespace) -> None:
         name = getattr(options, flag[2:].replace("-", "_"))
         if name is not None and not Path(name).is_file():
             raise UsageError(f"{flag}: no file {name}")
+    if options.bleu_smoothing is not None and options.per_image is None:
+        raise UsageError("--bleu-smoothing smooths the BLEU of each image; add --per-image F")
+    if options.tokenizer is not None and source == "--compare":
+        raise UsageError("--tokenizer belongs to --results and --checkpoint; leave it out")
     if options.resamples < 1:
         raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
     if options.resamples > MAX_RESAMPLES:
@@ -239,12 +259,17 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
         for name in ("training_captions", "instances")
         if (path := getattr(options, name)) is not None
     }
-    captioned = replace(captioned, recipe={**captioned.recipe, **files})
+    captioned = replace(
+        captioned,
+        recipe={**captioned.recipe, **files},
+        tokenizer=options.tokenizer or captioned.tokenizer,
+    )
     report = report_on(
         captioned,
         metrics=options.metrics,
         resamples=options.resamples if options.intervals else None,
         seed=options.seed,
+        bleu_smoothing=options.bleu_smoothing,
     )
     report = replace(report, sections=tuple(sections(captioned, options)))
     if options.captions is not None:

@@ -60,6 +60,10 @@ class VocabularyConfig:
     """Times a word must occur in the training captions to be known."""
     max_size: int | None = None
     """Words at most, the most frequent ones, special words included; null for no limit."""
+    tokenizer: Literal["ptb", "toktok", "tweet", "wordpunct", "cjk"] = "ptb"
+    """What makes words of captions: `ptb`, English, as the COCO evaluation; by nltk: `toktok`,
+    European languages and Arabic; `tweet`, informal text; `wordpunct`, runs of letters; `cjk`, each
+    Chinese or Japanese character is a word."""
     max_length: int = 30
     """Words of a training caption at most; what is longer is cut."""
 

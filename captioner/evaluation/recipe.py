@@ -13,6 +13,22 @@ Recipe = dict[str, str | int | float]
 
 TOKENIZER = "PTB 3.4.1, no punctuation"
 
+
+def tokenizer_recipe(name: str) -> str:
+    """A tokenizer of `captioner.text.word_tokenizers`, for the recipe.
+
+    Example:
+        >>> tokenizer_recipe("ptb")
+        'PTB 3.4.1, no punctuation'
+    """
+    if name == "ptb":
+        return TOKENIZER
+    try:
+        return f"{name}, nltk {version('nltk')}, no punctuation"
+    except PackageNotFoundError:
+        return f"{name}, no punctuation"
+
+
 # The short names of the signature; the rest keep theirs.
 _SHORT = {
     "n_images": "images",
@@ -26,6 +42,7 @@ def recipe_of(
     n_images: int,
     n_references: tuple[int, int],
     metrics: Mapping[str, str],
+    tokenizer: str = "ptb",
     **more: str | int | float,
 ) -> Recipe:
     """The recipe of scores made by this package.
@@ -34,6 +51,7 @@ def recipe_of(
         n_images: Images scored.
         n_references: Fewest and most references of an image.
         metrics: What exactly each score is, by its name.
+        tokenizer: What made the words.
         more: What only the caller knows: split, checkpoint, beam_size …
     """
     fewest, most = n_references
@@ -41,7 +59,7 @@ def recipe_of(
         **more,
         "n_images": n_images,
         "n_references": fewest if fewest == most else f"{fewest}-{most}",
-        "tokenizer": TOKENIZER,
+        "tokenizer": tokenizer_recipe(tokenizer),
         "case": "lower",
         **metrics,
         "package_version": package_version(),

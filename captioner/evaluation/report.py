@@ -37,6 +37,7 @@ class CaptionedSet:
         training: Captions that the system was trained on, where that is known.
         vocabulary: Words that it could have used, where that is known.
         notes: What a reader of the scores should know.
+        tokenizer: What makes words of captions and references.
     """
 
     candidates: Mapping[ImageId, Sequence[str]]
@@ -45,6 +46,7 @@ class CaptionedSet:
     training: tuple[str, ...] | None = None
     vocabulary: frozenset[str] | None = None
     notes: tuple[str, ...] = ()
+    tokenizer: str = "ptb"
 
     @property
     def captions(self) -> dict[ImageId, str]:
@@ -136,6 +138,7 @@ def report_on(
     resamples: int | None = None,
     level: float = 0.95,
     seed: int = 0,
+    bleu_smoothing: int | None = None,
 ) -> Report:
     """Scores captions and tells what else was asked for.
 
@@ -145,12 +148,19 @@ def report_on(
         resamples: Draws of images for confidence intervals; None for no intervals.
         level: Of the intervals.
         seed: Of the draws.
+        bleu_smoothing: Method by which BLEU is smoothed for each image; None: not at all.
 
     Raises:
         CaptionerError: If images and captions do not belong together, or not one of the scores
             can be computed here.
     """
-    scores = score(captioned.captions, captioned.references, metrics=metrics or REPORTED)
+    scores = score(
+        captioned.captions,
+        captioned.references,
+        metrics=metrics or REPORTED,
+        tokenizer=captioned.tokenizer,
+        bleu_smoothing=bleu_smoothing,
+    )
     if not scores.statistics:
         raise CaptionerError(f"no score to tell: {'; '.join(scores.warnings)}")
     scores = replace(scores, warnings=(*captioned.notes, *scores.warnings))

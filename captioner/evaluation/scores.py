@@ -13,7 +13,12 @@ import numpy as np
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError, UsageError, shown
 from captioner.evaluation.recipe import Recipe, recipe_of
-from captioner.metrics.bleu import BLEU_NAMES, bleu_from_statistics, bleu_statistics
+from captioner.metrics.bleu import (
+    BLEU_NAMES,
+    bleu_from_statistics,
+    bleu_statistics,
+    smoothed_bleu,
+)
 from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.cider import CiderScorer, DocumentFrequencies
 from captioner.metrics.java import JAVA_METEOR, SPICE, java_statistics
@@ -23,6 +28,7 @@ from captioner.metrics.ngrams import Tokens
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.statistics import ImageStatistics, mean_statistics
 from captioner.text.tokenizer import tokenize_all
+from captioner.text.word_tokenizers import word_tokenizer
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
 """What is computed unless asked otherwise: what takes no time, for scores after each epoch."""
@@ -73,6 +79,8 @@ def score(
     *,
     metrics: Sequence[str] = METRICS,
     frequencies: DocumentFrequencies | None = None,
+    tokenizer: str = "ptb",
+    bleu_smoothing: int | None = None,
     **recipe: str | int | float,
 ) -> Scores:
     """Scores one caption for each image as the official COCO evaluation does.
@@ -86,6 +94,10 @@ def score(
             and length penalty), "METEOR-Java" and "SPICE" (`java_programs`). What METEOR and the
             last two need may not be installed; then they are left out, with a warning.
         frequencies: Document frequencies for CIDEr; None: those of ``references``.
+        tokenizer: What makes words (`captioner.text.word_tokenizers`). Only "ptb" gives scores
+            equal to the official tool's; METEOR is of English, and left out with any other.
+        bleu_smoothing: Method by which BLEU is smoothed for each image (`smoothed_bleu`); the
+            BLEU of the corpus is not.
         recipe: What only the caller knows about the numbers: split, checkpoint, beam_size …
 
     Raises:
@@ -101,13 +113,21 @@ def score(
     check_metrics(metrics)
     check_pairing(captions, references)
     image_ids = tuple(references)
-    candidates = tokenize_all([captions[image] for image in image_ids], in_sequence=True)
-    groups = _tokenize_groups(references)
+    texts = [captions[image] for image in image_ids]
+    if tokenizer == "ptb":
+        candidates = tokenize_all(texts, in_sequence=True)
+        groups = _tokenize_groups(references)
+    else:
+        words = word_tokenizer(tokenizer)
+        candidates = [words(text) for text in texts]
+        groups = [[words(text) for text in group] for group in references.values()]
     return score_tokens(
         dict(zip(image_ids, candidates, strict=True)),
         dict(zip(image_ids, groups, strict=True)),
         metrics=metrics,
         frequencies=frequencies,
+        tokenizer=tokenizer,
+        bleu_smoothing=bleu_smoothing,
         **recipe,
     )
 
@@ -118,6 +138,8 @@ def score_tokens(
     *,
     metrics: Sequence[str] = METRICS,
     frequencies: DocumentFrequencies | None = None,
+    tokenizer: str = "ptb",
+    bleu_smoothing: int | None = None,
     **recipe: str | int | float,
 ) -> Scores:
     """Like `score`, for token lists."""
@@ -156,6 +178,8 @@ def score_tokens(
     for name in _NEED_MORE:
         if name in metrics:
             try:
+                if tokenizer != "ptb":
+                    raise CaptionerError("it knows English alone, and words of the PTB tokenizer")
                 found[name] = _with_data(name, candidates, groups)
             except CaptionerError as error:
                 warnings.append(f"{name} is left out: {error}")
@@ -166,11 +190,16 @@ def score_tokens(
     if not {"CIDEr-D", "CIDEr"}.isdisjoint(metrics):
         source = "references" if frequencies is None else frequencies.source
         variants["document_frequencies"] = f"{source}, {scorer.n_images} images"
+    per_image = {name: values for one in statistics for name, values in one.per_image().items()}
+    if bleu_smoothing is not None and "BLEU" in found:
+        smoothed = smoothed_bleu(words, reference_words, bleu_smoothing)
+        per_image |= dict(zip(BLEU_NAMES, smoothed.T, strict=True))
+        variants["bleu_per_image"] = f"smoothed, method {bleu_smoothing} of Chen & Cherry (nltk)"
     return Scores(
         corpus={name: value for one in statistics for name, value in one.corpus().items()},
-        per_image={name: values for one in statistics for name, values in one.per_image().items()},
+        per_image=per_image,
         image_ids=image_ids,
-        recipe=recipe_of(len(image_ids), (min(sizes), max(sizes)), variants, **recipe),
+        recipe=recipe_of(len(image_ids), (min(sizes), max(sizes)), variants, tokenizer, **recipe),
         warnings=tuple(warnings),
         statistics=tuple(statistics),
     )

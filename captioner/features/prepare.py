@@ -225,6 +225,7 @@ def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabu
         (caption for record in records["train"] for caption in record.captions),
         min_count=config.vocabulary.min_count,
         max_size=config.vocabulary.max_size,
+        tokenizer=config.vocabulary.tokenizer,
     )
 
 

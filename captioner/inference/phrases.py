@@ -106,7 +106,7 @@ class Wording:
 
 def encoded(name: str, phrases: Iterable[str], vocabulary: Vocabulary) -> list[list[int]]:
     """The phrases as word ids; raises UsageError for a word that the vocabulary lacks."""
-    for word in (word for phrase in phrases for word in tokenize(phrase)):
+    for word in (word for phrase in phrases for word in vocabulary.tokenize(phrase)):
         if word not in vocabulary:
             nearest = suggestion(word, vocabulary.words[len(SPECIAL_WORDS) :])
             raise UsageError(f"{name}: the captioner does not know {word!r}; {nearest}")

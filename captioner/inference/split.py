@@ -72,6 +72,7 @@ def caption_split(
         recipe,
         training=tuple(caption for record in trained for caption in record.captions) or None,
         vocabulary=frozenset(predictor.trained.vocabulary.words).difference(SPECIAL_WORDS),
+        tokenizer=predictor.trained.vocabulary.tokenizer,
     )
     return captioned_set, unreadable
 

@@ -24,10 +24,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioner.errors import UsageError
 from captioner.metrics.checks import check_captions, check_references
 from captioner.metrics.ngrams import MAX_ORDER, NgramCounts, Tokens
 
 BLEU_NAMES = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
+
+SMOOTHINGS = (1, 2, 3, 4)
+"""Numbers of Chen & Cherry's methods (2014) that keep a sentence's BLEU from 0 to 1."""
 
 _TINY = 1e-15  # the official tool's constants
 _SMALL = 1e-9
@@ -98,3 +102,42 @@ def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
     # One over a ratio of zero words is about 1e16, and the brevity penalty then exactly 0.
     brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
     return np.asarray(scores * brevity[..., np.newaxis])
+
+
+def smoothed_bleu(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], method: int
+) -> np.ndarray:
+    """BLEU-1 to BLEU-4 of each image, smoothed by nltk, for correlations and examples.
+
+    Without smoothing, a caption that shares no four words in a row with a reference has BLEU-4 0,
+    however good it is. Chen & Cherry 2014, "A systematic comparison of smoothing techniques for
+    sentence-level BLEU". The BLEU of a corpus is never smoothed.
+
+    Args:
+        candidates: One caption for each image.
+        references: One or more references for each image.
+        method: One of `SMOOTHINGS`, nltk's ``SmoothingFunction().methodN``.
+
+    Returns:
+        Scores from 0 to 1, (images, 4).
+
+    Raises:
+        UsageError: There is no such method.
+
+    Example:
+        >>> smoothed_bleu([["a", "dog", "runs"]], [[["a", "dog", "sleeps"]]], 2).round(2)
+        array([[0.67, 0.67, 0.61, 0.64]])
+    """
+    if method not in SMOOTHINGS:
+        raise UsageError(f"BLEU smoothing {method!r}: choose one of 1, 2, 3, 4")
+    check_captions(candidates)
+    check_references(references)
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    smoothing = getattr(SmoothingFunction(), f"method{method}")
+    weights = [(1 / order,) * order for order in range(1, MAX_ORDER + 1)]
+    scores = [
+        sentence_bleu(group, list(caption), weights, smoothing_function=smoothing)
+        for caption, group in zip(candidates, references, strict=True)
+    ]
+    return np.array(scores, dtype=np.float64).reshape(-1, MAX_ORDER)

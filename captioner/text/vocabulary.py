@@ -10,7 +10,7 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
-from captioner.text.tokenizer import tokenize
+from captioner.text.word_tokenizers import join_words, word_tokenizer
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 """Ids of the special words: filler after a caption's end, its start, its end, a word not known."""
@@ -23,8 +23,10 @@ class Vocabulary:
 
     Args:
         words: all words, special ones included, in the order of their ids.
+        tokenizer: what makes words of a caption, one of `captioner.text.word_tokenizers.NAMES`.
 
     Raises:
+        UsageError: there is no such tokenizer.
         CaptionerError: the special words are not where they belong, or a word stands twice.
 
     Example:
@@ -35,8 +37,10 @@ class Vocabulary:
         'a dog runs'
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], tokenizer: str = "ptb") -> None:
         self.words = tuple(words)
+        self.tokenizer = tokenizer
+        self.tokenize = word_tokenizer(tokenizer)
         if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
             raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
         ids = {word: i for i, word in enumerate(self.words)}
@@ -55,7 +59,12 @@ class Vocabulary:
 
     @classmethod
     def build(
-        cls, captions: Iterable[str], *, min_count: int = 5, max_size: int | None = None
+        cls,
+        captions: Iterable[str],
+        *,
+        min_count: int = 5,
+        max_size: int | None = None,
+        tokenizer: str = "ptb",
     ) -> "Vocabulary":
         """Count the words of training captions.
 
@@ -63,39 +72,41 @@ class Vocabulary:
             captions: captions of the training split.
             min_count: times a word must occur to be known.
             max_size: words at most, special ones included; the most frequent are kept.
+            tokenizer: what makes words of a caption.
         """
+        tokenize = word_tokenizer(tokenizer)
         counts = Counter(word for caption in captions for word in tokenize(caption))
         # Equally frequent words stand in alphabetical order, whatever the order of the captions.
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         known = [w for w, n in ranked if n >= min_count and w not in SPECIAL_WORDS]
         limit = None if max_size is None else max_size - len(SPECIAL_WORDS)
-        return cls([*SPECIAL_WORDS, *known[:limit]])
+        return cls([*SPECIAL_WORDS, *known[:limit]], tokenizer)
 
     def encode(self, caption: str) -> list[int]:
         """Ids of a caption's words, without start and end; unknown words as `UNKNOWN`."""
-        return [self._ids.get(word, UNKNOWN) for word in tokenize(caption)]
+        return [self._ids.get(word, UNKNOWN) for word in self.tokenize(caption)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Caption of word ids, up to the end word; contractions are joined again."""
-        text = ""
+        words = []
         for i in ids:
             if i == END:
                 break
-            if i in (PAD, START):
-                continue
-            word = self.words[i]
-            # The tokenizer took "man's" and "don't" apart as man 's and do n't.
-            joined = not text or word.startswith("'") or word == "n't"
-            text += word if joined else " " + word
-        return text
+            if i not in (PAD, START):
+                words.append(self.words[i])
+        return join_words(words, self.tokenizer)
 
     def save(self, path: Path) -> None:
         """Write one word a line; the line's number, from 0, is the word's id."""
         write_whole(path, "".join(word + "\n" for word in self.words))
 
     @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
+    def load(cls, path: Path, tokenizer: str = "ptb") -> "Vocabulary":
         """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            tokenizer: what made its words.
 
         Raises:
             UsageError: no such file, or not a vocabulary.
@@ -105,6 +116,6 @@ class Vocabulary:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: no vocabulary could be read ({error})") from error
         try:
-            return cls(text.removesuffix("\n").split("\n"))
+            return cls(text.removesuffix("\n").split("\n"), tokenizer)
         except CaptionerError as error:
             raise UsageError(f"{path}: not a vocabulary: {error}") from error

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioner.metrics.bleu import bleu_from_statistics, bleu_statistics
+from captioner.errors import UsageError
+from captioner.evaluation.scores import score
+from captioner.metrics.bleu import (
+    SMOOTHINGS,
+    bleu_from_statistics,
+    bleu_statistics,
+    smoothed_bleu,
+)
 from captioner.metrics.ngrams import NgramIndex
 
 with warnings.catch_warnings():
@@ -71,3 +78,27 @@ def test_short_candidate_has_tiny_scores_not_none():
     [found] = bleu_from_statistics(statistics([["a", "b"]], [[["a", "b"]]]))
     # One unit of 1e-15 over one of 1e-9 for each order that is missing.
     np.testing.assert_allclose(found, [1, 1, 1e-6 ** (1 / 3), 1e-12 ** (1 / 4)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", SMOOTHINGS)
+def test_smoothed_bleu_of_images_is_nltks(method: int) -> None:
+    """Of whole captions it is BLEU; of others it lies between none and all."""
+    whole = [["a", "dog", "runs", "on", "grass"], ["two", "cats", "sleep", "here"]]
+    same = smoothed_bleu(whole, [[caption] for caption in whole], method)
+    assert same == pytest.approx(np.ones((2, 4)))
+    some = smoothed_bleu([["a", "dog", "sleeps"], []], [[whole[0]], [whole[1]]], method)
+    assert np.all(some[0] > 0)
+    assert np.all(some <= 1)
+    assert np.all(some[1] == 0)
+    plain = score({1: "a dog sleeps"}, {1: ["a dog runs on grass"]}, metrics=["BLEU"])
+    smooth = score(
+        {1: "a dog sleeps"}, {1: ["a dog runs on grass"]}, metrics=["BLEU"], bleu_smoothing=method
+    )
+    assert smooth.corpus == plain.corpus
+    assert plain.per_image["BLEU-4"][0] < 1e-3 < smooth.per_image["BLEU-4"][0]
+    assert f"method {method}" in str(smooth.recipe["bleu_per_image"])
+
+
+def test_other_smoothings_are_refused() -> None:
+    with pytest.raises(UsageError, match="BLEU smoothing 6: choose one of 1, 2, 3, 4"):
+        smoothed_bleu([["a"]], [[["a"]]], 6)

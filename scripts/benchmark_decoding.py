@@ -17,6 +17,9 @@ the best of the rounds. One row a batch size:
 - early ends: captions that end after 6 to 14 words, as real ones do.
 - same words: the share of captions that generate finds too.
 
+A second table holds captioner's own decoder with spatial attention over 196 regions, beside its
+matrix products: state, query, scores, context and vocabulary. Keys and values are there before.
+
 Run it with ``python scripts/benchmark_decoding.py --threads 2``.
 """
 
@@ -33,10 +36,14 @@ from torch import Tensor
 
 from captioner.decoding.beam_search import SearchOptions
 from captioner.decoding.cuda_graphs import RecordedSearch
+from captioner.model.attention import Regions
+from captioner.model.cells import LSTM
+from captioner.model.decoder import Decoder
 from captioner.model.kernels.input_cache import WordProducts
 from captioner.model.kernels.linear import linear
 
 START, END = 1, 0
+REGIONS = 196
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
@@ -348,6 +355,73 @@ def main() -> None:
             f"{times(rate, 'early captioner', 'early usual'):>8} | {same(found, 'early '):>5}",
             flush=True,
         )
+    with torch.no_grad():
+        print_attention(arguments, clock)
+
+
+def print_attention(arguments: argparse.Namespace, clock: Callable[[], float]) -> None:
+    """The table of attention."""
+    device, hidden = torch.device(arguments.device), arguments.hidden_size
+    torch.manual_seed(0)
+    decoder = Decoder(
+        vocab_size=arguments.vocab_size,
+        feature_size=hidden,
+        cell=LSTM,
+        embedding_size=hidden,
+        hidden_size=hidden,
+        attention="spatial",
+        attention_size=hidden,
+    )
+    decoder.eval().requires_grad_(False).to(device)
+    decoder.projection.weight *= 12.0
+    decoder.projection.bias[END] = -1e9
+    options = SearchOptions(beam_size=arguments.beam_size, max_length=arguments.max_length)
+    print("\nspatial attention, 196 regions\nbatch |  limit | captioner | of limit")
+    for images in arguments.batch_sizes:
+        state, regions = decoder.begin(torch.randn(images, REGIONS, hidden, device=device))
+        assert regions is not None
+        ids = torch.full((images,), START, device=device)
+        search = RecordedSearch(decoder.search_step(), END, options, record_after=0)
+        runs: dict[str, Callable[[], object]] = {
+            "limit": attention_products(decoder, regions, arguments),
+            "captioner": partial(search, ids, state, regions),
+        }
+        seconds = best_seconds(runs, arguments.rounds, clock)
+        rate = {name: images / value for name, value in seconds.items()}
+        print(
+            f"{images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
+            f"{rate['captioner'] / rate['limit']:8.0%}",
+            flush=True,
+        )
+
+
+def attention_products(
+    decoder: Decoder, regions: Regions, arguments: argparse.Namespace
+) -> Callable[[], object]:
+    """The matrix products of one search with attention and nothing else."""
+    images, width = len(regions.keys), arguments.beam_size
+    device = regions.keys.device
+    hs = [
+        torch.randn(rows, arguments.hidden_size, device=device) for rows in (images, images * width)
+    ]
+    of_state = decoder.cells[0].get_parameter("recurrence.weight_hh_l0").contiguous()
+    keys = regions.keys.transpose(1, 2)
+
+    def multiply() -> None:
+        for t in range(arguments.max_length):
+            h = hs[min(t, 1)]
+            linear(h, of_state)
+            query = decoder.attention.query(h).view(images, -1, keys.shape[1])
+            torch.bmm(torch.bmm(query, keys), regions.values)
+            decoder.projection(h)
+
+    if device.type != "cuda":
+        return multiply
+    multiply()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        multiply()
+    return partial(replay, graph, hs)
 
 
 def kept(

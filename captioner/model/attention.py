@@ -15,6 +15,16 @@ A query q = W_q h + b_q gives each region a score, and the scores weights and a 
     e_i = w . tanh(q + k_i)                 `additive`  (Bahdanau et al. 2015)
     alpha = softmax(e),   context = \sum_i alpha_i v_i
 
+Who asks, and who reads the context z_t, is the decoder's `Kind`:
+
+- `soft` (Xu et al. 2015): h_{t-1} of the last layer asks, and z_t joins the first layer's input;
+  with a gate, times s(w . h_{t-1} + b);
+- `spatial` (Lu et al. 2017): h_t of the last layer asks, and h_t + z_t takes the place of h_t in
+  the output. The recurrence does not wait for z_t;
+- `adaptive` (Lu et al. 2017): the same, with a sentinel beside the regions;
+- `top_down` (Anderson et al. 2018): h_t of the first layer asks, z_t joins the second layer's
+  input, and h_{t-1} of the last layer the first one's.
+
 Images may have different numbers of regions: a region whose features are NaN is padding. It is
 masked before the softmax, so that its weight is exactly 0.
 """
@@ -30,7 +40,7 @@ from captioner.model.kernels.additive_scores import additive_scores
 from captioner.model.kernels.linear import Linear
 
 Kind = Literal["none", "soft", "spatial", "adaptive", "top_down"]
-"""Which state attends, and what reads the context; see `captioner.model.decoder`."""
+"""Which state attends, and what reads the context; see above."""
 
 Score = Literal["dot", "scaled", "additive"]
 

@@ -11,10 +11,9 @@ what it means.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.attention import (
@@ -26,39 +25,20 @@ from captioner.model.attention import (
     mean_of_regions,
 )
 from captioner.model.cells import Cell, CellState
+from captioner.model.decoder_state import (
+    DecoderState,
+    Observer,
+    Place,
+    SearchStep,
+    Unrolled,
+    loss_of,
+    select_rows,
+)
 from captioner.model.kernels.backprop_through_time import previous
-from captioner.model.kernels.cross_entropy import cross_entropy
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import Linear, linear, onednn_multiplies
+from captioner.model.kernels.linear import Linear, linear
 
-Place = Literal["init", "pre", "par", "merge"]
-"""Where the image goes in (Tanti et al. 2018)."""
-
-DecoderState = tuple[CellState, ...]
-"""One cell state for each layer; then, in the places `par` and `merge`, the image vector; then,
-after a step with attention, its weights (M, R)."""
-
-
-MOST_LOGITS = 2**26
-"""Logits of a batch that are held at once on a CPU: 0.27 GB, and as much again for the gradient."""
-
-SearchStep = Callable[..., tuple[Tensor, DecoderState]]
-"""Words (M,), state and, with attention, regions to logits (M, V) of the next word and the new
-state."""
-
-Observer = Callable[[int, Tensor, CellState, Tensor], None]
-"""Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
-
-
-class Unrolled(NamedTuple):
-    """What teacher forcing gives: as much of the way to the logits as had to be gone."""
-
-    outputs: Tensor
-    """What the projection to the vocabulary reads (W, its input size)."""
-    logits: Tensor | None = None
-    """Logits (W, V), where the recurrence needed them already (Jordan)."""
-    weights: Tensor | None = None
-    """Attention weights (W, R) of each word; see `Attention.forward`."""
+__all__ = ["Decoder", "DecoderState", "Place", "Unrolled", "select_rows"]
 
 
 class Decoder(nn.Module):
@@ -78,15 +58,7 @@ class Decoder(nn.Module):
       by the recurrence at all, which is then a language model. v' travels in the state.
 
     With attention v is the mean of the regions, and the regions themselves are looked at, word by
-    word. z_t is the context that `captioner.model.attention` makes of them:
-
-    - `soft` (Xu et al. 2015): h_{t-1} of the last layer attends, and z_t joins the first layer's
-      input; with `attention_gate`, times s(w . h_{t-1} + b);
-    - `spatial` (Lu et al. 2017): h_t of the last layer attends, and h_t + z_t takes the place of
-      h_t in o_t. The recurrence does not wait for z_t;
-    - `adaptive` (Lu et al. 2017): the same, with a sentinel beside the regions;
-    - `top_down` (Anderson et al. 2018): h_t of the first layer attends, z_t joins the second
-      layer's input, and h_{t-1} of the last layer the first one's.
+    word; `captioner.model.attention` says how.
 
     The places are compared by Tanti et al. 2018. A deep output (Pascanu et al. 2014) puts layers
     tanh(D o + d) of the embedding's size between state and vocabulary.
@@ -325,20 +297,7 @@ class Decoder(nn.Module):
 
     def loss(self, unrolled: Unrolled, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy in nats: what `unroll` gave, target words (W,)."""
-        outputs, weight = unrolled.outputs, self.projection.weight
-        fused = getattr(F, "linear_cross_entropy", None)  # newer torch only
-        # It never holds all the logits; oneDNN's product is faster where they are not too many.
-        quick = onednn_multiplies(outputs) and len(outputs) * len(weight) <= MOST_LOGITS
-        if fused is not None and unrolled.logits is None and not quick:
-            loss: Tensor = fused(
-                outputs,
-                weight,
-                targets,
-                linear_bias=self.projection.bias,
-                label_smoothing=label_smoothing,
-            )
-            return loss
-        return cross_entropy(self.logits(unrolled), targets, label_smoothing)
+        return loss_of(unrolled, self.projection, targets, label_smoothing)
 
     def _logits_and_state(self, output: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """The end of a step: what the projection reads to logits (M, V), and the new state."""
@@ -518,8 +477,3 @@ class Decoder(nn.Module):
             torch.cat(logits) if logits else None,
             torch.cat(seen) if seen else None,
         )
-
-
-def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:
-    """Rows of a state: one image's state for each of its captions, without encoding it again."""
-    return tuple(tuple(tensor.index_select(0, rows) for tensor in cell) for cell in state)

@@ -3,14 +3,18 @@
 import numpy as np
 from PIL import BmpImagePlugin, Image
 
-_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
+from captioner.photos.tiff import Layout
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded picture as a viewer shows it: transparency over white, levels scaled to 8 bits."""
+def to_rgb(image: Image.Image, layout: Layout | None = None) -> Image.Image:
+    """A decoded picture as a viewer shows it: transparency over white, levels scaled to 8 bits.
+
+    Args:
+        image: the picture.
+        layout: of the TIFF that it comes from, if it does.
+    """
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        return _to_8_bits(image).convert("RGB")
+        return _to_8_bits(image, layout).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         if isinstance(image, BmpImagePlugin.BmpImageFile) and _is_unused(rgba.getchannel("A")):
@@ -26,7 +30,7 @@ def _is_unused(alpha: Image.Image) -> bool:
     return alpha.getextrema() == (0, 0)
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
+def _to_8_bits(image: Image.Image, layout: Layout | None) -> Image.Image:
     """Scale a grey picture of deeper levels to 8 bits.
 
     Sixteen bits are scaled by 255/65535. Pillow's modes ``I`` and ``F`` do not say which value is
@@ -37,7 +41,11 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         low, high = 0.0, 65535.0
+        if layout is not None and 8 < layout.bits < 16:
+            high = 2.0**layout.bits - 1
     else:
+        if image.mode == "I" and layout is not None and layout.bits == 32 and layout.is_unsigned:
+            values = values.view(np.uint32)
         finite = np.isfinite(values)
         if not finite.all():
             values = np.where(finite, values, values.min(where=finite, initial=0.0))
@@ -49,4 +57,6 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     grey = np.empty(values.shape, np.uint8)
     for row, line in enumerate(values):  # by rows: no second picture at 8 bytes a pixel
         grey[row] = np.rint((line.astype(np.float64) - low) * scale)
+    if layout is not None and layout.is_deep_white_is_zero:
+        np.subtract(255, grey, out=grey)
     return Image.fromarray(grey)

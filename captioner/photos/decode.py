@@ -34,6 +34,7 @@ from captioner.photos.limits import (
     PhotoError,
 )
 from captioner.photos.png import picture_only
+from captioner.photos.tiff import BlackIsZero, Layout, read_layout, unread
 from captioner.photos.webp import canvas_size
 
 __all__ = [
@@ -204,11 +205,16 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
     # over (SyntaxError, struct.error, KeyError, OverflowError, zlib.error, MemoryError ...).
     try:
         frame: Frame | None = None
+        layout: Layout | None = None
         source = file
         if name == "JPEG":
             frame = read_frame(file)
         elif name == "PNG":
             source = cast("BinaryIO", picture_only(file))
+        elif name == "TIFF":
+            layout = read_layout(file)
+            if layout is not None and layout.is_deep_white_is_zero:
+                source = cast("BinaryIO", BlackIsZero(file, layout))
         elif name == "WebP":  # its reader sets memory aside while it opens the file
             size = canvas_size(file)
             _check_pixels(size, max_pixels)
@@ -225,12 +231,14 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
             metered.left = MAX_READS
             image.load()
             _check_size(image, max_pixels)
-            return _upright(to_rgb(image), image)
+            return _upright(to_rgb(image, layout), image)
     except PhotoError:
         raise
     except MemoryError as error:
         raise PhotoError(f"not enough memory to decode this {name} file") from error
     except Exception as error:
+        if layout is not None and str(error) == "unknown pixel mode":
+            raise unread(layout) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PhotoError(f"truncated or damaged {name} file: {reason}") from error
 

@@ -5,12 +5,12 @@ metadata, which viewers skip. So it is given an excerpt of the file: the chunks 
 picture, its transparency and its orientation.
 """
 
-import bisect
 import io
 import struct
 import zlib
 from typing import BinaryIO
 
+from captioner.photos.excerpt import Excerpt
 from captioner.photos.limits import MAX_PARTS, PhotoError
 
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
@@ -20,52 +20,6 @@ _MAX_KEPT = 2**16
 
 _MAX_UNFOLDED = 2**20
 """Bytes that its text may have uncompressed: Pillow's own limit."""
-
-
-class Excerpt:
-    """Parts of a binary file, one behind the other, as if they were a file.
-
-    Args:
-        file: where the parts lie.
-        parts: first byte of each and the one behind its last.
-    """
-
-    def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
-        self._file = file
-        self._parts = parts
-        self._starts = [0]  # of each part in the excerpt, and the end
-        for first, behind in parts:
-            self._starts.append(self._starts[-1] + behind - first)
-        self._at = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """As `BinaryIO.read`."""
-        end = self._starts[-1] if size < 0 else min(self._at + size, self._starts[-1])
-        pieces = []
-        while self._at < end:
-            index = bisect.bisect_right(self._starts, self._at) - 1
-            wanted = min(end, self._starts[index + 1]) - self._at
-            self._file.seek(self._parts[index][0] + self._at - self._starts[index])
-            piece = self._file.read(wanted)
-            if not piece:  # the file has become shorter
-                break
-            pieces.append(piece)
-            self._at += len(piece)
-        return b"".join(pieces)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As `BinaryIO.seek`."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        """As `BinaryIO.tell`."""
-        return self._at
-
-    def fileno(self) -> int:
-        """There is none: the parts are not a file of the system."""
-        raise io.UnsupportedOperation("fileno")
 
 
 def picture_only(file: BinaryIO) -> Excerpt:

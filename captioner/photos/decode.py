@@ -237,7 +237,9 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
     except MemoryError as error:
         raise PhotoError(f"not enough memory to decode this {name} file") from error
     except Exception as error:
-        if layout is not None and str(error) == "unknown pixel mode":
+        # Pillow looks planes up by the letters of a mode, of which there may be too few.
+        unknown = ("unknown pixel mode", "string index out of range")
+        if layout is not None and str(error) in unknown:
             raise unread(layout) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PhotoError(f"truncated or damaged {name} file: {reason}") from error

@@ -14,6 +14,7 @@ that it must do one step after the other.
 
 A third table holds attention over 196 regions of 2,048 features beside a per-step decoder with
 additive attention, its regions repeated for each caption, as public code has it.
+The last table is that of `benchmark_score.py`: a step on the score, and the share of its reward.
 
 One step is forward, backward and update at 10 images with 5 captions each, V 9,488, E = H = 512.
 The candidates take turns; the table gives medians. On a GPU, whose steps are too short for so few
@@ -322,6 +323,9 @@ def main() -> None:
     print("ours, per-step, limit: words per second")
     print_family(batch, options.rounds)
     print_attention(with_regions(batch), options.rounds)
+    from benchmark_score import print_score_step  # which takes its batch from here
+
+    print_score_step(options.images, options.rounds)
 
 
 def print_family(batch: Batch, rounds: int) -> None:

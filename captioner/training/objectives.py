@@ -109,7 +109,7 @@ class CrossEntropy:
             images,
             inputs,
             batch.targets,
-            torch.tensor(batch.batch_sizes),
+            torch.tensor(batch.batch_sizes, device="cpu"),
             batch.rows,
             label_smoothing=self.label_smoothing,
             attention_penalty=self.attention_penalty,
@@ -377,7 +377,7 @@ def policy_loss(
         regions: with attention, those of the images.
     """
     packed = pack_drawn(found)
-    sizes = torch.tensor(packed.batch_sizes)
+    sizes = torch.tensor(packed.batch_sizes, device="cpu")
     state = select_rows(state, packed.rows)
     unrolled = decoder.unroll(packed.inputs, sizes, state, regions, packed.rows)
     logits = _allowed(decoder.logits(unrolled).float() / temperature)

@@ -80,10 +80,10 @@ def exact(network, features, max_length):
     for image in range(len(features)):
         for length in range(max_length + 1):
             for words in itertools.product(WORDS, repeat=length):
-                state = network.initial_state(features[image : image + 1])
+                state, regions = network.begin(features[image : image + 1])
                 probability, before = torch.ones(()), START
                 for word in (*words, END)[:max_length]:
-                    logits, state = network.decoder.step(torch.tensor([before]), state)
+                    logits, state = network.decoder.step(torch.tensor([before]), state, regions)
                     logits = logits.clone()
                     logits[:, [PAD, START, UNKNOWN]] = float("-inf")
                     probability = probability * logits.softmax(1)[0, word]
@@ -96,8 +96,10 @@ def exact(network, features, max_length):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("baseline", ["others", "greedy"])
-def test_the_mean_gradient_is_the_policy_gradient(dropout, baseline):
-    captioner, data = network(dropout=dropout), batch(images=2)
+@pytest.mark.parametrize("attention", ["none", "spatial"])
+def test_the_mean_gradient_is_the_policy_gradient(dropout, baseline, attention):
+    captioner, data = network(dropout=dropout, attention=attention), batch(images=2)
+    data = data._replace(images=data.images[:, None] * torch.tensor([[[1.0], [-0.5], [0.2]]]))
     expected = gradient(captioner, exact(captioner, data.images, 2)) / 2  # a mean over images
     samples, rounds, found = 1000, 12, []
     objective = SelfCritical(worth, {0: 11, 1: 12}, Sampling(samples, max_length=2), baseline)
@@ -279,6 +281,26 @@ def test_scheduled_sampling_at_probability_0_is_teacher_forcing_to_the_bit():
     assert torch.equal(
         gradient(captioner, first.mean), gradient(captioner, teacher_forced(captioner, data))
     )
+
+
+@pytest.mark.parametrize("attention", ["soft", "spatial", "adaptive"])
+def test_objectives_attend(attention):
+    """Each caption to the regions of its own image: alone it gives what it gives in a batch."""
+    captioner, data = network(attention=attention), batch(images=3)
+    torch.manual_seed(4)
+    images = torch.randn(3, 5, FEATURES)
+    objective = SelfCritical(worth, {i: 30 + i for i in range(3)}, Sampling(4, max_length=5))
+    together = objective(captioner, data._replace(images=images), epoch=0, step=8)
+    alone = [
+        objective(captioner, data._replace(image_ids=[i], images=images[[i]]), epoch=0, step=8)
+        for i in range(3)
+    ]
+    value = sum(loss.mean.detach() * loss.words for loss in alone) / together.words
+    torch.testing.assert_close(together.mean.detach(), value)
+    drawn = CrossEntropy(sampling_probability=0.5)
+    loss = drawn(captioner, data._replace(images=images), epoch=0, step=0)
+    assert torch.isfinite(loss.mean)
+    assert gradient(captioner, loss.mean).norm() > 0
 
 
 @pytest.mark.parametrize("place", ["init", "pre", "par", "merge"])

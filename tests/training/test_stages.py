@@ -1,6 +1,8 @@
 """Cross-entropy, then the score, in one run: interrupted anywhere, or apart, it is the same."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,27 @@ def test_the_second_stage_begins_from_the_sharpened_best(
     for name, weights in best.items():
         factor = 3.0 if "decoder.projection." in name else 1.0
         torch.testing.assert_close(last[name], factor * weights, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_score_as_one(
+    prepared: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """The same photos and samples, both stages; the transition is made once."""
+    command = [sys.executable, "-m", "captioner", "train", *prepared[1], "--decoder.dropout", "0"]
+    runs = {"one": ["--data.batch_size", "4"], "two": ["--data.batch_size", "2"]}
+    runs["two"] += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    for name, more in runs.items():
+        output = ["--output", str(tmp_path / name)]
+        subprocess.run([*command, *output, *more], check=True, timeout=300)
+    one, two = (read(tmp_path / name) for name in runs)
+    assert one["global_step"] == two["global_step"] == 8
+    for name, weights in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weights, atol=1e-4, rtol=1e-3, msg=name)
+    validated = [[row for row in log_of(tmp_path / run) if row["val/loss"]] for run in runs]
+    for a, b in zip(*validated, strict=True):
+        for column in ("val/CIDEr-D", "val/sampled_reward", "val/entropy", "val/length"):
+            assert float(a[column]) == pytest.approx(float(b[column]), abs=1e-3)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,0 +1,103 @@
+"""A training step on the score of sampled captions, beside a step of cross-entropy.
+
+    python scripts/benchmark_training.py --threads 2    # prints this table last
+
+A GRU with spatial attention over 49 regions: 5 captions of each image drawn, rewarded beside the
+references of 6,000 training images, and learned from (`captioner.training.objectives`).
+"""
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from benchmark_training import CAPTIONS, FEATURES, SIZE, SPECIAL, VOCABULARY, make_batch, take_turns
+from torch import nn
+
+from captioner.datasets.records import ImageId
+from captioner.model.captioner import Captioner
+from captioner.model.cells import GRU
+from captioner.model.decoder import Decoder
+from captioner.text.vocabulary import END, SPECIAL_WORDS, Vocabulary
+from captioner.training.objectives import CrossEntropy, Objective, Sampling, SelfCritical
+from captioner.training.reward import References, Reward, document_frequencies, with_end
+
+GRID = 49
+"""Regions of an image: a grid of 7 x 7."""
+
+
+def print_score_step(images: int, rounds: int) -> None:
+    """The table of a step on the score."""
+    batch = make_batch(images)
+    batch = batch._replace(images=torch.randn(images, GRID, FEATURES))
+    decoder = Decoder(
+        vocab_size=VOCABULARY,
+        feature_size=FEATURES,
+        cell=GRU,
+        embedding_size=SIZE,
+        hidden_size=SIZE,
+        attention="spatial",
+    )
+    with torch.no_grad():  # captions of about as many words as the true ones
+        decoder.projection.weight.mul_(0.01)
+        decoder.projection.bias[END] = math.log(VOCABULARY / 10)
+    captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
+    vocabulary = Vocabulary([*SPECIAL_WORDS, *(f"w{i}" for i in range(VOCABULARY - SPECIAL))])
+    references = many_references(vocabulary)
+    reward = TimedReward(references, vocabulary, document_frequencies(references))
+    score = SelfCritical(
+        reward, {image: row for row, image in enumerate(references)}, Sampling(CAPTIONS)
+    )
+    words = [0, 0]
+
+    def step_of(number: int, objective: Objective) -> Callable[[], None]:
+        optimizer = torch.optim.Adam(decoder.parameters(), lr=0.0, fused=True)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss = objective(captioner, batch, epoch=0, step=0)
+            loss.mean.backward()
+            optimizer.step()
+            words[number] = loss.words
+
+        return step
+
+    steps = [step_of(0, CrossEntropy()), step_of(1, score)]
+    seconds = take_turns(steps, rounds)
+    medians = [statistics.median(times) for times in seconds]
+    share = statistics.median(reward.seconds) / medians[1]
+    print(f"\n{'objective':14} {'ms a step':>10} {'words':>6} {'words/s':>8}")
+    for name, median, count in zip(("cross-entropy", "score"), medians, words, strict=True):
+        print(f"{name:14} {1000 * median:10,.1f} {count:6,} {count / median:8,.0f}")
+    print(
+        f"reward of {images * CAPTIONS} captions beside {len(references):,} images' references: "
+        f"{1000 * statistics.median(reward.seconds):.1f} ms, {share:.1%} of a step on the score"
+    )
+
+
+def many_references(vocabulary: Vocabulary, images: int = 6000) -> References:
+    """As many images with five references each as Flickr8k has for training."""
+    rng = random.Random(0)
+    words = vocabulary.words[SPECIAL:]
+    weights = [1 / rank for rank in range(1, len(words) + 1)]  # Zipf's law
+    captions = [" ".join(rng.choices(words, weights, k=10)) for _ in range(images * CAPTIONS)]
+    groups: dict[ImageId, list[str]] = {
+        image: captions[image * CAPTIONS : (image + 1) * CAPTIONS] for image in range(images)
+    }
+    return with_end(groups)
+
+
+class TimedReward(Reward):
+    """A reward that notes how long it takes."""
+
+    seconds: ClassVar[list[float]] = []
+
+    def __call__(self, *given: Any) -> Any:
+        """The rewards."""
+        began = time.perf_counter()
+        found = super().__call__(*given)
+        self.seconds.append(time.perf_counter() - began)
+        return found

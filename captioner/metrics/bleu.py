@@ -126,7 +126,7 @@ def smoothed_bleu(
 
     Example:
         >>> smoothed_bleu([["a", "dog", "runs"]], [[["a", "dog", "sleeps"]]], 2).round(2)
-        array([[0.67, 0.67, 0.61, 0.64]])
+        array([[0.67, 0.67, 0.61, 0.58]])
     """
     if method not in SMOOTHINGS:
         raise UsageError(f"BLEU smoothing {method!r}: choose one of 1, 2, 3, 4")

@@ -155,7 +155,8 @@ def score_run(run: Run, references: Mapping[ImageId, Sequence[str]]) -> Scores:
             f"{run.folder}: image {unknown[0]!r} is no longer in {run.config.data.root}"
         )
     scored = {image: group for image, group in references.items() if image in captions}
-    return score(captions, scored, metrics=REPORTED)
+    tokenizer = run.config.vocabulary.tokenizer
+    return score(captions, scored, metrics=REPORTED, tokenizer=tokenizer)
 
 
 def compare_all(pairs: Sequence[tuple[Result, Result]], name: str) -> list[Comparison | None]:

@@ -181,7 +181,8 @@ class CaptioningModule(L.LightningModule):
         loss_sum, words = total([self._loss_sum, float(self._words)], self.device)
         self.log("val/loss", loss_sum / max(words, 1.0), prog_bar=True)
         references = {image_id: self.references[image_id] for image_id in self.written}
-        for name, value in score(self.written, references).corpus.items():
+        found = score(self.written, references, tokenizer=self.vocabulary.tokenizer)
+        for name, value in found.corpus.items():
             self.log(f"val/{name}", value, prog_bar=name in ("BLEU-4", "CIDEr-D"))
         described = describe(self.written.values())
         self.log("val/length", described.mean_length)

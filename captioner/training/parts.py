@@ -98,7 +98,10 @@ def build_objective(
     references, keys = {}, {}
     for split in ("train", "val"):
         records = prepared.records[split]
-        references[split] = with_end({record.image_id: record.captions for record in records})
+        references[split] = with_end(
+            {record.image_id: record.captions for record in records},
+            prepared.vocabulary.tokenizer,
+        )
         keys[split] = {record.image_id: row for row, record in enumerate(records)}
     frequencies = document_frequencies(references["train"])
     rewards = {

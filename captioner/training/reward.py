@@ -22,8 +22,8 @@ from captioner.datasets.records import ImageId
 from captioner.metrics.bleu import bleu_from_statistics, bleu_statistics
 from captioner.metrics.cider import CiderScorer, DocumentFrequencies
 from captioner.metrics.ngrams import NgramIndex, Tokens
-from captioner.text.tokenizer import tokenize_all
 from captioner.text.vocabulary import END, UNKNOWN, Vocabulary
+from captioner.text.word_tokenizers import word_tokenizer
 
 # The tokenizer turns line breaks into blanks: no reference can hold these two.
 END_TOKEN = "\n"
@@ -33,10 +33,11 @@ References = dict[ImageId, list[list[str]]]
 """Tokens of each image's references, the end token last."""
 
 
-def with_end(references: Mapping[ImageId, Sequence[str]]) -> References:
-    """Tokens of references, each closed by the end token."""
+def with_end(references: Mapping[ImageId, Sequence[str]], tokenizer: str = "ptb") -> References:
+    """Tokens of references, each closed by the end token; by the vocabulary's tokenizer."""
+    tokenize = word_tokenizer(tokenizer)
     return {
-        image_id: [[*tokens, END_TOKEN] for tokens in tokenize_all(list(captions))]
+        image_id: [[*tokenize(caption), END_TOKEN] for caption in captions]
         for image_id, captions in references.items()
     }
 

@@ -10,7 +10,7 @@ from captioner.metrics.cider import CiderScorer
 from captioner.metrics.ngrams import NgramIndex
 from captioner.text.tokenizer import tokenize
 from captioner.text.vocabulary import UNKNOWN, Vocabulary
-from captioner.training.reward import Reward, document_frequencies, with_end
+from captioner.training.reward import END_TOKEN, Reward, document_frequencies, with_end
 
 TRAIN = {
     7: ["A man rides a horse.", "a man on a brown horse", "someone rides"],
@@ -110,3 +110,7 @@ def test_dev_captions_change_no_reward():
         for split in (dev, other)
     ]
     assert values[0] == values[1]
+
+
+def test_references_are_parted_as_the_vocabulary_parts_them() -> None:
+    assert with_end({1: ["一只狗"]}, "cjk") == {1: [["一", "只", "狗", END_TOKEN]]}

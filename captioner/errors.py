@@ -2,7 +2,8 @@
 
 import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 
 class CaptionerError(Exception):
@@ -22,11 +23,29 @@ class UsageError(CaptionerError):
     exit_code = 2
 
 
-def suggestion(name: str, choices: Sequence[str]) -> str:
-    """The nearest of some choices, or the first of them, for the end of an error message."""
-    near = difflib.get_close_matches(name, choices, n=1)
+def suggestion(
+    name: str, choices: Sequence[str], synonyms: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """The nearest of some choices, or the first of them, for the end of an error message.
+
+    Nearest are, in this order: the same in other letters, what begins like it (at most three), what
+    others call it, what is spelt like it.
+
+    Args:
+        name: what was written.
+        choices: what there is.
+        synonyms: other names of choices, in lower case and without dashes in front.
+    """
+    folded = {choice.casefold(): choice for choice in choices}
+    wanted = name.casefold()
+    begun = [folded[one] for one in folded if one.startswith(wanted)] if wanted.strip("-") else []
+    synonym = synonyms.get(wanted.lstrip("-"))
+    near = [folded[wanted]] if wanted in folded else begun[:3] if len(begun) <= 3 else []
+    if not near and synonym in choices:
+        near = [str(synonym)]
+    near = near or [folded[one] for one in difflib.get_close_matches(wanted, folded, n=1)]
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {' or '.join(near)}?"
     shown = ", ".join(choices[:12])
     return f"choose one of {shown}{', …' if len(choices) > 12 else ''}"
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from tqdm import tqdm
-
 from captioner.build import read_records
 from captioner.config.schema import DataConfig
+from captioner.console import Progress
 from captioner.datasets.audit import (
     Finding,
     audit_captions,
@@ -120,7 +119,7 @@ def read_fingerprints(records: Sequence[Record]) -> tuple[list[Fingerprint], dic
     """The fingerprints of the photos that can be read, in order, and why the others cannot."""
     fingerprints = []
     unreadable = {}
-    with ThreadPoolExecutor(_READERS) as readers, tqdm(total=len(records), unit=" photos") as bar:
+    with ThreadPoolExecutor(_READERS) as readers, Progress("photos", len(records)) as bar:
         for begin in range(0, len(records), _AHEAD):
             some = records[begin : begin + _AHEAD]
             for record, found in zip(some, readers.map(_read, some), strict=True):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from captioner.commands.parser import Parser
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import add_search_arguments, flag
 from captioner.config.schema import DataConfig
-from captioner.display import one_line
+from captioner.console import warn
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder, write_output
 from captioner.tables import FORMATS, json_text, render
@@ -94,7 +93,7 @@ def run(arguments: list[str]) -> int:
     )
     report_captioned(captioned, options)
     for path, reason in unreadable:
-        print(f"captioner: {one_line(f'{path}: {reason}')}", file=sys.stderr)
+        warn(f"{path}: {reason}")
     return 1 if unreadable else 0
 
 

@@ -5,6 +5,32 @@ from typing import Any, NoReturn
 
 from captioner.errors import UsageError, suggestion
 
+SYNONYMS = {
+    "model": "--checkpoint",
+    "ckpt": "--checkpoint",
+    "weights": "--checkpoint",
+    "num-beams": "--beam-size",
+    "beams": "--beam-size",
+    "k": "--beam-size",
+    "bs": "--batch-size",
+    "out": "--output",
+    "save": "--output",
+    "gpu": "--device",
+    "gpus": "--devices",
+    "cuda": "--device",
+    "num-workers": "--workers",
+    "jobs": "--workers",
+    "num-samples": "--sample",
+    "nucleus": "--top-p",
+    "max-len": "--max-length",
+    "max-tokens": "--max-length",
+    "refs": "--references",
+    "ground-truth": "--references",
+    "predictions": "--results",
+    "hypotheses": "--results",
+}
+"""What other programs call a flag."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are one line with the nearest right flag."""
@@ -17,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
             flags = [name for name in self._option_string_actions if name.startswith("--")]
-            message = f"unknown flag {flag}; {suggestion(flag, flags)}"
+            message = f"unknown flag {flag}; {suggestion(flag, flags, SYNONYMS)}"
         raise UsageError(f"{self.prog}: {message}")
 
 

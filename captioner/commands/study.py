@@ -1,9 +1,9 @@
 """`captioner study`: train a grid of configurations x seeds and compare them."""
 
-import sys
 from pathlib import Path
 
 from captioner.commands.parser import Parser, positive
+from captioner.console import warn
 from captioner.errors import UsageError
 
 
@@ -48,9 +48,8 @@ def run(arguments: list[str]) -> int:
         failed = len(conduct(study, jobs=jobs, devices=devices).failed)
     print(report(study))
     if failed:
-        print(
-            f"captioner: {failed} of {len(study.runs)} runs failed; the table says why, and the "
-            "log.txt of each says more",
-            file=sys.stderr,
+        warn(
+            f"{failed} of {len(study.runs)} runs failed; the table says why, and the log.txt of "
+            "each says more"
         )
     return 1 if failed else 0

@@ -27,6 +27,45 @@ MAX_VALUES = 10_000
 MAX_DEPTH = 100
 """Lists and mappings inside one another."""
 
+SYNONYMS = {
+    "lr": "optimization.learning_rate",
+    "learning_rate": "optimization.learning_rate",
+    "wd": "optimization.weight_decay",
+    "epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "batch": "data.batch_size",
+    "bs": "data.batch_size",
+    "batch_size": "data.batch_size",
+    "num_workers": "data.workers",
+    "gpus": "trainer.devices",
+    "gpu": "trainer.devices",
+    "device": "trainer.accelerator",
+    "clip": "trainer.gradient_clip_val",
+    "grad_clip": "trainer.gradient_clip_val",
+    "fp16": "trainer.precision",
+    "amp": "trainer.precision",
+    "rnn": "decoder.cell",
+    "units": "decoder.hidden_size",
+    "hidden": "decoder.hidden_size",
+    "embed_size": "decoder.embedding_size",
+    "embedding_dim": "decoder.embedding_size",
+    "backbone": "encoder.name",
+    "model": "encoder.name",
+    "cnn": "encoder.name",
+    "dataset": "data.format",
+    "data_dir": "data.root",
+    "root": "data.root",
+    "out": "output",
+    "output_dir": "output",
+    "beam": "search.beam_size",
+    "beams": "search.beam_size",
+    "num_beams": "search.beam_size",
+    "early_stopping": "optimization.patience",
+    "min_freq": "vocabulary.min_count",
+    "threshold": "vocabulary.min_count",
+}
+"""What other programs call a setting."""
+
 
 def config_parser(command: str, description: str) -> ArgumentParser:
     """A parser of `--config FILE` (several are layered), and of a flag for every setting."""
@@ -170,12 +209,21 @@ def settings(cls: type = Config, prefix: str = "") -> Iterator[str]:
 
 def suggest_setting(name: str) -> str:
     """What setting may have been meant: of the same group, or else anywhere."""
+    known = [*settings(), "config", "resume"]
     group, _, last = name.rpartition(".")
+    last = last.replace("-", "_")
     inside = [s.removeprefix(f"{group}.") for s in settings() if s.startswith(f"{group}.")]
     if group and inside:
         hint = suggestion(last, inside)
         return re.sub(r"did you mean (\S+)\?", rf"did you mean {group}.\1?", hint)
-    return suggestion(name, [*settings(), "config", "resume"])
+    if SYNONYMS.get(last) in known:
+        return f"did you mean {SYNONYMS[last]}?"
+    # A name without its group, or the beginning of one: batch_size, data.batch_size.
+    for fits in (str.__eq__, str.startswith):
+        found = [one for one in known if fits(one.rpartition(".")[2], last)]
+        if last and 1 <= len(found) <= 3:
+            return f"did you mean {' or '.join(found)}?"
+    return suggestion(name, known)
 
 
 def in_our_words(message: str) -> str:

@@ -4,7 +4,6 @@
 missing or stale. A fine-tuned encoder has no stored features: its photos are read as they are.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from captioner.build import build_encoder, read_records
 from captioner.config.schema import Config, EncoderConfig
+from captioner.console import Progress, say
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
-from captioner.display import one_line
 from captioner.errors import CaptionerError
 from captioner.features.find import folder_of, open_store
 from captioner.features.store import (
@@ -294,7 +292,7 @@ def extract(
     failed: list[tuple[Record, str]] = []
     with (
         torch.inference_mode(),
-        tqdm(total=len(records), unit=" photos", disable=not records) as bar,
+        Progress("photos", len(records), shown=bool(records)) as bar,
     ):
         for items in loader:
             entries = [entry for _, entry, photo in items if isinstance(photo, Tensor)]
@@ -325,8 +323,3 @@ def read_image(transform: Transform, record: Record) -> Tensor:
         return transform.load(record.path)
     except PhotoError as error:
         raise CaptionerError(f"{record.path}: {error}") from error
-
-
-def say(line: str) -> None:
-    """A line about progress, for the person at the terminal."""
-    print(one_line(line), file=sys.stderr, flush=True)

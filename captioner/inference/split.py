@@ -6,6 +6,7 @@ from typing import Any
 
 from captioner.build import read_records
 from captioner.config.schema import DataConfig
+from captioner.console import Progress
 from captioner.datasets.records import ImageId, by_split
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.errors import CaptionerError
@@ -45,12 +46,14 @@ def caption_split(
         batch_size=batch_size,
         keys=(record.image_id for record in records),
     )
-    for record, captioned in zip(records, found, strict=True):
-        if captioned.error is not None:
-            unreadable.append((captioned.path, captioned.error))
-            continue
-        candidates[record.image_id] = [candidate.caption for candidate in captioned.candidates]
-        references[record.image_id] = record.captions
+    with Progress("photos", len(records)) as progress:
+        for record, captioned in zip(records, found, strict=True):
+            progress.update()
+            if captioned.error is not None:
+                unreadable.append((captioned.path, captioned.error))
+                continue
+            candidates[record.image_id] = [candidate.caption for candidate in captioned.candidates]
+            references[record.image_id] = record.captions
     if not candidates:
         raise CaptionerError(f"{data.root}: no photo of the {split} split can be captioned")
     recipe = recipe_of_split(

@@ -1,16 +1,14 @@
 """A study from beginning to end: features once, all runs, one table, one page of plots."""
 
 import os
-import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
 from captioner.config.schema import Config
-from captioner.display import one_line
+from captioner.console import StatusLine
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.lock import take_lock
 from captioner.metrics.meteor.data import HOW_TO_GET_IT, find_folder
@@ -56,7 +54,7 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
         device = devices[slot % len(devices)] if devices else None
         return InItsOwnProcess(run, study.split, threads, device)
 
-    line = ProgressLine()
+    line = StatusLine()
     with held(study), interrupted_by_sigterm(), line:
         prepare_once(study, left)
         execute(
@@ -146,31 +144,6 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class ProgressLine:
-    """One line on the terminal that is written over; a line for each change elsewhere."""
-
-    def __init__(self) -> None:
-        # Kept: while a run is carried out in this process, `sys.stderr` is its log file.
-        self._terminal = sys.stderr
-        self._over = self._terminal.isatty()
-
-    def show(self, text: str) -> None:
-        """Replace what the line says."""
-        text = one_line(text)
-        if self._over:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K{text[:width]}", end="", file=self._terminal, flush=True)
-        else:
-            print(text, file=self._terminal, flush=True)
-
-    def __enter__(self) -> "ProgressLine":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._over:
-            print(file=self._terminal)
 
 
 @contextmanager

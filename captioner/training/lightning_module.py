@@ -11,12 +11,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from captioner.console import say
 from captioner.datasets.batches import Batch
 from captioner.datasets.records import ImageId
 from captioner.decoding.options import SearchOptions
 from captioner.evaluation.diversity import describe
 from captioner.evaluation.scores import score
-from captioner.features.prepare import say
 from captioner.inference.generator import CaptionGenerator, write_captions
 from captioner.model.captioner import Captioner
 from captioner.text.vocabulary import Vocabulary

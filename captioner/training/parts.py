@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from captioner import checkpoint
 from captioner.build import build_captioner, search_options
 from captioner.config.schema import Config, OptimizationConfig
-from captioner.features.prepare import Prepared, say
+from captioner.console import say
+from captioner.features.prepare import Prepared
 from captioner.model.captioner import Captioner
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_vectors import read_vectors

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
-from captioner.features.prepare import say
+from captioner.console import say
 
 
 class WandbLog(WandbLogger):

@@ -20,7 +20,6 @@ SMALL = ("--data.format", "jsonl", "--encoder.name", "squeezenet1_1", "--encoder
 def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     import torch
 
-    monkeypatch.setattr("captioner.features.prepare.tqdm", Quiet)
     build = torch.manual_seed
     monkeypatch.setattr("captioner.features.prepare.build_keyed_encoder", seeded(build))
     root = write_jsonl(tmp_path / "data", train=4, val=2, test=1)
@@ -37,17 +36,6 @@ def seeded(seed):  # type: ignore[no-untyped-def]
         return build_keyed_encoder(config, training)
 
     return build
-
-
-class Quiet:
-    def __init__(self, **_: object) -> None: ...
-
-    def __enter__(self) -> "Quiet":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, _: int) -> None: ...
 
 
 def test_shares_and_verify(

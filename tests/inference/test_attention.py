@@ -229,7 +229,7 @@ def test_a_gpu_trains_as_a_cpu_does(kind: dict[str, Any]) -> None:
         model.zero_grad()
         loss.backward()
         losses.append(loss.item())
-        gradients.append([w.grad.cpu() for w in model.parameters() if w.grad is not None])
+        gradients.append([w.grad.clone().cpu() for w in model.parameters() if w.grad is not None])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captioner.config.schema import Config
 from captioner.decoding.options import MOST
+from captioner.model.encoder import parameters_of
 
 MAX_WORDS = 10**7
 """Words of a vocabulary."""
@@ -29,6 +30,9 @@ MAX_NESTING = 16
 
 MAX_BITS = 256
 """Of a whole number; what a setting may be is checked where it is used."""
+
+MAX_NAMED_SIDE = 1024
+"""Pixels of a side of photos for a network without a description, whose work is not measured."""
 
 MAX_WIDTH = 2**20
 """Embedding size, hidden size, feature size."""
@@ -83,6 +87,20 @@ def check_sizes(config: Config) -> None:
     ):
         whole = type(size) is int and 0 <= size <= most
         _must(whole, name, f"a whole number up to {most:,}")
+
+
+def check_named(name: str, side: int, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a network without a description that would be far larger than the file's weights.
+
+    It is built before its weights are loaded: a small file must not ask for the largest there is.
+
+    Raises:
+        ValueError: it would, or its photos are larger than `MAX_NAMED_SIDE`.
+    """
+    _must(side <= MAX_NAMED_SIDE, "transform.size", f"at most {MAX_NAMED_SIDE} for {name}")
+    brought = sum(tensor.numel() for key, tensor in weights.items() if ".encoder.trunk." in key)
+    needed = parameters_of(name) // 2  # the classifier is cut off
+    _must(brought >= needed, "state_dict", f"the weights of {name}, {needed:,} numbers at least")
 
 
 def _check_encoder(encoder: Mapping[str, Any]) -> None:

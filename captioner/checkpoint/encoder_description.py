@@ -19,6 +19,7 @@ from torch import fx, nn
 from captioner.errors import CaptionerError
 from captioner.model.network.network import Layer, Network, Program, Step, Value, measure
 from captioner.model.network.operations import FUNCTIONS, LAYERS, METHODS, Operation
+from captioner.model.network.shapes import MAX_BATCH
 
 Description = list[dict[str, Any]]
 """One entry a step: name, kind, target, args, kwargs, and for a layer its type and settings."""
@@ -133,17 +134,19 @@ def rebuild(steps: Description, *, side: int | None = None, channels: int | None
         program = _Reader().program(steps)
     except (KeyError, TypeError, ValueError) as error:
         raise CaptionerError(f"the encoder's description cannot be rebuilt: {error}") from error
+    at_once = None
     if side is not None:
         try:
-            sizes = measure(program, side).shape.sizes
+            cost = measure(program, side)
         except ValueError as error:
             raise CaptionerError(f"the encoder's description is no network: {error}") from error
+        sizes, at_once = cost.shape.sizes, max(1, MAX_BATCH // cost.numbers)
         # Feature maps (1, F, h, w) or tokens (1, 1 + R, F).
         if len(sizes) not in (2, 3) or sizes[0 if len(sizes) == 3 else 1] != channels:
             raise CaptionerError(
                 f"the encoder's description is no network with {channels} channels at its end"
             )
-    return Network(program)
+    return Network(program, at_once)
 
 
 class _Reader:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captioner import __version__
 from captioner.build import build_decoder, build_encoder
-from captioner.checkpoint.checks import check_sizes, check_structure
+from captioner.checkpoint.checks import check_named, check_sizes, check_structure
 from captioner.checkpoint.encoder_description import (
     NotDescribableError,
     describe,
@@ -165,6 +165,8 @@ def load(path: Path) -> Checkpoint:
         check_sizes(config)
         vocabulary = Vocabulary(ours["vocabulary"], config.vocabulary.tokenizer)
         transform = Transform.from_dict(ours["transform"])
+        if ours["encoder"]["network"] is None:
+            check_named(config.encoder.name, transform.size, raw["state_dict"])
         encoder = _encoder(ours["encoder"], config, transform.size)
         if config.decoder.attention != "none" and not encoder.grid:
             raise ValueError("encoder.grid must be true for a decoder with attention")

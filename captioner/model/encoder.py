@@ -17,8 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from captioner.errors import UsageError, suggestion
 from captioner.model.backbones.cut import Preprocessing
 from captioner.model.backbones.efficientnet_lite import LITE_NETWORKS, efficientnet_lite
-from captioner.model.backbones.timm import timm_backbone
-from captioner.model.backbones.torchvision import torchvision_backbone
+from captioner.model.backbones.timm import timm_backbone, timm_parameters
+from captioner.model.backbones.torchvision import torchvision_backbone, torchvision_parameters
 from captioner.model.kernels.full_precision import whole_float32
 from captioner.model.network.network import Network
 
@@ -187,6 +187,15 @@ def pretrained_encoder(
     preset = backbone.preprocessing
     encoder = Encoder(backbone.trunk, backbone.feature_size, preset.mean, preset.std, grid=grid)
     return encoder, preset
+
+
+def parameters_of(name: str) -> int:
+    """Weights of a network, about, before it is built; 0: unknown, or too small to matter."""
+    if name in LITE_NETWORKS:
+        return 0
+    if name.startswith("timm:"):
+        return timm_parameters(name.removeprefix("timm:"))
+    return torchvision_parameters(name)
 
 
 def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder, Preprocessing]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from test_file import changed
 
 from captioner import checkpoint
 from captioner.checkpoint.checks import MAX_STEPS
+from captioner.checkpoint.encoder_description import rebuild
 from captioner.cli import main
 from captioner.config.schema import DecoderConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.predictor import Predictor
 from captioner.model.backbones.weights import read_state_dict
+from captioner.model.network.network import Network
 
 
 def step(raw: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -38,6 +41,51 @@ def first_weight(make: Any) -> Any:
     def change(raw: dict[str, Any]) -> None:
         name = next(iter(raw["state_dict"]))
         raw["state_dict"][name] = make(raw["state_dict"][name])
+
+    return change
+
+
+def nested(levels: int = 6) -> list[Any]:
+    """One list a thousand times in another, and so on: kilobytes in a pickle, 10^18 values."""
+    value: Any = [1] * 1000
+    for _ in range(levels):
+        value = [value] * 1000
+    return value
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def trunk_weights(raw: dict[str, Any]) -> list[str]:
+    return [name for name in raw["state_dict"] if ".encoder.trunk." in name]
+
+
+def share_one_weight(raw: dict[str, Any]) -> None:
+    """Layers of one size on one stored tensor."""
+    like: dict[Any, str] = {}
+    for name in trunk_weights(raw):
+        tensor = raw["state_dict"][name]
+        raw["state_dict"][name] = raw["state_dict"][like.setdefault(tensor.shape, name)]
+
+
+def overlap_weights(raw: dict[str, Any]) -> None:
+    """Layers on pieces of one tensor that lie over one another."""
+    names = trunk_weights(raw)
+    most = max(raw["state_dict"][name].numel() for name in names)
+    stored = torch.zeros(most + len(names))
+    for i, name in enumerate(names):
+        tensor = raw["state_dict"][name]
+        raw["state_dict"][name] = stored[i : i + tensor.numel()].view(tensor.shape)
+
+
+def by_name(name: str, size: int = 64) -> Any:
+    def change(raw: dict[str, Any]) -> None:
+        raw["captioner"]["encoder"]["network"] = None
+        raw["captioner"]["config"]["encoder"]["name"] = name
+        raw["captioner"]["transform"]["size"] = size
 
     return change
 
@@ -87,6 +135,24 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (first_weight(lambda old: torch.zeros(1).expand(10**6, 10**6)), "bytes that it brings"),
         (first_weight(lambda old: old.to_sparse()), "dense tensor|not a checkpoint"),
         (encoder(network=[{}] * (MAX_STEPS + 1)), "at most 10,000 steps"),
+        (share_one_weight, "together no more than the"),
+        (overlap_weights, "together no more than the"),
+        (encoder(mean=nested()), "at most 500,000 values"),
+        (lambda raw: raw["captioner"]["transform"].update(fit=nested()), "at most 500,000 values"),
+        (lambda raw: raw["captioner"].update(config={"a": nested()}), "at most 500,000 values"),
+        (lambda raw: step(raw, "call_module")["settings"].update(stride=nested()),
+         "at most 500,000 values"),
+        (lambda raw: raw["captioner"].update(wandb_run=circle()), "nested at most 16 levels"),
+        (lambda raw: step(raw, "call_module")["kwargs"].update(a=2**300), "at most 256 bits"),
+        (lambda raw: raw["captioner"].update(wandb_run=torch.zeros(2)), "not a Tensor"),
+        (by_name("vit_h_14"), "must be the weights of vit_h_14, 316,735,"),
+        (by_name("squeezenet1_1", 2048), "transform.size must be at most 1024"),
+        # Names: of a layer, of an argument.
+        (lambda raw: step(raw, "call_module").update(target="forward"), "no layer can be called"),
+        (lambda raw: step(raw, "call_module").update(target="a.__init__"), "no layer can be"),
+        (add_step(name="x"), "two steps are called 'x'"),
+        (add_step(kwargs={"out": 1}), "unexpected keyword argument 'out'"),
+        (add_step(target="dropout", kwargs={}), "drops at random"),
         # Kinds.
         (first_weight(lambda old: old.half()), "must be in single precision"),
         (first_weight(lambda old: 3), "must be a tensor"),
@@ -123,6 +189,54 @@ def test_one_line_and_nothing_happens(
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_description_is_read_within_a_tenth_of_a_second(tiny_checkpoint: Path) -> None:
+    raw = torch.load(tiny_checkpoint, weights_only=True)
+    steps = raw["captioner"]["encoder"]["network"]
+    rebuild(steps, side=48, channels=512)
+    began = time.process_time()
+    rebuild(steps, side=48, channels=512)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("count", "step"),
+    [
+        (9_000, {"target": "avg_pool2d", "args": {"tuple": [{"node": "LAST"}, 64, 1, 32]}}),
+        (9_000, {"target": "cat", "args": {"tuple": [[{"node": "LAST"}] * 2, 1]}}),
+        (9_000, {"target": "unsqueeze", "args": {"tuple": [{"node": "LAST"}, 1]}}),
+        (9_000, {"target": "relu", "args": {"tuple": [{"node": "LAST"}]}}),
+        (5_000, {"target": "add", "args": {"tuple": [{"node": "LAST"}, {"node": "x"}]}}),
+    ],
+)
+def test_a_description_that_takes_too_much_is_refused_soon(count: int, step: Any) -> None:
+    steps: list[dict[str, Any]] = [
+        {"name": "x", "kind": "placeholder", "target": "x", "args": {"tuple": []}, "kwargs": {}}
+    ]
+    for i in range(count):
+        new = json.loads(json.dumps(step).replace("LAST", steps[-1]["name"]))
+        steps.append({"name": f"s{i}", "kind": "call_function", "kwargs": {}, **new})
+    last = {"tuple": [{"node": steps[-1]["name"]}]}
+    steps.append(
+        {"name": "output", "kind": "output", "target": "output", "args": last, "kwargs": {}}
+    )
+    began = time.process_time()
+    with pytest.raises(CaptionerError, match="encoder's description"):
+        rebuild(steps, side=2048, channels=3)
+    assert time.process_time() - began < 0.5
+
+
+def test_a_large_batch_goes_through_in_parts(tiny_checkpoint: Path) -> None:
+    """Memory is bounded whatever the batch, and the features are the same."""
+    loaded = checkpoint.load(tiny_checkpoint).captioner.encoder
+    photos = torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)
+    network = loaded.trunk
+    assert isinstance(network, Network)
+    with torch.inference_mode():
+        whole = loaded(photos)
+        network.at_once = 2
+        assert torch.allclose(loaded(photos), whole, atol=1e-6)
 
 
 # Exports

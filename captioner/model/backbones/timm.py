@@ -76,6 +76,19 @@ def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
     return Backbone(trunk, feature_size, preprocessing)
 
 
+def timm_parameters(name: str) -> int:
+    """Weights of a timm network without its classifier, without memory for them; 0: unknown."""
+    try:
+        import timm
+    except ImportError:
+        return 0
+    if not timm.is_model(name):
+        return 0
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    return sum(weight.numel() for weight in network.parameters())
+
+
 def plain_layers(network: nn.Module, side: int) -> nn.Module:
     """The same network with timm's compound layers as sequences of torch's, for one size.
 

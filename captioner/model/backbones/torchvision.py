@@ -57,3 +57,12 @@ def torchvision_backbone(name: str, weights: str) -> Backbone:
         std=tuple(preset.std),
     )
     return Backbone(trunk, feature_size, preprocessing)
+
+
+def torchvision_parameters(name: str) -> int:
+    """Weights of a torchvision network and its classifier, without building it; 0: unknown."""
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        return 0
+    return int(models.get_model_weights(name)["DEFAULT"].meta["num_params"])

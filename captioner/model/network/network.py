@@ -119,10 +119,13 @@ class Network(nn.Module):
 
     Args:
         program: one that `measure` has gone through.
+        at_once: photos of a batch that go through it together, so that memory is bounded whatever
+            the batch; None: all.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, at_once: int | None = None) -> None:
         super().__init__()
+        self.at_once = at_once
         self.names = [layer.name for layer in program.layers]
         # Sizes only: the weights are about to be loaded, so random ones would be made for nothing.
         with torch.device("meta"):
@@ -135,6 +138,11 @@ class Network(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Normalised photos (B, 3, S, S) to feature maps (B, F, h, w) or tokens (B, 1 + R, F)."""
+        if self.at_once is not None and len(photos) > self.at_once:
+            return torch.cat([self._run(some) for some in photos.split(self.at_once)])
+        return self._run(photos)
+
+    def _run(self, photos: Tensor) -> Tensor:
         layers = list(self.layers)
         values: list[Any] = [photos]
         for step, gone in zip(self.program.steps, self._last, strict=True):

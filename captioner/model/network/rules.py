@@ -22,17 +22,29 @@ from captioner.model.network.shapes import (
     whole,
 )
 
-ELEMENTWISE = 16
-"""Work of one number of an elementwise operation."""
+ELEMENTWISE = 64
+"""Work of one number of an elementwise operation: memory is slower than multiplication."""
 
-WINDOW = 8
-"""Work of one number that a pool looks at."""
+COPY = 256
+"""Of one number that is moved into another order."""
+
+NORM = 512
+"""Of one number of a layer norm, whose vectors may be short."""
+
+PLACE = 256
+"""Of one number that a pool makes."""
+
+WINDOW = 64
+"""Of one number that a pool looks at."""
 
 NARROW = 16
 """Channels of a group below which a convolution takes longer than its multiply-adds say."""
 
 NARROW_WORK = 16
 """How much longer."""
+
+SPREAD_WORK = 16
+"""How much longer a convolution by groups takes if its window has holes."""
 
 MAX_PIECES = 1024
 """Tensors that are joined, or that one is cut into."""
@@ -86,7 +98,8 @@ def same(x: Any, /) -> Shape:
 
 def copied(x: Any, /) -> Shape:
     """The same numbers in order of their dimensions."""
-    return elementwise(x)
+    x = tensor(x)
+    return Shape(x.sizes, COPY * x.numbers)
 
 
 def arithmetic(whole_numbers: Callable[[int, int], int]) -> Callable[[Any, Any], Any]:
@@ -179,7 +192,7 @@ def reshape(x: Any, /, *shape: Any) -> Shape:
         raise ValueError("works across the photos of a batch")
     if prod(rest) != x.numbers or min(rest, default=1) < 1:
         raise ValueError(f"{x.numbers:,} numbers do not fit")
-    return Shape(tuple(rest), ELEMENTWISE * x.numbers)
+    return Shape(tuple(rest), COPY * x.numbers)
 
 
 def flatten(x: Any, /, start_dim: Any = 0, end_dim: Any = -1) -> Shape:
@@ -189,7 +202,7 @@ def flatten(x: Any, /, start_dim: Any = 0, end_dim: Any = -1) -> Shape:
     if start > end:
         raise ValueError("ends before it starts")
     one = prod(x.sizes[start : end + 1])
-    return Shape((*x.sizes[:start], one, *x.sizes[end + 1 :]), ELEMENTWISE * x.numbers)
+    return Shape((*x.sizes[:start], one, *x.sizes[end + 1 :]), COPY * x.numbers)
 
 
 def permute_method(x: Any, /, *dims: Any) -> Shape:
@@ -327,8 +340,11 @@ def convolution(
         out = [_steps(*s) for s in zip(sides, window, step, border, spread, strict=True)]
     group = channels // parts
     work = prod((made, *out, group, *window))
-    slower = NARROW_WORK if min(group, made // parts) < NARROW else 1
-    return Shape((made, *out), work * slower)
+    if min(group, made // parts) < NARROW:
+        work *= NARROW_WORK
+    if parts > 1 and spread != (1, 1):
+        work *= SPREAD_WORK
+    return Shape((made, *out), work)
 
 
 def pool(
@@ -374,7 +390,7 @@ def adaptive_pool(x: Any, /, output_size: Any) -> Shape:
     given = zip(wanted, sides, strict=True)
     out = [side if n is None else whole(n, 1, MAX_WINDOW) for n, side in given]
     windows = [side // n + 2 for side, n in zip(sides, out, strict=True)]
-    return Shape((channels, *out), WINDOW * prod((channels, *out, *windows)))
+    return Shape((channels, *out), prod((channels, *out)) * (PLACE + WINDOW * prod(windows)))
 
 
 def _pool(
@@ -389,7 +405,7 @@ def _pool(
         raise ValueError("has a border of more than half its window")
     up = flag(ceil_mode)
     out = [_steps(*s, up=up) for s in zip(sides, window, step, border, spread, strict=True)]
-    return Shape((channels, *out), WINDOW * prod((channels, *out, *window)))
+    return Shape((channels, *out), prod((channels, *out)) * (PLACE + WINDOW * prod(window)))
 
 
 def _steps(side: int, window: int, stride: int, border: int, spread: int, up: bool = False) -> int:
@@ -435,7 +451,7 @@ def layer_norm(
     if not sizes or x.sizes[-len(sizes) :] != sizes:
         raise ValueError(f"takes the last sizes {sizes}, not {x.sizes}")
     number(eps)
-    return elementwise(x)
+    return Shape(x.sizes, NORM * x.numbers)
 
 
 def linear(x: Any, /, in_features: Any, out_features: Any, bias: Any = True) -> Shape:

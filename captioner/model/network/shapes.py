@@ -24,9 +24,12 @@ MAX_DIMENSIONS = 8
 MAX_NUMBERS = 2**27
 """Numbers of one photo that may be alive at once, 512 MiB: ten times what networks of 224 have."""
 
+MAX_BATCH = 2**29
+"""Numbers of a batch that may be alive at once, 2 GiB; a larger batch goes through in parts."""
+
 MAX_WORK = 2**39
-"""Multiply-adds that one photo may take; torchvision's largest, regnet_y_128gf at 384, takes 70 %
-of it. 5 to 30 seconds on one core."""
+"""Multiply-adds that one photo may take, or what takes as long: 5 to 60 seconds on one core.
+torchvision's largest, regnet_y_128gf at 384, takes 75 % of it."""
 
 
 @dataclass(frozen=True)

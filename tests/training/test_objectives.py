@@ -111,6 +111,21 @@ def test_the_mean_gradient_is_the_policy_gradient(dropout, baseline, attention):
     assert (mean - expected).norm() < 0.07 * expected.norm()
 
 
+def test_training_raises_the_expected_reward():
+    captioner, data = network(dropout=0.2, attention="spatial"), batch(images=2)
+    data = data._replace(images=data.images[:, None] * torch.tensor([[[1.0], [-0.5]]]))
+    objective = SelfCritical(worth, {0: 11, 1: 12}, Sampling(5, max_length=3))
+    optimizer = torch.optim.Adam(captioner.parameters(), lr=0.03)
+    before = float(exact(captioner, data.images, 3).detach())
+    for step in range(60):
+        optimizer.zero_grad()
+        objective(captioner, data, epoch=0, step=step).mean.backward()
+        optimizer.step()
+    after = float(exact(captioner, data.images, 3).detach())
+    possible = 2 * 6 + 1  # the best caption of each image
+    assert after > before + 0.5 * (possible - before)
+
+
 @pytest.mark.parametrize("cell", [GRU, LSTM, lambda e, h: Jordan(e, h, VOCABULARY)])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_gradient_is_of_the_distribution_drawn_from(cell, temperature):

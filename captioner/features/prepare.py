@@ -22,7 +22,8 @@ from captioner.console import Progress, say
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
+from captioner.features.coverage import tell_coverage
 from captioner.features.find import folder_of, open_store
 from captioner.features.store import (
     Entry,
@@ -38,6 +39,10 @@ from captioner.text.vocabulary import Vocabulary
 
 LOOKED_AT = 16
 """Photos whose size is looked at before the features of all are computed."""
+
+
+RANDOM_ENCODER_SEED = 0
+"""Seed of the random weights of a frozen encoder."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
     """
     records = read_all(config)
     part, parts = share or (1, 1)
+    if config.encoder.train_from is None:
+        choose_device(config.trainer.accelerator)  # refuses one that is absent before any work
     if part == 1:
         vocabulary = build_vocabulary(config, records)
         path = Path(config.output) / "vocabulary.txt"
@@ -86,7 +93,7 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         return
     encoder, transform, key = build_keyed_encoder(config, records["train"])
     folder = folder_of(Path(config.data.features), key, photos_of(records))
-    shape = feature_shape(encoder, transform)
+    shape = feature_shape(encoder, transform, config.encoder.name)
     photos = photos_of(records)[part - 1 :: parts]
     number = None if share is None else part
     with FeatureWriter(folder, key, shape, config.encoder.dtype, share=number) as writer:
@@ -153,7 +160,7 @@ def verify(config: Config) -> bool:
     say(f"features: {len(store) - len(damaged):,} of {len(store):,} rows in {folder} are sound")
     if not damaged and not faults:
         return True
-    shape = feature_shape(encoder, transform)
+    shape = feature_shape(encoder, transform, config.encoder.name)
     try:
         with FeatureWriter(folder, key, shape, config.encoder.dtype) as writer:
             writer.forget(damaged, "the features were damaged on the disk")
@@ -176,6 +183,7 @@ def load_prepared(config: Config) -> Prepared:
         encoder, transform = build_encoder(config.encoder)
         transform = with_detail(config.encoder, transform, records["train"])
         encoder.train_from(config.encoder.train_from)
+        feature_shape(encoder, transform, config.encoder.name)  # refuses an unsuitable size
         source: ImageSource = partial(read_image, transform)
         return Prepared(records, vocabulary, encoder, transform, source)
     encoder, transform, key = build_keyed_encoder(config, records["train"])
@@ -218,20 +226,39 @@ def photos_of(records: dict[str, list[Record]]) -> list[tuple[ImageId, Path]]:
 
 
 def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabulary:
-    """Words of the training captions."""
-    return Vocabulary.build(
-        (caption for record in records["train"] for caption in record.captions),
-        min_count=config.vocabulary.min_count,
-        max_size=config.vocabulary.max_size,
-        tokenizer=config.vocabulary.tokenizer,
+    """Words of the training captions.
+
+    Raises:
+        CaptionerError: no word occurs often enough to be known.
+    """
+    captions = [caption for record in records["train"] for caption in record.captions]
+    settings = config.vocabulary
+    vocabulary = Vocabulary.build(
+        captions,
+        min_count=settings.min_count,
+        max_size=settings.max_size,
+        tokenizer=settings.tokenizer,
     )
+    if captions:
+        for line in tell_coverage(vocabulary, captions, settings):
+            say(line)
+    return vocabulary
 
 
 def build_keyed_encoder(
     config: Config, training: Sequence[Record]
 ) -> tuple[Encoder, Transform, dict[str, Any]]:
-    """A frozen encoder, its transform, and the key of the features that they give."""
-    encoder, transform = build_encoder(config.encoder)
+    """A frozen encoder, its transform, and the key of the features that they give.
+
+    Random weights (`encoder.weights none`) are always the same, whatever `seed` is: `prepare`,
+    `train` and all runs of a study agree on them.
+    """
+    if config.encoder.weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_ENCODER_SEED)
+            encoder, transform = build_encoder(config.encoder)
+    else:
+        encoder, transform = build_encoder(config.encoder)
     transform = with_detail(config.encoder, transform, training)
     key = {
         "encoder": config.encoder.name,
@@ -244,11 +271,23 @@ def build_keyed_encoder(
     return encoder, transform, key
 
 
-def feature_shape(encoder: Encoder, transform: Transform) -> tuple[int, ...]:
-    """Shape of one photo's features, (F,) or (R, F)."""
+def feature_shape(encoder: Encoder, transform: Transform, name: str) -> tuple[int, ...]:
+    """Shape of one photo's features, (F,) or (R, F).
+
+    Raises:
+        UsageError: photos of that size do not suit the network.
+    """
     side = transform.size
-    with torch.inference_mode():
-        features = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    try:
+        with torch.inference_mode():
+            features = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    # Layers complain in many ways: too few pixels for a convolution, a fixed number of patches.
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(
+            f"encoder.size: {name} cannot take photos of {side} x {side} pixels ({reason}); leave "
+            "encoder.size null for the size that its weights were trained with"
+        ) from error
     return tuple(features.shape[1:])
 
 

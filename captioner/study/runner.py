@@ -14,7 +14,7 @@ from typing import Protocol, TextIO
 from captioner.study.job import arguments_of, carry_out, in_a_line
 from captioner.study.plan import Run
 from captioner.study.run_folder import forget_failure, read_failure, record_failure
-from captioner.training.failures import TerminatedError
+from captioner.training.failures import InterruptedRunError, TerminatedError
 
 POLL_SECONDS = 0.2
 
@@ -148,6 +148,8 @@ class InThisProcess:
         with log_file(run.folder).open("a", encoding="utf-8") as log, spoken_into(log):
             try:
                 carry_out(run, split)
+            except InterruptedRunError as error:
+                raise KeyboardInterrupt from error
             except TerminatedError as error:  # SIGTERM is for the whole study
                 raise TerminatedError(STOPPED) from error
             except SystemExit as error:  # how Lightning passes on that it was interrupted

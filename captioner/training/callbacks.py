@@ -23,7 +23,11 @@ class Beginning(L.Callback):
         self.action = action
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Do it."""
+        """Do it; and let a run shorter than the logging interval log its loss each epoch."""
+        steps = trainer.estimated_stepping_batches
+        if steps < trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            epochs = max(1, trainer.max_epochs or 1)
+            trainer.log_every_n_steps = max(1, int(steps) // epochs)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             self.action()
 

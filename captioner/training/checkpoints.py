@@ -14,9 +14,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
+from captioner.console import say
 from captioner.errors import CaptionerError
 from captioner.training import random_states
-from captioner.training.failures import TerminatedError
+from captioner.training.failures import InterruptedRunError, TerminatedError
+from captioner.training.run_files import resume_command
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -95,12 +97,15 @@ class RunCheckpoints(Checkpoint):
         self.every_steps = every_steps
         self.seed = seed
         self.best_score: float | None = None
+        self.best_loss: float | None = None
+        """Validation loss of the best checkpoint; decides while all scores are 0."""
         self.saved_step = 0
         """Optimiser step of the last checkpoint; 0 where there is none."""
         self._best_is_new = False
         self._to_restore: list[dict[str, Any]] | None = None
         self._fresh = True
-        self._asked_to_end = False
+        self._told = False
+        self._asked_to_end: signal.Signals | None = None
 
     @property
     def begun(self) -> bool:
@@ -109,20 +114,28 @@ class RunCheckpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score, and the random states of all processes."""
-        return {"best_score": self.best_score, "random_states": random_states.of_all_processes()}
+        return {
+            "monitor": self.monitor,
+            "best_score": self.best_score,
+            "best_loss": self.best_loss,
+            "random_states": random_states.of_all_processes(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take these over; the random states when the first step is about to be done."""
-        self.best_score = state_dict["best_score"]
+        if state_dict.get("monitor", self.monitor) == self.monitor:
+            self.best_score = state_dict["best_score"]
+            self.best_loss = state_dict.get("best_loss")
         self._to_restore = state_dict["random_states"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listen for SIGTERM; do not go on with a run that had stopped early."""
+        """Listen for SIGTERM and Ctrl-C; do not train on where a run had stopped early."""
         self.saved_step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             # Lightning's handler, put back by Lightning when training ends, would stop the run too,
             # but without a checkpoint.
-            signal.signal(signal.SIGTERM, lambda number, frame: self._ask_to_end())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda number, frame: self._ask_to_end(number))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a list at run time
             if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
                 trainer.should_stop = True
@@ -134,8 +147,17 @@ class RunCheckpoints(Checkpoint):
         score = float(trainer.callback_metrics[self.monitor])
         if math.isnan(score):
             score = -self.sign * math.inf
-        if self.best_score is None or self.sign * score > self.sign * self.best_score:
-            self.best_score = score
+        loss = float(trainer.callback_metrics.get("val/loss", math.inf))
+        better = self.best_score is None or self.sign * score > self.sign * self.best_score
+        if not better and score == self.best_score == 0 and self.sign > 0:
+            # Too little data, or captions too poor, for the score to tell epochs apart.
+            better = self.best_loss is not None and loss < self.best_loss
+            if trainer.is_global_zero and not self._told:
+                name = self.monitor.removeprefix("val/")
+                say(f"validation: {name} is 0 so far: the lowest val/loss chooses the best epoch")
+                self._told = True
+        if better:
+            self.best_score, self.best_loss = score, loss
             self._best_is_new = True
 
     def between_steps(self, trainer: L.Trainer) -> None:
@@ -152,7 +174,7 @@ class RunCheckpoints(Checkpoint):
             return  # gradients are being added up, and a checkpoint does not hold them
         step = trainer.global_step
         due = self.every_steps is not None and step % self.every_steps == 0
-        ending = trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
+        ending = trainer.strategy.reduce_boolean_decision(self._asked_to_end is not None, all=False)
         if step != self.saved_step and (batches == 0 or due or ending):
             self.save(trainer)
         if ending:
@@ -171,11 +193,13 @@ class RunCheckpoints(Checkpoint):
         Raises:
             TerminatedError: so it was; the checkpoint is that of the end.
         """
-        if self._asked_to_end:
+        if self._asked_to_end is not None:
             self._end(trainer.global_step)
 
     def _end(self, step: int) -> NoReturn:
-        hint = f"; go on with --resume {self.last}" if self.last.exists() else ""
+        hint = f"; resume with: {resume_command(self.last)}" if self.last.exists() else ""
+        if self._asked_to_end == signal.SIGINT:
+            raise InterruptedRunError(f"interrupted after step {step}{hint}")
         raise TerminatedError(f"stopped by SIGTERM after step {step}{hint}")
 
     def save(self, trainer: L.Trainer) -> None:
@@ -212,8 +236,12 @@ class RunCheckpoints(Checkpoint):
         elif rank > 0 or states is not None:
             torch.manual_seed(random_states.seed_of_rank(self.seed, rank, step))
 
-    def _ask_to_end(self) -> None:
-        self._asked_to_end = True
+    def _ask_to_end(self, number: int) -> None:
+        if number == signal.SIGINT:
+            if self._asked_to_end is not None:
+                raise KeyboardInterrupt  # the second Ctrl-C: end at once
+            say("interrupted: a checkpoint follows this step; press Ctrl-C again to end at once")
+        self._asked_to_end = signal.Signals(number)
 
 
 def second_name(file: Path) -> Path:

@@ -1,5 +1,6 @@
 """The training and validation splits, fed in batches to any number of processes."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,11 @@ from captioner.datasets.batches import (
 from captioner.datasets.records import Record
 from captioner.errors import UsageError
 from captioner.text.vocabulary import Vocabulary
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Let Ctrl-C end the training process alone, which still needs a batch to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def next_batch(trainer: L.Trainer) -> tuple[int, int]:
@@ -122,6 +128,7 @@ class CaptionDataModule(L.LightningDataModule):
             # Its own, so that beginning an epoch draws no number that dropout would have drawn.
             generator=torch.Generator().manual_seed(self.seed),
             num_workers=self.workers,
+            worker_init_fn=ignore_interrupts if self.workers else None,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.accelerator.name() == "cuda",
         )

@@ -17,6 +17,12 @@ class TerminatedError(CaptionerError):
     exit_code = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
 
 
+class InterruptedRunError(TerminatedError):
+    """The user interrupted the run (Ctrl-C)."""
+
+    exit_code = 130  # 128 + 2, as a shell reports it
+
+
 class NotFiniteError(CaptionerError):
     """A loss or a gradient is not a number any more."""
 

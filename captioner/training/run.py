@@ -19,7 +19,7 @@ from captioner.inference.generator import check_beam
 from captioner.training.callbacks import Beginning
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
-from captioner.training.failures import TerminatedError, explained
+from captioner.training.failures import InterruptedRunError, TerminatedError, explained
 from captioner.training.hardware import check_hardware
 from captioner.training.lightning_module import CaptioningModule
 from captioner.training.lightning_setup import is_rank_zero, quiet_lightning
@@ -32,7 +32,12 @@ from captioner.training.parts import (
     build_trainer,
 )
 from captioner.training.resume import Start, start_of
-from captioner.training.run_files import best_checkpoint, last_checkpoint, to_resume
+from captioner.training.run_files import (
+    best_checkpoint,
+    last_checkpoint,
+    resume_command,
+    to_resume,
+)
 from captioner.training.stages import begin_score
 
 
@@ -184,6 +189,12 @@ def fit(
         if not trainer.is_global_zero:
             sys.exit(0)  # the first process speaks for all; another's code would have it killed
         raise
+    except SystemExit as error:  # how Lightning passes on a Ctrl-C that training did not handle
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        last = checkpoints.last
+        hint = f"; resume with: {resume_command(last)}" if last.is_file() else ""
+        raise InterruptedRunError(f"interrupted{hint}") from error
     except Exception as error:
         reason = explained(error, checkpoints.last, checkpoints.saved_step)
         if reason is None and start.checkpoint is not None and not checkpoints.begun:

@@ -3,6 +3,7 @@
 Imports nothing heavy: a call that is wrong is told so before torch is loaded.
 """
 
+import shlex
 from pathlib import Path
 
 from captioner.errors import UsageError
@@ -19,6 +20,12 @@ def last_checkpoint(output: Path) -> Path:
 def best_checkpoint(output: Path) -> Path:
     """The checkpoint with the best validation score so far."""
     return output / "checkpoints" / "best.ckpt"
+
+
+def resume_command(last: Path) -> str:
+    """The command that resumes the run of a checkpoint, to be pasted into a shell."""
+    config = last.parents[1] / "config.yaml"
+    return shlex.join(["captioner", "train", "--config", str(config), "--resume", str(last)])
 
 
 def to_resume(output: Path, resume: str | None) -> Path | None:

@@ -215,4 +215,5 @@ def test_sigterm_to_one_process_ends_all_with_a_checkpoint(tmp_path: Path) -> No
     assert process.returncode == 143, said
     step = torch.load(last, weights_only=True)["global_step"]
     assert said.count("captioner: error:") == 1
-    assert f"stopped by SIGTERM after step {step}; go on with --resume {last}" in said
+    assert f"stopped by SIGTERM after step {step}; resume with: captioner train --config " in said
+    assert f" --resume {last}" in said

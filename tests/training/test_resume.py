@@ -290,5 +290,6 @@ def test_sigterm_writes_a_checkpoint_and_says_so(
     assert "Traceback" not in said
     step = torch.load(last, weights_only=True)["global_step"]
     assert said.splitlines()[-1] == (
-        f"captioner: error: stopped by SIGTERM after step {step}; go on with --resume {last}"
+        f"captioner: error: stopped by SIGTERM after step {step}; resume with: captioner train "
+        f"--config {tmp_path / 'run' / 'config.yaml'} --resume {last}"
     )

@@ -1,0 +1,44 @@
+"""How much of the training captions a vocabulary covers, and what is cut off."""
+
+from collections.abc import Iterator, Sequence
+
+from captioner.config.schema import VocabularyConfig
+from captioner.errors import CaptionerError
+from captioner.text.vocabulary import UNKNOWN, Vocabulary
+
+MOST_UNKNOWN = 0.2
+"""Share of unknown words in training captions from which on `prepare` and `train` warn."""
+
+
+def tell_coverage(
+    vocabulary: Vocabulary, captions: Sequence[str], settings: VocabularyConfig
+) -> Iterator[str]:
+    """Tell which share of the words of training captions is unknown, and how many captions are cut.
+
+    Raises:
+        CaptionerError: no word is known; training would learn the special words alone.
+    """
+    ids = [vocabulary.encode(caption) for caption in captions]
+    words = sum(map(len, ids))
+    unknown = sum(caption.count(UNKNOWN) for caption in ids)
+    if unknown == words:
+        why = f"no word occurs vocabulary.min_count ({settings.min_count}) times"
+        right = "; lower vocabulary.min_count" if words else ""
+        raise CaptionerError(
+            f"vocabulary: {why if words else 'there is no word'} in the {len(captions):,} training "
+            f"captions{right}"
+        )
+    share = unknown / words
+    yield f"vocabulary: {share:.1%} of the words of training captions are unknown"
+    if share > MOST_UNKNOWN:
+        yield (
+            f"warning: vocabulary: more than {MOST_UNKNOWN:.0%} of the words are unknown: captions "
+            f"will be poor; lower vocabulary.min_count ({settings.min_count}) or raise "
+            "vocabulary.max_size"
+        )
+    cut = sum(len(caption) > settings.max_length for caption in ids)
+    if cut:
+        yield (
+            f"captions: {cut:,} of {len(ids):,} training captions are cut at "
+            f"vocabulary.max_length ({settings.max_length} words)"
+        )

@@ -96,8 +96,8 @@ class GradientWatch(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Draw the picture."""
-        if not trainer.is_global_zero:
-            return
+        if not trainer.is_global_zero or len(whole_rows(self.path)) < 2:
+            return  # nothing was looked at: a run resumed at its end, in another folder
         picture = self.path.with_suffix(".png")
         plot_gradients({self.path.parent.name: self.path}, picture)
         for logger in trainer.loggers:

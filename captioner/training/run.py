@@ -184,6 +184,9 @@ def fit(
     """
     try:
         trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
+        # A run resumed at its end, in another folder: it has its checkpoint there too.
+        if not trainer.strategy.broadcast(checkpoints.last.is_file()):
+            checkpoints.save(trainer)
         checkpoints.end_if_asked(trainer)
     except TerminatedError:
         if not trainer.is_global_zero:

@@ -52,6 +52,13 @@ _BYTES_A_PIXEL = 16
 _WEBP_BYTES_A_PIXEL = 24
 """Its reader holds two canvases and a copy besides."""
 
+_UNKNOWN_TIFF = (
+    "unknown pixel mode",
+    "unknown raw mode for given image mode",
+    "string index out of range",  # planes are looked up by the letters of a mode
+)
+"""What Pillow says of a TIFF that is sound and of a form that it does not know."""
+
 _TRUNCATED = (
     "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so a damaged photo would pass for"
     " a whole one: set it to False"
@@ -237,9 +244,7 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
     except MemoryError as error:
         raise PhotoError(f"not enough memory to decode this {name} file") from error
     except Exception as error:
-        # Pillow looks planes up by the letters of a mode, of which there may be too few.
-        unknown = ("unknown pixel mode", "string index out of range")
-        if layout is not None and str(error) in unknown:
+        if layout is not None and str(error) in _UNKNOWN_TIFF:
             raise unread(layout) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PhotoError(f"truncated or damaged {name} file: {reason}") from error

@@ -21,6 +21,13 @@ from captioner.photos.limits import MAX_BYTES
 MAX_HEADER = 2**20
 """Bytes of an extended header (a long name, pax records), 1 MiB: more is a damaged file."""
 
+MAX_RECORDS = 1000
+"""Records of a pax header; tar writes about ten."""
+
+MAX_UNPACKED = 2**30
+"""Bytes that any compressed tar may unpack to, 1 GiB; a larger one a hundred times its own size.
+Photos hardly compress."""
+
 _BLOCK = 512
 _FILES = (b"0", b"\0", b"7")
 _KINDS = {
@@ -73,7 +80,7 @@ def members(path: Path, skipped: Skipped | None = None) -> Iterator[Member]:
     """
     try:
         with _open(path) as file:
-            yield from _members(file, skipped or Skipped())
+            yield from _members(file, path.stat().st_size, skipped or Skipped())
     except FileNotFoundError as error:
         raise TarError("no such file") from error
     except (OSError, EOFError, zlib.error) as error:  # gzip's complaints are among them
@@ -91,13 +98,16 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb"))
 
 
-def _members(file: IO[bytes], skipped: Skipped) -> Iterator[Member]:
+def _members(file: IO[bytes], size_on_disk: int, skipped: Skipped) -> Iterator[Member]:
     start = 0  # of the next header
     end = _length(file)
     long_name: bytes | None = None
     pax: dict[bytes, bytes] = {}
     first = True
+    unpacked = MAX_UNPACKED + 100 * size_on_disk
     while True:
+        if isinstance(file, gzip.GzipFile) and start > unpacked:
+            raise TarError(f"it unpacks to more than {unpacked:,} bytes, too much for photos")
         file.seek(start)
         header = file.read(_BLOCK)
         if not header.strip(b"\0"):
@@ -181,7 +191,7 @@ def _name(header: bytes) -> bytes:
 def _pax_records(content: bytes, start: int) -> dict[bytes, bytes]:
     """Records of length, blank, key, "=", value and line end; the length is the whole record's."""
     records = {}
-    at = 0
+    at = number = 0
     while at < len(content) and content[at : at + 1] != b"\0":
         digits, blank, _ = content[at : at + 12].partition(b" ")
         length = _whole_number(digits, 10, start)
@@ -191,6 +201,9 @@ def _pax_records(content: bytes, start: int) -> dict[bytes, bytes]:
         key, _, value = record[len(digits) + 1 : -1].partition(b"=")
         records[key] = value
         at += length
+        number += 1
+        if number > MAX_RECORDS:
+            raise TarError(f"a header of more than {MAX_RECORDS:,} records at byte {start:,}")
     return records
 
 

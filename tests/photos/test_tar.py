@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,31 @@ def test_is_shard() -> None:
     assert is_shard("a.tar")
     assert is_shard("A.TAR.GZ")
     assert not is_shard("a.tar.jpg")
+
+
+def test_pax_headers_of_many_records_are_refused_at_once(tmp_path: Path) -> None:
+    content = b"6 a=b\n" * (2**20 // 6)
+    block = header(b"", b"%o\0" % len(content), b"x") + content + bytes(-len(content) % 512)
+    (tmp_path / "a.tar").write_bytes(block * 20)
+    began = time.perf_counter()
+    with pytest.raises(TarError, match="more than 1,000 records"):
+        read(tmp_path / "a.tar")
+    assert time.perf_counter() - began < 0.5
+
+
+def test_what_a_compressed_tar_may_unpack_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar_photos, "MAX_UNPACKED", 2**20)
+    path = tmp_path / "a.tgz"
+    noise = random.Random(0).randbytes(2**21)
+    assert len(read(make_tar(path, {"1.jpg": noise, "2.jpg": b"x"}))) == 2
+    make_tar(path, {f"{i}.txt": bytes(2**20) for i in range(20)} | {"2.jpg": b"x"})
+    with pytest.raises(TarError, match=r"it unpacks to more than [0-9,]+ bytes"):
+        read(path)
+
+
+def test_hidden_members_and_nested_tars_are_passed_over(tmp_path: Path) -> None:
+    names = ("._1.jpg", "__MACOSX/._1.jpg", ".cache/2.jpg", "PaxHeader/../3.jpg", "in.tar", "4.jpg")
+    found = read(make_tar(tmp_path / "a.tar", dict.fromkeys(names, b"x")))
+    assert found == [("PaxHeader/../3.jpg", "its name leads outside the tar"), ("4.jpg", b"x")]

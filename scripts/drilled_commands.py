@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -25,9 +26,13 @@ class Drill(ABC):
 
     Attributes:
         exit_code: with which it ends when nobody kills it; 1 where some photo cannot be read.
+        signals: what it is killed by.
+        locks: whether a second run on the same output is refused.
     """
 
     exit_code = 0
+    signals: tuple[int, ...] = (signal.SIGKILL,)
+    locks = False
 
     @abstractmethod
     def make(self, folder: Path) -> None:
@@ -154,6 +159,8 @@ class CaptionDrill(Drill):
     """`captioner caption --output FOLDER/`: files of captions and their manifest."""
 
     exit_code = 1
+    signals = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+    locks = True
 
     def make(self, folder: Path) -> None:
         """A checkpoint; photos in a folder and in two tars, some broken."""
@@ -192,6 +199,35 @@ class CaptionDrill(Drill):
         names = [path.name for path in (expected / "captions").iterdir()]
         different = differing(expected / "captions", found / "captions", names)
         return different + other_names(expected, found)
+
+
+class CaptionFileDrill(Drill):
+    """`captioner caption --output FILE`: one file, and the draft from which it resumes."""
+
+    signals = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+    locks = True
+
+    def make(self, folder: Path) -> None:
+        """A checkpoint and photos."""
+        write_checkpoint(folder)
+        (folder / "photos").mkdir()
+        for i in range(90):
+            (folder / "photos" / f"{i:03d}.png").write_bytes(picture(i))
+
+    def command(self, folder: Path, output: Path) -> list[str]:
+        """Batches that do not come out even, a format that has a head and a tail."""
+        return ["caption", str(folder / "photos"), "--format", "coco",
+                "--checkpoint", str(folder / "run/checkpoints/last.ckpt"),
+                "--output", str(output / "captions.json"), "--batch-size", "4",
+                "--beam-size", "3", "--device", "cpu"]  # fmt: skip
+
+    def remnants(self, expected: Path, found: Path) -> list[str]:
+        """The file is whole, or not there."""
+        return differing(expected, found, ["captions.json"], missing=False)
+
+    def differences(self, expected: Path, found: Path) -> list[str]:
+        """The file to the byte, and no draft."""
+        return differing(expected, found, ["captions.json"]) + other_names(expected, found)
 
 
 class EvaluateDrill(Drill):
@@ -235,6 +271,7 @@ DRILLS: dict[str, Drill] = {
     "prepare": PrepareDrill(),
     "train": TrainDrill(),
     "caption": CaptionDrill(),
+    "caption-file": CaptionFileDrill(),
     "evaluate": EvaluateDrill(),
 }
 

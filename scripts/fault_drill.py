@@ -4,8 +4,10 @@
     python scripts/fault_drill.py --kills 50            every drill, 50 kills each
     python scripts/fault_drill.py train --kills 200
 
-A round starts a command with a fresh output and kills it (SIGKILL) again and again, until it was
-killed as often as planned or has ended by itself; then it is left to end. What a kill leaves must
+A round starts a command with a fresh output and kills it (by SIGKILL, SIGINT or SIGTERM, as the
+drill allows) again and again, until it was killed as often as planned or has ended by itself; then
+it is left to end. Where a drill locks its output, a second run is started beside the last one, and
+must be refused. What a kill leaves must
 be whole, and what the round leaves must be what the command leaves undisturbed. Half of the kills
 come at a random moment of the time that the command takes, the others within milliseconds after one
 of the changes that it makes to its output. Counted are those that met the command alive. Rounds go
@@ -19,7 +21,6 @@ import argparse
 import math
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -80,12 +81,15 @@ def carry_out(drill: Drill, kills: int, seed: int, folder: Path) -> Outcome:
             for _ in range(min(draw.randint(1, 5), kills - outcome.kills)):
                 before = state_of(output)
                 child = start(command, log)
-                if not killed(child, output, outcome, draw):
+                if not killed(child, output, outcome, draw, drill):
                     break
                 outcome.kills += 1
                 outcome.writing += state_of(output) != before
                 wrong += drill.remnants(expected, output)
-            end(start(command, log), log, drill.exit_code)
+            child = start(command, log)
+            if drill.locks:
+                wrong += second_run(child, command, output, log)
+            end(child, log, drill.exit_code)
             wrong += drill.differences(expected, output)
         except Exception as error:  # whatever it is, it is told, and the next round begins
             wrong.append(f"{type(error).__name__}: {error}")
@@ -124,15 +128,27 @@ def end(child: int, log: Path, expected: int = 0) -> None:
         raise RuntimeError(f"exit code {code}: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
-def killed(child: int, output: Path, usual: Outcome, draw: random.Random) -> bool:
+def second_run(child: int, command: Callable[[], int], output: Path, log: Path) -> list[str]:
+    """Start a command beside one that is writing the same output; what is wrong if it may."""
+    watch(child, output, changes=1)
+    other = start(command, log)
+    code = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
+    if alive(child) and code != 1:
+        return [f"a second run on the same output ended with exit code {code}"]
+    return []
+
+
+def killed(child: int, output: Path, usual: Outcome, draw: random.Random, drill: Drill) -> bool:
     """Kill a command at a moment that is drawn; False if it had ended before."""
     if draw.random() < 0.5:
         watch(child, output, seconds=usual.seconds * draw.random())
     else:
         watch(child, output, changes=draw.randint(1, max(1, usual.changes)))
         time.sleep(0.003 * draw.random())
-    os.kill(child, signal.SIGKILL)  # (one that has ended is there until it is waited for)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    number = draw.choice(drill.signals)
+    os.kill(child, number)  # (one that has ended is there until it is waited for)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code in (-number, 128 + number)
 
 
 def watch(child: int, output: Path, *, changes: float = math.inf, seconds: float = math.inf) -> int:

@@ -11,7 +11,7 @@ DRILL = Path(__file__).parents[1] / "scripts" / "fault_drill.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["prepare", "train", "caption", "evaluate"])
+@pytest.mark.parametrize("command", ["prepare", "train", "caption", "caption-file", "evaluate"])
 def test_what_is_killed_ends_as_undisturbed(command: str) -> None:
     result = subprocess.run(
         [sys.executable, str(DRILL), command, "--kills", "5"], capture_output=True, text=True
@@ -24,4 +24,7 @@ def test_what_is_killed_ends_as_undisturbed(command: str) -> None:
 def test_an_unknown_drill_is_named() -> None:
     result = subprocess.run([sys.executable, str(DRILL), "tran"], capture_output=True, text=True)
     assert result.returncode == 2
-    assert "no drill 'tran'; choose of prepare, train, caption, evaluate" in result.stderr
+    assert (
+        "no drill 'tran'; choose of prepare, train, caption, caption-file, evaluate"
+        in result.stderr
+    )

@@ -85,17 +85,7 @@ def load_records(
         shapes.render(root)
     if not root.is_dir():
         raise UsageError(f"data.root: no folder {root}")
-    later = shares is not None
-    match format:
-        case "coco" | "shapes":
-            loaded = coco.load(root, images=folder, annotations=by_split)
-        case "karpathy":
-            loaded = karpathy.load(root, images=folder, annotations=file)
-        case "sidecar":
-            loaded = sidecar.load(root, images=folder, divided_later=later)
-        case _:
-            read = {"flickr8k": flickr8k.load, "jsonl": jsonl.load, "csv": csv_file.load}[format]
-            loaded = read(root, images=folder, annotations=file, columns=named, divided_later=later)
+    loaded = _read(format, root, folder, file, by_split, named, later=shares is not None)
     if shares is not None:
         loaded = divide(loaded, shares, split_seed)
     if loaded.problems and on_problem == "refuse":
@@ -106,6 +96,29 @@ def load_records(
         left = f": {_told(loaded.problems)}" if loaded.problems else ""
         raise CaptionerError(f"{root} holds no usable photo with captions{left}")
     return loaded
+
+
+def _read(
+    format: str,
+    root: Path,
+    folder: Path | None,
+    file: Path | None,
+    by_split: dict[str, Path | None],
+    named: dict[str, str],
+    *,
+    later: bool,
+) -> Loaded:
+    """What the source of a format holds; with `later`, photos may be without a split."""
+    match format:
+        case "coco" | "shapes":
+            return coco.load(root, images=folder, annotations=by_split)
+        case "karpathy":
+            return karpathy.load(root, images=folder, annotations=file)
+        case "sidecar":
+            return sidecar.load(root, images=folder, divided_later=later)
+        case _:
+            read = {"flickr8k": flickr8k.load, "jsonl": jsonl.load, "csv": csv_file.load}[format]
+            return read(root, images=folder, annotations=file, columns=named, divided_later=later)
 
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.files.tensors import read_tensors
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
+from captioner.model.uninitialised import uninitialised
 from captioner.photos.transform import Transform
 from captioner.text.vocabulary import Vocabulary
 
@@ -172,7 +173,7 @@ def load(path: Path) -> Checkpoint:
             raise ValueError("encoder.grid must be true for a decoder with attention")
         weights = _weights(raw)
         # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
-        with torch.device("meta"):
+        with uninitialised():
             decoder = build_decoder(
                 config.decoder, vocab_size=len(vocabulary), feature_size=encoder.feature_size
             )

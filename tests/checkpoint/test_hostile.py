@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -189,6 +191,15 @@ def test_one_line_and_nothing_happens(
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_loading_does_not_import_the_compiler(tiny_checkpoint: Path) -> None:
+    """It takes more than a second; filling a tensor without memory at random would import it."""
+    code = (
+        "import sys; from pathlib import Path; from captioner import checkpoint\n"
+        "checkpoint.load(Path(sys.argv[1])); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny_checkpoint)], check=True)
 
 
 def test_the_description_is_read_within_a_tenth_of_a_second(tiny_checkpoint: Path) -> None:

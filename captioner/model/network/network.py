@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.model.network.operations import LayerKind, Operation
 from captioner.model.network.shapes import MAX_NUMBERS, MAX_WORK, Shape
+from captioner.model.uninitialised import uninitialised
 
 
 class Value(NamedTuple):
@@ -128,7 +129,7 @@ class Network(nn.Module):
         self.at_once = at_once
         self.names = [layer.name for layer in program.layers]
         # Sizes only: the weights are about to be loaded, so random ones would be made for nothing.
-        with torch.device("meta"):
+        with uninitialised():
             built = [layer.kind.build(**layer.settings) for layer in program.layers]
         self.layers = nn.ModuleList(built)
         self.program = program

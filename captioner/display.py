@@ -47,6 +47,11 @@ def is_one_line(text: str) -> bool:
     return _UNSAFE.search(text) is None
 
 
+def blank_out(text: str) -> str:
+    """A text with a blank for each unsafe character, which no word of a vocabulary may hold."""
+    return _UNSAFE.sub(" ", text)
+
+
 def csv_cell(text: str) -> str:
     """A text for a cell of a CSV file: one line, and never a formula.
 

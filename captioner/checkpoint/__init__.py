@@ -1,5 +1,13 @@
 """A trained captioner as one file or one folder, and the checks that untrusted ones must pass."""
 
-from captioner.checkpoint.file import Checkpoint, contents, export, file_digest, load, read
+from captioner.checkpoint.file import (
+    Checkpoint,
+    check_whole,
+    contents,
+    export,
+    file_digest,
+    load,
+    read,
+)
 
-__all__ = ["Checkpoint", "contents", "export", "file_digest", "load", "read"]
+__all__ = ["Checkpoint", "check_whole", "contents", "export", "file_digest", "load", "read"]

@@ -6,17 +6,21 @@ sizes are bounded, and no tensor claims more numbers than it brings.
 """
 
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captioner.config.schema import Config
+from captioner.config.schema import Config, SearchConfig
 from captioner.decoding.options import MOST
+from captioner.display import is_one_line
+from captioner.errors import CaptionerError, shown
+from captioner.files.tensors import MAX_TEXT
 from captioner.model.encoder import parameters_of
 
-MAX_WORDS = 10**7
+MAX_WORDS = 10**6
 """Words of a vocabulary."""
 
 MAX_STEPS = 10_000
@@ -33,6 +37,15 @@ MAX_BITS = 256
 
 MAX_NAMED_SIDE = 1024
 """Pixels of a side of photos for a network without a description, whose work is not measured."""
+
+MAX_OWN_BEAM = 100
+"""Beam of a checkpoint's own search settings; who captions may ask for more by a flag."""
+
+MAX_OWN_LENGTH = 1_000
+"""Words of a caption by a checkpoint's own settings."""
+
+MAX_OWN_SEARCH = 2 * 10**11
+"""Multiply-adds for one photo's caption by them: steps x beam x weights of the decoder."""
 
 MAX_WIDTH = 2**20
 """Embedding size, hidden size, feature size."""
@@ -59,6 +72,9 @@ def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None
     words = ours["vocabulary"]
     _must(len(words) <= MAX_WORDS, "vocabulary", f"at most {MAX_WORDS:,} words")
     _must(all(isinstance(word, str) for word in words), "vocabulary", "texts")
+    for i, word in enumerate(words):
+        printable = len(word) <= MAX_TEXT and is_one_line(word)
+        _must(printable, f"vocabulary[{i}]", f"a printable text, not {shown(word)}")
     _check_plain({name: value for name, value in ours.items() if name != "vocabulary"})
     _check_encoder(ours["encoder"])
     for name, tensor in weights.items():
@@ -101,6 +117,65 @@ def check_named(name: str, side: int, weights: Mapping[str, Tensor]) -> None:
     brought = sum(tensor.numel() for key, tensor in weights.items() if ".encoder.trunk." in key)
     needed = parameters_of(name) // 2  # the classifier is cut off
     _must(brought >= needed, "state_dict", f"the weights of {name}, {needed:,} numbers at least")
+
+
+def check_sums(weights: Mapping[str, Tensor], sums: Collection[tuple[int, int]]) -> None:
+    """Refuse weights whose bytes have changed since they were written: a flipped bit of a disk.
+
+    Reads the weights, which is needed anyway, at about a second per gigabyte.
+
+    Args:
+        weights: tensors that stand in storages of their own, as they were loaded.
+        sums: size and CRC-32 of every storage in the file; none where the file has no checksums.
+
+    Raises:
+        ValueError: the first tensor whose bytes have no checksum in the file.
+    """
+    seen: set[int] = set()
+    for name, tensor in weights.items():
+        storage = tensor.untyped_storage()
+        if not sums or storage.nbytes() == 0 or storage.data_ptr() in seen:
+            continue
+        seen.add(storage.data_ptr())
+        data = torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data
+        if (len(data), zlib.crc32(data)) not in sums:
+            raise ValueError(f"{name} does not have the checksum it was written with")
+
+
+def check_own_search(
+    search: SearchConfig, weights: int, given: Collection[str], where: object
+) -> None:
+    """Refuse a checkpoint's own search settings that cost more than a default may.
+
+    A stranger's checkpoint may ask for hours of search by its settings alone. The settings of
+    whoever captions are not bounded here.
+
+    Args:
+        search: the checkpoint's settings.
+        weights: numbers in its decoder, each multiplied once per step and hypothesis.
+        given: the settings that do not come from the checkpoint.
+        where: the checkpoint, for the message.
+
+    Raises:
+        CaptionerError: the first setting that asks for too much, with the flag that replaces it.
+    """
+    for name, flag, value, most in (
+        ("beam_size", "--beam-size", search.beam_size, MAX_OWN_BEAM),
+        ("max_length", "--max-length", search.max_length, MAX_OWN_LENGTH),
+    ):
+        if name not in given and value > most:
+            raise CaptionerError(
+                f"{where}: its own search.{name} is {value:,}, more than the {most:,} that a "
+                f"checkpoint may ask for; choose one with {flag}"
+            )
+    cost = search.beam_size * search.max_length * weights
+    if not {"beam_size", "max_length"} & set(given) and cost > MAX_OWN_SEARCH:
+        raise CaptionerError(
+            f"{where}: its own search settings (beam {search.beam_size:,}, {search.max_length:,} "
+            f"words) cost {cost:.1e} multiply-adds for one photo, more than the "
+            f"{MAX_OWN_SEARCH:.0e} that a checkpoint may ask for; choose --beam-size and "
+            "--max-length"
+        )
 
 
 def _check_encoder(encoder: Mapping[str, Any]) -> None:
@@ -154,10 +229,12 @@ def _check_plain(value: Any) -> None:
             inside = [*value.keys(), *value.values()]
         elif type(value) in (list, tuple):
             inside = list(value)
+        elif type(value) is str:
+            _must(len(value) <= MAX_TEXT, "a text", f"of at most {MAX_TEXT:,} letters")
         elif type(value) is int:
             _must(value.bit_length() <= MAX_BITS, "a number", f"of at most {MAX_BITS} bits")
         else:
-            plain = value is None or type(value) in (bool, float, str)
+            plain = value is None or type(value) in (bool, float)
             _must(plain, "its contents", f"plain values, not a {type(value).__name__}")
         left -= len(inside)
         _must(left >= 0, "its contents", f"at most {MAX_VALUES:,} values")

@@ -7,6 +7,7 @@ and it is read with `weights_only=True`: nothing in it is ever unpickled into co
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,14 @@ import torch
 from torch import Tensor
 
 from captioner import __version__
-from captioner.build import build_decoder, build_encoder
-from captioner.checkpoint.checks import check_named, check_sizes, check_structure
+from captioner.build import build_decoder, build_encoder, search_options
+from captioner.checkpoint.checks import (
+    check_named,
+    check_own_search,
+    check_sizes,
+    check_structure,
+    check_sums,
+)
 from captioner.checkpoint.encoder_description import (
     NotDescribableError,
     describe,
@@ -25,7 +32,10 @@ from captioner.checkpoint.encoder_description import (
 )
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
 from captioner.config.schema import Config, check, from_dict
+from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError, UsageError
+from captioner.files.archive import ArchiveError, checksums_of, damaged_records
+from captioner.files.regular import NotRegularError, open_regular
 from captioner.files.tensors import read_tensors
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
@@ -57,6 +67,20 @@ class Checkpoint:
     transform: Transform
     config: Config
     path: Path
+
+    def search(self, given: Collection[str] = ()) -> SearchOptions:
+        """How the checkpoint itself says to search, within what a file may ask for.
+
+        Args:
+            given: Names of the options that will be replaced, which are not checked.
+
+        Raises:
+            CaptionerError: Its settings ask for more.
+        """
+        own = self.config.search
+        weights = sum(weight.numel() for weight in self.captioner.decoder.parameters())
+        check_own_search(own, weights, given, self.path)
+        return search_options(own)
 
 
 def contents(
@@ -110,11 +134,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        # Mapped rather than read: the optimiser's state is never touched when captioning.
-        raw = read_tensors(path, mapped=True)
+        raw = read_tensors(path)  # mapped: captioning never touches the optimiser's state
+    except ArchiveError as error:
+        raise UsageError(f"{path}: not a checkpoint, or damaged ({error})") from error
+    except NotRegularError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a checkpoint") from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise UsageError(
             f"{path}: not a checkpoint, or damaged ({type(error).__name__})"
@@ -127,6 +154,20 @@ def _read_file(path: Path) -> dict[str, Any]:
         )
     contents: dict[str, Any] = raw
     return contents
+
+
+def check_whole(path: Path) -> None:
+    """Verify the checksum of every record of a checkpoint, before a run resumes from it.
+
+    Raises:
+        UsageError: a record is damaged; the message names it.
+    """
+    try:
+        damaged = damaged_records(path)
+    except (ArchiveError, OSError) as error:
+        raise UsageError(f"{path}: not a checkpoint, or damaged ({error})") from error
+    if damaged:
+        raise UsageError(f"{path}: damaged: the checksum of {damaged[0]} does not match")
 
 
 def export(path: Path, folder: Path) -> None:
@@ -172,6 +213,7 @@ def load(path: Path) -> Checkpoint:
         if config.decoder.attention != "none" and not encoder.grid:
             raise ValueError("encoder.grid must be true for a decoder with attention")
         weights = _weights(raw)
+        check_sums(weights, checksums_of(path) if path.is_file() else ())
         # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
         with uninitialised():
             decoder = build_decoder(
@@ -193,6 +235,11 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(captioner, vocabulary, transform, config, path)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files of a checkpoint: itself, or the description and the weights of an export."""
+    return [path / CONTENTS, path / WEIGHTS] if path.is_dir() else [path]
+
+
 def file_digest(path: Path) -> str:
     """blake2b-128 of a checkpoint's file, or of the files of an export, in hexadecimal.
 
@@ -200,11 +247,10 @@ def file_digest(path: Path) -> str:
         UsageError: no such file.
     """
     new = partial(hashlib.blake2b, digest_size=16)
-    files = [path / CONTENTS, path / WEIGHTS] if path.is_dir() else [path]
     try:
         digests = []
-        for name in files:
-            with name.open("rb") as file:
+        for name in files_of(path):
+            with open_regular(name) as file:
                 digests.append(hashlib.file_digest(file, new).hexdigest())
     except OSError as error:
         raise UsageError(f"{path}: no such checkpoint") from error

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import remove_drafts, write_whole
-from captioner.files.json_file import read_json
+from captioner.files.json_file import MAX_SMALL_BYTES, read_json
 
 WEIGHTS = "weights.safetensors"
 CONTENTS = "captioner.json"
@@ -65,7 +65,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 "checkpoint is a file"
             )
     try:
-        contents = read_json(folder / CONTENTS)
+        contents = read_json(folder / CONTENTS, MAX_SMALL_BYTES)
         weights = load_file(folder / WEIGHTS)
     except CaptionerError as error:
         raise UsageError(str(error)) from error

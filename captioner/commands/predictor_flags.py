@@ -10,6 +10,7 @@ from captioner.commands.search_flags import (
     chosen_rerank,
     chosen_search,
     chosen_wording,
+    given_search,
 )
 from captioner.decoding.options import AGREEMENT
 
@@ -36,7 +37,6 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     check_search_arguments(options, len(options.checkpoint))
 
     from captioner import checkpoint
-    from captioner.build import search_options
     from captioner.device import choose_device
     from captioner.inference.phrases import Wording
     from captioner.inference.predictor import Predictor
@@ -47,7 +47,7 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     return Predictor(
         trained,
         device,
-        chosen_search(options, search_options(trained[0].config.search)),
+        chosen_search(options, trained[0].search(given_search(options))),
         rerank=chosen_rerank(options),
         wording=wording,
         average=options.ensemble or "probability",

@@ -176,6 +176,12 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
     return chosen
 
 
+def given_search(options: Namespace) -> set[str]:
+    """Names of the search options that flags replace; drawing (`--sample`) has no beam."""
+    drawn = {"beam_size"} if options.sample is not None else set()
+    return drawn | set(given_fields(SearchOptions, options))
+
+
 def chosen_rerank(options: Namespace) -> Rerank | None:
     """How samples are ranked, if that was asked for."""
     return None if options.rerank is None else Rerank(options.rerank, options.n_best or 1)

@@ -16,13 +16,17 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from captioner.config.hardware import check_names
 from captioner.config.schema import Config, check, from_dict
-from captioner.errors import UsageError, suggestion
+from captioner.errors import CaptionerError, UsageError, shown, suggestion
+from captioner.files.regular import read_regular
 
 MAX_BYTES = 2**17
 """Bytes of a YAML file; PyYAML takes seconds for a megabyte."""
 
 MAX_VALUES = 10_000
 """Values in one; what aliases repeat counts each time."""
+
+MAX_DIGITS = 100
+"""Characters of a number."""
 
 MAX_DEPTH = 100
 """Lists and mappings inside one another."""
@@ -134,15 +138,19 @@ def read_yaml(path: Path) -> Any:
         UsageError: it is not there, not YAML, or too much for a file of settings.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: has more than {MAX_BYTES:,} bytes: no file of settings")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_regular(path, MAX_BYTES).decode()
+        check_nodes(yaml.compose(text, Loader=yaml.SafeLoader))
+        values = yaml.safe_load(text)
         check_amount(values)
         return values
     except FileNotFoundError as error:
         raise UsageError(f"--config: no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config: {path} cannot be read: {error}") from error
+    except CaptionerError as error:
+        raise UsageError(
+            f"{path}: has more than {MAX_BYTES:,} bytes: no file of settings"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -154,6 +162,65 @@ def read_yaml(path: Path) -> Any:
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: a value that cannot be read: {reason}") from error
+
+
+def check_nodes(root: yaml.Node | None) -> None:
+    """Check a YAML document before values are made of it; an alias is one node in many places.
+
+    A merge key (``<<: [*a, *a]``) copies what it names, so a few lines of merges of merges make
+    gigabytes while values are made. What a node expands to is counted here without expanding it.
+
+    Raises:
+        ValueError: too many values, nested too deeply, in itself, a number too long, or a key that
+            stands twice.
+    """
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in open_nodes:
+            raise ValueError("too many values, or nested too deeply: in itself")
+        if id(node) in sizes:
+            return sizes[id(node)]
+        if len(open_nodes) > MAX_DEPTH:
+            raise ValueError("too many values, or nested too deeply")
+        open_nodes.add(id(node))
+        count = 1 + sum(map(size, _inner(node)))
+        open_nodes.discard(id(node))
+        if count > MAX_VALUES:
+            raise ValueError("too many values, or nested too deeply")
+        sizes[id(node)] = count
+        return count
+
+    if root is not None:
+        size(root)
+
+
+def _inner(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes in a node, which is checked by itself."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name = (key.tag, key.value)
+            if name in seen:
+                raise _TwiceError(key.value, key.start_mark.line + 1)
+            seen.add(name)
+        return [inner for pair in node.value for inner in pair]
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    if number and len(node.value) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(node.value):,} digits; at most {MAX_DIGITS}")
+    return []
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in one mapping; YAML forbids it, and PyYAML takes the last."""
+
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(f"line {line}: the key {shown(key)} stands twice; remove one")
 
 
 def check_amount(values: Any) -> None:

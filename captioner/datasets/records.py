@@ -18,6 +18,9 @@ from captioner.photos.paths import FileNames
 
 ImageId = int | str
 
+MAX_CAPTION = 10_000
+"""Characters of a caption; METEOR takes gigabytes of memory for one of 600,000."""
+
 SPLITS = ("train", "val", "test")
 
 SPLIT_NAMES = {name: name for name in SPLITS} | {
@@ -272,10 +275,23 @@ def check_id(image_id: object) -> ImageId:
     raise ValueError(f"an image id must be a whole number or text, not {shown(image_id)}")
 
 
+def check_length(caption: str) -> None:
+    """Refuse a caption that no score can align in bounded time and memory.
+
+    Raises:
+        ValueError: It has more than `MAX_CAPTION` characters.
+    """
+    if len(caption) > MAX_CAPTION:
+        raise ValueError(
+            f"a caption has {len(caption):,} characters, more than the {MAX_CAPTION:,} allowed"
+        )
+
+
 def check_caption(caption: object) -> str:
     """A caption as one line: runs of blanks and line separators of all kinds become one blank."""
     if not isinstance(caption, str):
         raise ValueError(f"a caption must be text, not {shown(caption)}")
+    check_length(caption)
     text = " ".join(caption.split())
     if not text:
         raise BadEntryError(Kind.EMPTY_CAPTION, "empty caption: write one or leave it out")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from captioner.datasets import flickr8k, jsonl, karpathy
 from captioner.datasets.coco import caption_of, flagged_note, is_caption, unflagged
-from captioner.datasets.records import Collector, ImageId, check_id
+from captioner.datasets.records import Collector, ImageId, check_id, check_length
 from captioner.errors import CaptionerError, shown
 from captioner.files.json_file import as_list, read_json
 from captioner.photos.paths import image_of_photo
@@ -268,10 +268,11 @@ def check_text(caption: object) -> str:
     """A caption; an empty one is a caption without words, and scored as one.
 
     Raises:
-        ValueError: It is no text.
+        ValueError: It is no text, or longer than a score can take.
     """
     if not isinstance(caption, str):
         raise ValueError(f"a caption must be text, not {shown(caption)}")
+    check_length(caption)
     try:
         caption.encode()
     except UnicodeEncodeError:

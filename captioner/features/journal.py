@@ -25,18 +25,23 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from captioner.datasets.records import ImageId
 from captioner.errors import CaptionerError
 from captioner.files.atomic import write_whole
+from captioner.files.json_file import MAX_SMALL_BYTES, parse_json
+from captioner.files.regular import open_regular, read_regular
 
 FORMAT = 1
 """Version of the files; a reader refuses any other."""
+
+MAX_LINE = 2**16
+"""Bytes of a line of the journal: a path of 4,096 bytes, each escaped in six, and the rest."""
 
 DTYPES = ("float16", "float32")
 
@@ -62,6 +67,16 @@ class Entry:
     size: int | None
     mtime_ns: int | None
     digest: str | None
+
+    def is_sound(self) -> bool:
+        """Whether the values are of their types, which nothing but the types says at run time."""
+        numbers = (self.size, self.mtime_ns)
+        return (
+            type(self.image_id) in (int, str)
+            and isinstance(self.path, str)
+            and all(number is None or type(number) is int for number in numbers)
+            and (self.digest is None or isinstance(self.digest, str))
+        )
 
     @classmethod
     def of(cls, image_id: ImageId, path: Path, root: Path | None = None) -> Entry:
@@ -118,7 +133,9 @@ class Header:
         """
         path = folder / "store.json"
         try:
-            values = json.loads(path.read_bytes())
+            values = parse_json(read_regular(path, MAX_SMALL_BYTES).decode())
+            if not isinstance(values, dict) or type(values.get("format")) is not int:
+                raise ValueError("its values are not those of a feature store")
             if values["format"] != FORMAT:
                 age = "a newer" if values["format"] > FORMAT else "an older"
                 raise StoreError(
@@ -138,7 +155,9 @@ class Header:
             return cls(FORMAT, values["key"], shape, values["dtype"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (CaptionerError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(
                 f"{path}: damaged ({error}); remove the folder and run captioner prepare"
             ) from error
@@ -197,11 +216,13 @@ class Line:
         if not rest.endswith(b"\n") or text[:_CHECK_BYTES] != _check(rest):
             return None
         try:
-            values = json.loads(b"{" + rest)
+            values: Any = parse_json((b"{" + rest).decode())
             row, crc32, reason = (values.pop(name, None) for name in ("row", "crc32", "error"))
             turn = values.pop("turn", 0)
             line = cls(Entry(**values), row, crc32, reason, turn)
-        except (ValueError, TypeError, AttributeError, RecursionError):  # its check was forged
+        except (ValueError, TypeError, AttributeError):  # its check was forged
+            return None
+        if not line.entry.is_sound():
             return None
         has_row = type(row) is int and row >= 0 and type(crc32) is int
         sound = has_row or (row is None and isinstance(reason, str))
@@ -272,8 +293,14 @@ class Journal:
             journal.parts[number] = part = Part(number)
             # The lines first: rows are written before their lines, so a writer that is at work now
             # can only have made the rows' file longer than these lines need.
-            with (folder / part.index_name).open("rb") as file:
-                texts = file.readlines()
+            try:
+                with open_regular(folder / part.index_name) as file:
+                    texts = list(_lines(file))
+            except FileNotFoundError:
+                raise StoreError(
+                    f"{folder / part.index_name}: is missing, and without it no row can be used; "
+                    f"remove {folder} and run captioner prepare"
+                ) from None
             journal._read_part(part, texts, _size(folder / part.features_name) // row_bytes)
         return journal
 
@@ -322,6 +349,12 @@ class Journal:
         return line if entry is line.entry else dataclasses.replace(line, entry=entry)
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; one that is too long comes in pieces, none of which counts."""
+    while line := file.readline(MAX_LINE):
+        yield line
+
+
 def part_numbers(folder: Path) -> list[int]:
     """The parts of a store, part 0 first."""
     names = [path.name for path in folder.iterdir()]
@@ -356,7 +389,7 @@ def file_digest(path: Path) -> str | None:
     if not path.is_file():  # a pipe would block
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
         return None

@@ -6,30 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import CaptionerError, UsageError
+from captioner.files.regular import read_regular
 
 MAX_BYTES = 2**30
 """Bytes of an annotation file, twice COCO's largest; its values may take twenty times as many."""
+
+MAX_SMALL_BYTES = 2**26
+"""Bytes of a JSON file that this program writes: a description, a manifest, a header."""
 
 MAX_DEPTH = 100
 """Lists and objects inside one another in a JSON text."""
 
 
-def read_bytes(file: Path) -> bytes:
-    """A file's bytes as UTF-8 without a byte order mark; UTF-16 with one is recoded.
+def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
+    """A regular file's bytes, at most so many, as UTF-8 without a byte order mark.
+
+    UTF-16 with a byte order mark is recoded.
 
     Raises:
         UsageError: There is no such file.
         CaptionerError: It cannot be read, or is damaged UTF-16.
     """
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise CaptionerError(f"{file}: has {size:,} bytes, more than the {MAX_BYTES:,} allowed")
-        data = file.read_bytes()
+        data = read_regular(file, most)
     except FileNotFoundError:
         raise UsageError(f"no annotation file {file}") from None
     except OSError as error:
-        raise CaptionerError(f"{file}: cannot be read: {error.strerror}") from error
+        raise CaptionerError(f"{file}: cannot be read: {error.strerror or error}") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             return data.decode("utf-16").encode()
@@ -38,14 +41,14 @@ def read_bytes(file: Path) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def read_json(file: Path) -> object:
-    """The content of a JSON file.
+def read_json(file: Path, most: int = MAX_BYTES) -> object:
+    """The content of a JSON file of at most so many bytes.
 
     Raises:
         UsageError: There is no such file.
         CaptionerError: It is not JSON; the message gives line and column.
     """
-    data = read_bytes(file)
+    data = read_bytes(file, most)
     try:
         return parse_json(data.decode())
     except UnicodeDecodeError as error:

@@ -37,7 +37,6 @@ import torch
 from torch import Tensor
 
 from captioner import checkpoint
-from captioner.build import search_options
 from captioner.checkpoint.file import Checkpoint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
@@ -134,7 +133,7 @@ class Predictor:
         every = self.members if backward is None else (*self.members, backward)
         check_vocabularies(every)
         self.device = device
-        self.search = search or search_options(self.trained.config.search)
+        self.search = search or self.trained.search()
         self.rerank = rerank
         self.wording = wording or Wording()
         self.average = average

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,6 +26,7 @@ from captioner import __version__
 from captioner.display import json_line
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import whole_file, write_whole
+from captioner.files.json_file import MAX_SMALL_BYTES, read_json
 from captioner.files.lock import take_lock
 from captioner.inference.writers import record_of
 
@@ -55,6 +56,22 @@ class Shard:
     errors: int
     inputs: str
     digest: str
+
+    @classmethod
+    def checked(cls, values: Any) -> "Shard":
+        """A shard as the manifest describes it.
+
+        Raises:
+            TypeError: A value is missing, unknown or of another type.
+            ValueError: A number is out of its range.
+        """
+        shard = cls(**values)
+        for f in fields(cls):
+            if type(getattr(shard, f.name)) is not f.type:
+                raise TypeError(f"{f.name} is not {f.type}")
+        if not 0 <= shard.errors <= shard.count < 2**63:
+            raise ValueError("more errors than records")
+        return shard
 
 
 @dataclass
@@ -93,10 +110,10 @@ class Manifest:
             manifest.save()
             return manifest
         try:
-            values = json.loads(path.read_bytes())
+            values: Any = read_json(path, MAX_SMALL_BYTES)
             found = {name: values[name] for name in (*manifest.recipe, "shard_size", "format")}
-            shards = {int(i): Shard(**shard) for i, shard in values["shards"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            shards = {int(i): Shard.checked(shard) for i, shard in values["shards"].items()}
+        except (CaptionerError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CaptionerError(
                 f"{path}: damaged ({type(error).__name__}); remove the folder, or name another"
             ) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.build import read_records
+from captioner.checkpoint.file import files_of
 from captioner.config.schema import DataConfig
 from captioner.console import Progress
 from captioner.datasets.records import ImageId, by_split
@@ -12,6 +13,7 @@ from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchO
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import CaptionedSet
+from captioner.files.regular import open_regular
 from captioner.inference.phrases import Wording
 from captioner.inference.predictor import Predictor
 from captioner.text.vocabulary import SPECIAL_WORDS
@@ -38,6 +40,19 @@ def caption_split(
     records = by_split(all_records, split)
     if not records:
         raise CaptionerError(f"{data.root}: the {split} split is empty")
+    # Before the work: it reads the checkpoints, and what cannot be read is known at once.
+    recipe = recipe_of_split(
+        data,
+        split,
+        predictor.search,
+        *(member.path for member in predictor.members),
+        rerank=predictor.rerank,
+        wording=predictor.wording,
+        average=predictor.average,
+        backward=None if predictor.backward is None else predictor.backward.path,
+        agreement=predictor.agreement,
+        tf32=predictor.tf32,
+    )
     candidates: dict[ImageId, list[str]] = {}
     references: dict[ImageId, tuple[str, ...]] = {}
     unreadable: list[tuple[Path, str]] = []
@@ -56,18 +71,6 @@ def caption_split(
             references[record.image_id] = record.captions
     if not candidates:
         raise CaptionerError(f"{data.root}: no photo of the {split} split can be captioned")
-    recipe = recipe_of_split(
-        data,
-        split,
-        predictor.search,
-        *(member.path for member in predictor.members),
-        rerank=predictor.rerank,
-        wording=predictor.wording,
-        average=predictor.average,
-        backward=None if predictor.backward is None else predictor.backward.path,
-        agreement=predictor.agreement,
-        tf32=predictor.tf32,
-    )
     trained = by_split(all_records, "train")
     captioned_set = CaptionedSet(
         candidates,
@@ -136,6 +139,10 @@ def recipe_of_split(
 
 
 def digest(path: Path) -> str:
-    """Eight hexadecimal digits of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:8]
+    """Eight hexadecimal digits of a checkpoint's bytes; of an export, of its files in turn."""
+    digest = hashlib.blake2b()
+    for name in files_of(path):
+        with open_regular(name) as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()[:8]

@@ -7,18 +7,17 @@ where to go on.
 """
 
 import csv
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import yaml
-
+from captioner.config.parser import read_yaml
 from captioner.config.schema import Config, from_dict
 from captioner.config.settings import flat
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
+from captioner.files.json_file import MAX_SMALL_BYTES, read_json
 from captioner.study.plan import Run, shown
 from captioner.training.run_files import last_checkpoint
 
@@ -89,8 +88,8 @@ def check_same(run: Run) -> None:
     ):
         return
     try:
-        before = from_dict(Config, yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        before = from_dict(Config, read_yaml(path))
+    except (CaptionerError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not the configuration of a run; remove {run.folder}") from error
     for name, (old, new) in differences(before, run.config).items():
         raise UsageError(
@@ -119,8 +118,11 @@ def read_summary(folder: Path) -> Summary | None:
     if not path.is_file():
         return None
     try:
-        return Summary(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        values = read_json(path, MAX_SMALL_BYTES)
+        if not isinstance(values, dict):
+            raise TypeError("no object")
+        return Summary(**values)
+    except (CaptionerError, TypeError) as error:
         raise CaptionerError(f"{path}: damaged; remove it to score the run again") from error
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
+from captioner.files.regular import read_regular
 from captioner.text.word_tokenizers import join_words, word_tokenizer
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 """Ids of the special words: filler after a caption's end, its start, its end, a word not known."""
+
+MAX_BYTES = 2**26
+"""Bytes of a vocabulary's file."""
 
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
@@ -112,8 +116,8 @@ class Vocabulary:
             UsageError: no such file, or not a vocabulary.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_regular(path, MAX_BYTES).decode()
+        except (OSError, UnicodeDecodeError, CaptionerError) as error:
             raise UsageError(f"{path}: no vocabulary could be read ({error})") from error
         try:
             return cls(text.removesuffix("\n").split("\n"), tokenizer)

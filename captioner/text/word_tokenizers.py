@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 
+from captioner.display import blank_out
 from captioner.errors import UsageError, shown, suggestion
 from captioner.text.tokenizer import tokenize
 
@@ -54,7 +55,7 @@ def word_tokenizer(name: str) -> WordTokenizer:
 
     def words(caption: str) -> list[str]:
         # One form for each letter: a vocabulary has no use for two spellings of "é".
-        text = unicodedata.normalize("NFC", caption).lower()
+        text = unicodedata.normalize("NFC", blank_out(caption)).lower()
         if name == "cjk":
             text = "".join(
                 f" {letter} " if is_cjk(letter) and not _has_blanks(letter) else letter

@@ -4,6 +4,7 @@ Letters: V vocabulary, E embedding size.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_output
+from captioner.files.regular import open_regular
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 MAX_LINE = 2**20
@@ -89,7 +91,7 @@ def write_vectors(path: Path, words: Iterable[str], vectors: Tensor) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
                 if len(line) == MAX_LINE:
                     raise UsageError(f"{path}: line {number}: longer than {MAX_LINE:,} letters")

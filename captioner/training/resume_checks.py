@@ -1,8 +1,6 @@
 """What a checkpoint must be for a run to resume from it: whole, and of the same run."""
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,13 +88,7 @@ def read_whole(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise UsageError(f"{path}: an export holds no training state; name a checkpoint")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise UsageError(f"{path}: not a checkpoint, or damaged ({error})") from error
-    if damaged is not None:
-        raise UsageError(f"{path}: damaged: the checksum of {damaged} does not match")
+    checkpoint.check_whole(path)
     raw = checkpoint.read(path)
     parts = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
     missing = [part for part in parts if part not in raw]

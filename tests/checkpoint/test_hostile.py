@@ -332,9 +332,7 @@ def test_a_long_name_is_not_searched(tmp_path: Path) -> None:
     with zipfile.ZipFile(good) as old, zipfile.ZipFile(evil, "w") as new:
         for entry in old.namelist():
             new.writestr(entry, name if entry.endswith("data.pkl") else old.read(entry))
-    with pytest.raises(
-        UsageError, match=r"evil\.ckpt: not a checkpoint, or damaged \(ValueError\)"
-    ):
+    with pytest.raises(UsageError, match=r"evil\.ckpt: .* damaged \(holds a text of 1,048,57\d "):
         checkpoint.load(evil)
     with pytest.raises(UsageError, match=r"evil\.ckpt is not a file of tensors"):
         read_state_dict(evil, [])

@@ -1,12 +1,13 @@
 """The configuration: every shipped file parses, every mistake is told in one line."""
 
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
-from captioner.config.parser import config_parser, parse_config, read_config, settings
+from captioner.config.parser import config_parser, parse_config, read_config, read_yaml, settings
 from captioner.config.schema import Config, check, from_dict
 from captioner.errors import UsageError
 
@@ -153,3 +154,43 @@ def test_null_where_a_value_must_be(tmp_path: Path, name: str) -> None:
 
 def test_defaults_are_in_range() -> None:
     check(Config())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "a: &a {" + ", ".join(f"k{i}: 1" for i in range(100)) + "}\n"
+            "b: &b {<<: [" + ", ".join(["*a"] * 1000) + "]}\n"
+            "c: &c {<<: [" + ", ".join(["*b"] * 1000) + "]}\n"
+            "d: {<<: [" + ", ".join(["*c"] * 1000) + "]}\n",
+            "too many values",
+            id="merges",
+        ),
+        pytest.param("a: &a {<<: *a}", "undefined alias|in itself|too many", id="merge of itself"),
+        pytest.param(
+            "seed: 1\noutput: x\nseed: 2", "line 3: the key 'seed' stands twice", id="twice"
+        ),
+        pytest.param("data: {root: a, root: b}", "the key 'root' stands twice", id="inner"),
+        pytest.param("seed: " + "9" * 5000, "a number of 5,000 digits", id="digits"),
+        pytest.param("seed: 0x" + "f" * 5000, "a number of 5,002 digits", id="hexadecimal"),
+        pytest.param("seed: " + "1:" * 3000 + "1", "a number of", id="sexagesimal"),
+        pytest.param("[" * 120 + "]" * 120, "nested too deeply", id="deep"),
+    ],
+)
+def test_yaml_is_bounded_before_values_are_made(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=rf"mine\.yaml.*({message})"):
+            read_yaml(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+def test_anchors_and_merges_of_a_normal_size_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]\n")
+    assert read_yaml(path)["b"] == {"x": 1, "y": 3}

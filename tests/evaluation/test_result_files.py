@@ -3,7 +3,7 @@ import json
 import pytest
 
 from captioner.errors import CaptionerError, UsageError
-from captioner.evaluation.result_files import read_references, read_results
+from captioner.evaluation.result_files import read_candidates, read_references, read_results
 
 
 def written(path, content):
@@ -93,3 +93,15 @@ def test_absent_and_broken_files(tmp_path):
         read_results(tmp_path / "absent.json")
     with pytest.raises(CaptionerError, match=r"broken\.json, line 1, column 2: not JSON"):
         read_references(written(tmp_path / "broken.json", "{"))
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl"])
+def test_a_caption_that_no_score_can_take(tmp_path, name) -> None:
+    row = json.dumps({"image_id": 1, "caption": "a dog " * 100_000})
+    (tmp_path / name).write_text(row if name == "r.jsonl" else f"[{row}]")
+    with pytest.raises(CaptionerError, match="has 600,000 characters, more than the 10,000"):
+        read_candidates(tmp_path / name)
+    annotations = {"annotations": [json.loads(row)]}
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    with pytest.raises(CaptionerError, match="annotation 0: a caption has 600,000 characters"):
+        read_references(tmp_path / "a.json")

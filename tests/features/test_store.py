@@ -9,6 +9,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -461,8 +463,61 @@ def test_a_folder_that_cannot_be_written(tmp_path, photos, monkeypatch):
         with pytest.raises(StoreError, match="cannot be written: Read-only file system"):
             write(tmp_path / "store", photos)
     (tmp_path / "store" / "index.jsonl").unlink()
-    with pytest.raises(StoreError, match="cannot be read: No such file"):
+    with pytest.raises(StoreError, match=r"index\.jsonl: is missing.*; remove \S+ and run capt"):
         FeatureStore.open(tmp_path / "store", KEY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": 5},
+        {"path": None},
+        {"image_id": 1.5},
+        {"image_id": [1]},
+        {"image_id": None},
+        {"size": "1"},
+        {"mtime_ns": 1.5},
+        {"digest": 7},
+        {"row": "0"},
+        {"turn": None},
+    ],
+    ids=str,
+)
+def test_a_forged_line_of_wrong_types_does_not_count(tmp_path, photos, change):
+    write(tmp_path, photos)
+    index = tmp_path / "index.jsonl"
+    lines = index.read_bytes().splitlines(keepends=True)
+    values = {**json.loads(lines[0]), **change}
+    del values["check"]
+    rest = json.dumps(values)[1:].encode() + b"\n"
+    forged = b'{"check": "%08x", ' % zlib.crc32(rest) + rest
+    index.write_bytes(b"".join([forged, *lines[1:]]))
+    store = FeatureStore.open(tmp_path, KEY)
+    assert 0 not in store
+    assert len(store) == len(photos) - 1
+
+
+def test_a_line_without_an_end_is_read_in_pieces(tmp_path, photos):
+    write(tmp_path, photos)
+    with (tmp_path / "index.jsonl").open("r+b") as file:
+        file.truncate(2**27)
+    tracemalloc.start()
+    try:
+        assert len(FeatureStore.open(tmp_path, KEY)) == len(photos)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"format": null}', '{"format": "1"}', '{"format": 1}', "[]", "3", "[" * 10**5, "9" * 5000],
+)
+def test_a_header_of_wrong_types(tmp_path, photos, text):
+    write(tmp_path, photos)
+    (tmp_path / "store.json").write_text(text)
+    with pytest.raises(StoreError, match=r"store\.json: damaged .*run captioner prepare"):
+        FeatureStore.open(tmp_path, KEY)
 
 
 # Several processes

@@ -231,6 +231,42 @@ def test_manifests_that_are_none(tmp_path: Path) -> None:
         begin(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": "a"},
+        {"errors": None},
+        {"count": True},
+        {"count": 1.5},
+        {"count": -1},
+        {"count": 10**30, "errors": 10**29},
+        {"errors": 9},
+        {"digest": 5},
+        {"inputs": ["x"]},
+        {"file": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_shard_of_wrong_types(tmp_path: Path, change: dict[str, object]) -> None:
+    write(begin(tmp_path), "abc")
+    path = tmp_path / "manifest.json"
+    values = json.loads(path.read_text())
+    values["shards"]["0"] |= change
+    path.write_text(json.dumps(values))
+    with pytest.raises(CaptionerError, match=r"manifest\.json: damaged \(\w+\); remove the folder"):
+        begin(tmp_path)
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "1e5000", "-" + "9" * 5000])
+def test_a_manifest_with_long_numbers(tmp_path: Path, digits: str) -> None:
+    write(begin(tmp_path), "abc")
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"count": 2', f'"count": {digits}'))
+    with pytest.raises(CaptionerError, match=r"manifest\.json: damaged"):
+        begin(tmp_path)
+
+
 def test_two_runs_at_once(tmp_path: Path) -> None:
     with (
         lock_folder(tmp_path / "out"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.display import is_one_line
 from captioner.errors import UsageError
 from captioner.evaluation.scores import score
 from captioner.text.tokenizer import tokenize
@@ -74,3 +75,11 @@ def test_nltk_is_imported_when_it_is_needed() -> None:
         "word_tokenizer('toktok'); assert 'nltk' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_word_holds_a_control_character(name: str) -> None:
+    caption = "ein\x1b[2J Hund \u202eläuft\u200f \x9b weg\u2028 \x07\x7f und a\x85b"
+    words = word_tokenizer(name)(caption)
+    assert {"hund", "weg", "und"} <= set(words)
+    assert all(is_one_line(word) for word in words)

@@ -73,7 +73,7 @@ def test_every_part_of_a_checkpoint_is_counted(
 
     evil = changed(tiny_checkpoint, tmp_path / "evil.ckpt", change)
     began = time.process_time()
-    with pytest.raises(CaptionerError, match=r"evil\.ckpt: damaged checkpoint: (its contents|vocabulary|encoder)"):
+    with pytest.raises(CaptionerError, match=r"evil\.ckpt: damaged checkpoint: "):
         checkpoint.load(evil)
     assert time.process_time() - began < 10  # not 10^9 visits
 

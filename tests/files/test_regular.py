@@ -13,7 +13,7 @@ from captioner.files import regular
 from captioner.files.json_file import read_json
 from captioner.files.regular import NotRegularError, open_regular, read_regular
 from captioner.files.tensors import read_tensors
-from captioner.model.encoder import read_state_dict
+from captioner.model.backbones.weights import read_state_dict
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_vectors import read_vectors
 

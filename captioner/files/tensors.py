@@ -86,7 +86,9 @@ def _check_pickle(pickled: BinaryIO, most: int) -> None:
         if isinstance(value, (str, bytes, bytearray)) and len(value) > MAX_TEXT:
             raise ArchiveError(f"holds a text of {len(value):,} letters")
         if isinstance(value, int) and value.bit_length() > MAX_BITS:
-            raise ArchiveError(f"holds a number of {value.bit_length():,} bits")
+            raise ArchiveError(
+                f"holds a number of {value.bit_length():,} bits; at most {MAX_BITS} bits"
+            )
         if operation == "GLOBAL" and not _is_needed(str(value)):
             raise ArchiveError(f"names {str(value)[:80]!r}, which no tensor needs")
 

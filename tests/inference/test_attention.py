@@ -217,7 +217,8 @@ def test_a_recorded_search_finds_the_same(kind: dict[str, Any]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
-def test_a_gpu_trains_as_a_cpu_does(kind: dict[str, Any]) -> None:
+def test_a_gpu_trains_as_a_cpu_does(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model, features = captioner(**kind), grids(3)
     words, targets = torch.tensor([1, 1, 1, 4, 5, 6]), torch.tensor([4, 5, 6, 4, 5, 6])
     rows, sizes = torch.tensor([2, 0, 2]), torch.tensor([3, 3])

@@ -18,7 +18,7 @@ from captioner.moved import MovedFinder
 if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Predictor", "__version__"]
 

@@ -23,5 +23,6 @@ echo "setup: making the environment in .venv" >&2
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 # uv installs what pip would, ten times as fast. Hashes in the lock file are checked.
 .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode -r requirements.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
+# The build backend is in the lock file too.
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 echo "$lock_digest" > .venv/installed

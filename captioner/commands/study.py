@@ -1,7 +1,5 @@
 """`captioner study`: train a grid of configurations x seeds and compare them."""
 
-from pathlib import Path
-
 from captioner.commands.parser import Parser, positive
 from captioner.console import warn
 from captioner.errors import UsageError
@@ -17,7 +15,12 @@ def run(arguments: list[str]) -> int:
         "plots.png and plots.svg in the study's folder. Every setting of `captioner train`, "
         "--data.root say, may be given too and goes to all runs.",
     )
-    parser.add_argument("--config", required=True, metavar="C", help="study file (YAML)")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="C",
+        help="study file (YAML), or the name of one: seeds, …",
+    )
     parser.add_argument("--output", metavar="FOLDER", help="the study's folder")
     parser.add_argument(
         "--jobs",
@@ -36,9 +39,10 @@ def run(arguments: list[str]) -> int:
     if not all(device.strip() for device in devices):
         raise UsageError(f"--devices: expected names of GPUs as 0,1, not {options.devices!r}")
 
+    from captioner.config.named import config_path
     from captioner.study.study_file import read_study
 
-    study = read_study(Path(options.config), rest, output=options.output)
+    study = read_study(config_path(options.config, studies=True), rest, output=options.output)
 
     from captioner.study.conduct import conduct, report
 

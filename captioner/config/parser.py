@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from captioner.config.hardware import check_names
+from captioner.config.named import with_config_paths
 from captioner.config.schema import Config, check, from_dict
 from captioner.errors import CaptionerError, UsageError, shown, suggestion
 from captioner.files.regular import read_regular
@@ -77,7 +78,11 @@ def config_parser(command: str, description: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"captioner {command}", description=description, exit_on_error=False
     )
-    parser.add_argument("--config", action="config", help="YAML file of settings; later ones win.")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file of settings, or the name of one: shapes, coco, …; later ones win.",
+    )
     parser.add_class_arguments(Config, as_group=False)
     return parser
 
@@ -88,10 +93,11 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Conf
     Raises:
         UsageError: a file, key or value is wrong.
     """
+    arguments = with_config_paths(arguments)
     for path in config_files(arguments):
         check_file(parser, path)
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = parser.parse_args(arguments)
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(in_our_words(str(error))) from error
     values = parsed.as_dict()

@@ -38,8 +38,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from captioner.datasets.batches import Batch, Item, collate
-from captioner.features.store import Entry, FeatureWriter
-from captioner.inference.result import Candidate, Captioned
+from captioner.features.journal import Entry
+from captioner.features.writer import FeatureWriter
+from captioner.inference.result import Candidate, PhotoCaptions
 from captioner.inference.writers import RecordWriter
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM, Cell, Elman
@@ -402,7 +403,7 @@ def check_bytes(folder: Path) -> list[Row]:
     for length in lengths:
         caption = " ".join(rng.choice(words) for _ in range(length))
         log_prob = -rng.uniform(3, 15)
-        writer_.write(Captioned(path, (Candidate(caption, log_prob, log_prob, (), ()),)))
+        writer_.write(PhotoCaptions(path, (Candidate(caption, log_prob, log_prob, (), ()),)))
     letters = statistics.mean(map(len, words)) + 1
     predicted_record = 51 + len(str(path)) + letters * statistics.mean(lengths) - 1
     measured = len(text.getvalue().encode()) / len(lengths)

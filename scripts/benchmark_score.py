@@ -22,8 +22,9 @@ from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU
 from captioner.model.decoder import Decoder
 from captioner.text.vocabulary import END, SPECIAL_WORDS, Vocabulary
-from captioner.training.objectives import CrossEntropy, Objective, Sampling, SelfCritical
+from captioner.training.objectives import CrossEntropy, Objective
 from captioner.training.reward import References, Reward, document_frequencies, with_end
+from captioner.training.self_critical import Sampling, SelfCritical
 
 GRID = 49
 """Regions of an image: a grid of 7 x 7."""

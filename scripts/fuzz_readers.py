@@ -435,7 +435,9 @@ def _pictures(folder: Path) -> Reading:
 def _store(folder: Path) -> Reading:
     import numpy as np
 
-    from captioner.features.store import Entry, FeatureStore, FeatureWriter
+    from captioner.features.journal import Entry
+    from captioner.features.store import FeatureStore
+    from captioner.features.writer import FeatureWriter
 
     key = {"encoder": "toy"}
     place = folder / "store"

@@ -31,7 +31,9 @@ from captioner.checkpoint.encoder_description import (
     rebuild,
 )
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
-from captioner.config.schema import Config, check, from_dict
+from captioner.config.checks import check
+from captioner.config.schema import Config
+from captioner.config.settings import from_dict
 from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.archive import ArchiveError, checksums_of, damaged_records

@@ -33,7 +33,7 @@ from captioner.inference.writers import (
 
 if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
-    from captioner.inference.result import Captioned
+    from captioner.inference.result import PhotoCaptions
     from captioner.photos.inputs import PhotoInput
     from captioner.photos.source import PhotoSource
 
@@ -176,7 +176,7 @@ def _photos(
 
 def _caption(
     predictor: "Predictor", options: Namespace, sources: Iterator["PhotoSource"]
-) -> Iterator["Captioned"]:
+) -> Iterator["PhotoCaptions"]:
     return predictor.caption(sources, batch_size=options.batch_size, workers=options.workers)
 
 
@@ -187,15 +187,13 @@ def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
     writer = RecordWriter(stream, options.format, candidates=_lists_candidates(options))
     scrolling = options.output is None and stream.isatty()  # the records themselves show progress
     with Progress("photos", shown=not scrolling) as progress, _counted(options, progress):
-        for captioned in _caption(
-            predictor, options, (one.source() for one in _photos(options, say))
-        ):
-            writer.write(captioned)
+        for result in _caption(predictor, options, (one.source() for one in _photos(options, say))):
+            writer.write(result)
             progress.update()
-            if captioned.error is not None:
+            if result.error is not None:
                 errors += 1
                 if options.format == "coco":
-                    warn(f"{captioned.path}: {captioned.error}")
+                    warn(f"{result.path}: {result.error}")
         if progress.count:
             writer.finish()
     _tell_of_names(writer)
@@ -213,14 +211,14 @@ def _caption_to_file(options: Namespace) -> int:
             Progress("photos", done=draft.count) as progress,
             _counted(options, progress),
         ):
-            for captioned in draft.caption(
+            for result in draft.caption(
                 _photos(options, say),
                 lambda sources: _caption(predictor, options, sources),
                 candidates=_lists_candidates(options),
             ):
                 progress.update()
-                if captioned.error is not None:
-                    warn(f"{captioned.path}: {captioned.error}")
+                if result.error is not None:
+                    warn(f"{result.path}: {result.error}")
             if draft.count:
                 _tell_of_names(draft.finish(options.format))
         return _ending(draft.count, draft.errors)
@@ -340,11 +338,11 @@ def _caption_share(
 ) -> int:
     """Every `ranks`-th file is written here; returns how many photos there are in all."""
     began = perf_counter()
-    captioned = 0
+    written = 0
     predictor: Predictor | None = None
 
-    def caption(sources: Iterator["PhotoSource"]) -> Iterator["Captioned"]:
-        nonlocal began, captioned, predictor
+    def caption(sources: Iterator["PhotoSource"]) -> Iterator["PhotoCaptions"]:
+        nonlocal began, written, predictor
         first = next(sources, None)
         if first is None:  # all is done: no network is loaded
             return
@@ -354,7 +352,7 @@ def _caption_share(
         progress = Progress("photos", done=_done(manifest), shown=ranks == 1)
         with progress, _counted(options, progress):
             for one in _caption(predictor, options, chain([first], sources)):
-                captioned += 1
+                written += 1
                 progress.update()
                 yield one
 
@@ -371,7 +369,7 @@ def _caption_share(
         encoding, searching = predictor.seconds.encoding, predictor.seconds.searching
         rest = seconds - encoding - searching
         say(
-            f"{captioned:,} photos in {seconds:.1f} s on {predictor.device}: encoder "
+            f"{written:,} photos in {seconds:.1f} s on {predictor.device}: encoder "
             f"{encoding / seconds:.0%}, search {searching / seconds:.0%}, waiting for photos and "
             f"writing {rest / seconds:.0%}"
         )

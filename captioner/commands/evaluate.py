@@ -18,7 +18,7 @@ from captioner.tables import FORMATS, json_text, render
 
 if TYPE_CHECKING:
     from captioner.evaluation.comparison import ComparisonReport
-    from captioner.evaluation.report import CaptionedSet, Report, Section
+    from captioner.evaluation.report import Report, Section, SystemCaptions
 
 TOKENIZERS = ("ptb", "toktok", "tweet", "wordpunct", "cjk")
 """Those of `captioner.text.word_tokenizers`, which parsing does not import."""
@@ -85,13 +85,13 @@ def run(arguments: list[str]) -> int:
         for field in fields(DataConfig)
         if (value := getattr(options, f"data.{field.name}", None)) is not None
     }
-    captioned, unreadable = caption_split(
+    system, unreadable = caption_split(
         predictor,
         replace(predictor.trained.config.data, **overrides),
         options.split or "test",
         options.batch_size,
     )
-    report_captioned(captioned, options)
+    report_system(system, options)
     for path, reason in unreadable:
         warn(f"{path}: {reason}")
     return 1 if unreadable else 0
@@ -222,15 +222,15 @@ def evaluate_files(options: argparse.Namespace) -> None:
     """Score or compare files of captions, and tell what was asked for."""
     references = Path(options.references)
     if options.compare is None:
-        from captioner.evaluation.report import read_captioned
+        from captioner.evaluation.report import read_system
 
-        captioned = read_captioned(
+        system = read_system(
             Path(options.results),
             references,
             n_best=options.n_best or 1,
             subset=options.subset,
         )
-        report_captioned(captioned, options)
+        report_system(system, options)
         return
 
     from captioner.evaluation.comparison import compare_systems
@@ -249,7 +249,7 @@ def evaluate_files(options: argparse.Namespace) -> None:
     tell(report, options)
 
 
-def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> None:
+def report_system(system: "SystemCaptions", options: argparse.Namespace) -> None:
     """Score captions and tell what was asked for."""
     from captioner.evaluation.report import report_on
 
@@ -258,21 +258,21 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
         for name in ("training_captions", "instances")
         if (path := getattr(options, name)) is not None
     }
-    captioned = replace(
-        captioned,
-        recipe={**captioned.recipe, **files},
-        tokenizer=options.tokenizer or captioned.tokenizer,
+    system = replace(
+        system,
+        recipe={**system.recipe, **files},
+        tokenizer=options.tokenizer or system.tokenizer,
     )
     report = report_on(
-        captioned,
+        system,
         metrics=options.metrics,
         resamples=options.resamples if options.intervals else None,
         seed=options.seed,
         bleu_smoothing=options.bleu_smoothing,
     )
-    report = replace(report, sections=tuple(sections(captioned, options)))
+    report = replace(report, sections=tuple(sections(system, options)))
     if options.captions is not None:
-        rows = [{"image_id": i, "caption": text} for i, text in captioned.captions.items()]
+        rows = [{"image_id": i, "caption": text} for i, text in system.captions.items()]
         text = json.dumps(rows, ensure_ascii=False, indent=0)
         write_output(options.captions, text + "\n")
     if options.per_image is not None:
@@ -281,19 +281,19 @@ def report_captioned(captioned: "CaptionedSet", options: argparse.Namespace) -> 
     tell(report, options)
 
 
-def sections(captioned: "CaptionedSet", options: argparse.Namespace) -> Iterator["Section"]:
+def sections(system: "SystemCaptions", options: argparse.Namespace) -> Iterator["Section"]:
     """What was asked for beside the scores."""
     from captioner.evaluation.description import description_section, objects_section
     from captioner.evaluation.references import read_references
 
     if options.describe:
-        training, vocabulary = captioned.training, captioned.vocabulary
+        training, vocabulary = system.training, system.vocabulary
         if options.training_captions is not None:
             groups = read_references(options.training_captions).values()
             training = tuple(caption for group in groups for caption in group)
-        yield description_section(captioned, training=training, vocabulary=vocabulary)
+        yield description_section(system, training=training, vocabulary=vocabulary)
     if options.instances is not None:
-        yield objects_section(captioned, Path(options.instances))
+        yield objects_section(system, Path(options.instances))
 
 
 def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> None:

@@ -14,9 +14,11 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from captioner.config.checks import check
 from captioner.config.hardware import check_names
 from captioner.config.named import with_config_paths
-from captioner.config.schema import Config, check, from_dict
+from captioner.config.schema import Config
+from captioner.config.settings import from_dict
 from captioner.errors import CaptionerError, UsageError, shown, suggestion
 from captioner.files.regular import read_regular
 

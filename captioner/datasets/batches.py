@@ -50,7 +50,7 @@ class Item(NamedTuple):
     captions: list[list[int]]
 
 
-class CaptionedImages(Dataset[Item]):
+class CaptionDataset(Dataset[Item]):
     """Records as items. Captions are turned to ids once, images are read when asked for.
 
     Args:
@@ -104,7 +104,7 @@ class Collate:
         images: the split.
     """
 
-    images: CaptionedImages
+    images: CaptionDataset
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """The batch."""

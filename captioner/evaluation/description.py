@@ -8,14 +8,14 @@ from pathlib import Path
 
 from captioner.evaluation.diversity import describe, mean_self_cider
 from captioner.evaluation.objects import read_instances, score_objects
-from captioner.evaluation.report import CaptionedSet, Section
+from captioner.evaluation.report import Section, SystemCaptions
 from captioner.metrics.cider import DocumentFrequencies
 from captioner.tables import Table
 from captioner.text.tokenizer import tokenize_all
 
 
 def description_section(
-    captioned: CaptionedSet,
+    system: SystemCaptions,
     *,
     training: Sequence[str] | None = None,
     vocabulary: Collection[str] | None = None,
@@ -23,18 +23,18 @@ def description_section(
     """Length, variety, novelty and well-formedness of captions, and how an image's captions differ.
 
     Args:
-        captioned: The captions; where images have several, their mean self-CIDEr is told, with the
+        system: The captions; where images have several, their mean self-CIDEr is told, with the
             document frequencies of the references.
         training: Captions that the system was trained on.
         vocabulary: Words that it could have used; None: those of ``training``.
     """
     if vocabulary is None and training is not None:
         vocabulary = {word for tokens in tokenize_all(training) for word in tokens}
-    found = describe(captioned.captions.values(), training=training, vocabulary=vocabulary)
-    several = {image: group for image, group in captioned.candidates.items() if len(group) > 1}
+    found = describe(system.captions.values(), training=training, vocabulary=vocabulary)
+    several = {image: group for image, group in system.candidates.items() if len(group) > 1}
     spread = None
     if several:
-        groups = [tokenize_all(group) for group in captioned.references.values()]
+        groups = [tokenize_all(group) for group in system.references.values()]
         spread = mean_self_cider(several, DocumentFrequencies.of(groups))
     rows = [
         ("captions", f"{found.n_captions:,}"),
@@ -59,14 +59,14 @@ def description_section(
     )
 
 
-def objects_section(captioned: CaptionedSet, instances: Path) -> Section:
+def objects_section(system: SystemCaptions, instances: Path) -> Section:
     """Objects that the captions mention beside COCO's instance annotations.
 
     Raises:
         UsageError: If there is no such file.
         CaptionerError: If it is no instance file, or captioned images are not in it.
     """
-    found = score_objects(captioned.captions, captioned.references, read_instances(instances))
+    found = score_objects(system.captions, system.references, read_instances(instances))
     rows = [
         ("recall of annotated objects, %", _percent(found.recall)),
         ("the same, of one reference, %", _percent(found.recall_of_references)),

@@ -27,7 +27,7 @@ _FEW_IMAGES = 30
 
 
 @dataclass(frozen=True)
-class CaptionedSet:
+class SystemCaptions:
     """Captions and what they are judged by.
 
     Attributes:
@@ -132,7 +132,7 @@ class Report:
 
 
 def report_on(
-    captioned: CaptionedSet,
+    system: SystemCaptions,
     *,
     metrics: Sequence[str] | None = None,
     resamples: int | None = None,
@@ -143,7 +143,7 @@ def report_on(
     """Scores captions and tells what else was asked for.
 
     Args:
-        captioned: The captions.
+        system: The captions.
         metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
         resamples: Draws of images for confidence intervals; None for no intervals.
         level: Of the intervals.
@@ -155,16 +155,16 @@ def report_on(
             can be computed here.
     """
     scores = score(
-        captioned.captions,
-        captioned.references,
+        system.captions,
+        system.references,
         metrics=metrics or REPORTED,
-        tokenizer=captioned.tokenizer,
+        tokenizer=system.tokenizer,
         bleu_smoothing=bleu_smoothing,
     )
     if not scores.statistics:
         raise CaptionerError(f"no score to tell: {'; '.join(scores.warnings)}")
-    scores = replace(scores, warnings=(*captioned.notes, *scores.warnings))
-    recipe = captioned.recipe | scores.recipe
+    scores = replace(scores, warnings=(*system.notes, *scores.warnings))
+    recipe = system.recipe | scores.recipe
     found: dict[str, Interval] = {}
     if resamples is not None:
         found = intervals(scores, resamples=resamples, level=level, seed=seed)
@@ -175,9 +175,9 @@ def report_on(
     return Report(replace(scores, recipe=recipe), found)
 
 
-def read_captioned(
+def read_system(
     results: Path, references: Path, *, n_best: int = 1, subset: bool = False
-) -> CaptionedSet:
+) -> SystemCaptions:
     """Captions and references from files.
 
     Args:
@@ -207,12 +207,12 @@ def read_captioned(
             )
         recipe["subset"] = f"{len(chosen)} of {len(groups)} images"
         groups = chosen
-    captioned = CaptionedSet(candidates, groups, recipe, notes=(*known.notes, *found.notes))
+    system = SystemCaptions(candidates, groups, recipe, notes=(*known.notes, *found.notes))
     try:
-        check_pairing(captioned.captions, groups)
+        check_pairing(system.captions, groups)
     except CaptionerError as error:
         raise CaptionerError(f"{results} beside {references}: {error}") from error
-    return captioned
+    return system
 
 
 def split_of(images: Collection[ImageId], references: References) -> str | None:

@@ -25,13 +25,9 @@ from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.coverage import tell_coverage
 from captioner.features.find import folder_of, open_store
-from captioner.features.store import (
-    Entry,
-    FeatureStore,
-    FeatureWriter,
-    StoreError,
-    size_in_bytes,
-)
+from captioner.features.journal import Entry, StoreError, size_in_bytes
+from captioner.features.store import FeatureStore
+from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.photos.decode import PhotoError, read_photo
 from captioner.photos.transform import Transform

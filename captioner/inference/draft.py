@@ -22,7 +22,7 @@ from captioner.inference.shards import differing
 from captioner.inference.writers import RecordWriter, as_text, record_of
 
 if TYPE_CHECKING:
-    from captioner.inference.result import Captioned
+    from captioner.inference.result import PhotoCaptions
     from captioner.photos.inputs import PhotoInput
     from captioner.photos.source import PhotoSource
 
@@ -77,10 +77,10 @@ class Draft:
     def caption(
         self,
         photos: Iterable["PhotoInput"],
-        caption: Callable[[Iterator["PhotoSource"]], Iterator["Captioned"]],
+        caption: Callable[[Iterator["PhotoSource"]], Iterator["PhotoCaptions"]],
         *,
         candidates: bool,
-    ) -> Iterator["Captioned"]:
+    ) -> Iterator["PhotoCaptions"]:
         """Caption the photos that are not done yet, and keep each at once.
 
         Args:
@@ -106,12 +106,12 @@ class Draft:
                 stamps.append(photo.stamp)
                 yield photo.source()
 
-        for captioned in caption(left()):
-            entry = [stamps.popleft(), record_of(captioned, candidates=candidates)]
+        for result in caption(left()):
+            entry = [stamps.popleft(), record_of(result, candidates=candidates)]
             self._write(json.dumps(entry).encode() + b"\n")
             self.count += 1
-            self.errors += captioned.error is not None
-            yield captioned
+            self.errors += result.error is not None
+            yield result
 
     def finish(self, form: str) -> RecordWriter:
         """Write the output in one of `FORMATS` and remove the draft; returns its writer.

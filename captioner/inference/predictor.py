@@ -17,7 +17,7 @@ Everything that the command line offers is an argument here: ::
     Predictor.load(path, search=SampleOptions(samples=20, top_p=0.9), rerank=Rerank("consensus"))
     Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
     Predictor.load([path, other], average="log_probability")  # an ensemble
-    Predictor.load(path, attention=True)  # `Captioned.attention`: where each word looked
+    Predictor.load(path, attention=True)  # `PhotoCaptions.attention`: where each word looked
     Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
 """
 
@@ -52,7 +52,7 @@ from captioner.inference.compatibility import (
 )
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
 from captioner.inference.phrases import Wording
-from captioner.inference.result import AttentionMap, Captioned, attention_maps, candidates
+from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
 from captioner.photos.readers import READ_AHEAD, Held, readers
@@ -208,7 +208,7 @@ class Predictor:
         batch_size: int = ...,
         keys: Iterable[object] | None = ...,
         workers: int = ...,
-    ) -> Captioned: ...
+    ) -> PhotoCaptions: ...
 
     @overload
     def caption(
@@ -218,7 +218,7 @@ class Predictor:
         batch_size: int = ...,
         keys: Iterable[object] | None = ...,
         workers: int = ...,
-    ) -> Iterator[Captioned]: ...
+    ) -> Iterator[PhotoCaptions]: ...
 
     def caption(
         self,
@@ -227,12 +227,13 @@ class Predictor:
         batch_size: int = 32,
         keys: Iterable[object] | None = None,
         workers: int = 0,
-    ) -> Captioned | Iterator[Captioned]:
+    ) -> PhotoCaptions | Iterator[PhotoCaptions]:
         """Caption one photo, or many one after the other in the order given.
 
         A photo is a path (text or `Path`), a PIL image, a uint8 array (H, W, 3), the bytes of a
-        file, or an open binary file. One gives one `Captioned`; an iterable of them, also mixed and
-        of any length, gives an iterator. What has no path is called ``photo-<number>``.
+        file, or an open binary file. One photo gives one `PhotoCaptions`; an iterable of photos, of
+        any length and of mixed kinds, gives an iterator. A photo without a path is called
+        ``photo-<number>``.
 
         A photo that cannot be read, or that has no caption under the constraints, takes its place
         with a reason and does not end the work. Photos are read ahead, so that memory stays flat
@@ -265,7 +266,7 @@ class Predictor:
         batch_size: int,
         keys: Iterable[object] | None,
         workers: int,
-    ) -> Iterator[Captioned]:
+    ) -> Iterator[PhotoCaptions]:
         sources = (as_source(photo, number) for number, photo in enumerate(photos))
         named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
         with readers(workers) as pool:
@@ -311,16 +312,16 @@ class Predictor:
         if batch:
             yield batch
 
-    def _caption_batch(self, batch: Sequence[Photo]) -> Iterator[Captioned]:
+    def _caption_batch(self, batch: Sequence[Photo]) -> Iterator[PhotoCaptions]:
         good = [photo for photo in batch if not isinstance(photo.pixels, str)]
         found = iter(self._search(good))
         for photo in batch:
             if isinstance(photo.pixels, str):
-                yield Captioned(photo.path, error=photo.pixels)
+                yield PhotoCaptions(photo.path, error=photo.pixels)
             else:
                 yield next(found)
 
-    def _search(self, photos: Sequence[Photo]) -> list[Captioned]:
+    def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
         """Captions of photos that have been read."""
         if not photos:
             return []
@@ -333,12 +334,12 @@ class Predictor:
             raise
         except CaptionerError as error:  # one of them has no caption: which one?
             if len(photos) > 1:
-                return [captioned for photo in photos for captioned in self._search([photo])]
-            return [Captioned(photos[0].path, error=str(error))]
+                return [result for photo in photos for result in self._search([photo])]
+            return [PhotoCaptions(photos[0].path, error=str(error))]
         listed = candidates(found, self.trained.vocabulary)
         maps = self._maps(found)
         return [
-            Captioned(photo.path, own, attention=of_photo)
+            PhotoCaptions(photo.path, own, attention=of_photo)
             for photo, own, of_photo in zip(photos, listed, maps, strict=True)
         ]
 

@@ -31,7 +31,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Captioned:
+class PhotoCaptions:
     """What became of one photo: captions, best first, or the reason why there is none.
 
     Attributes:
@@ -51,6 +51,10 @@ class Captioned:
     def caption(self) -> str | None:
         """The best caption."""
         return self.candidates[0].caption if self.candidates else None
+
+
+Captioned = PhotoCaptions
+"""Name in version 0.1; version 0.3 removes it."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from captioner.files.lock import take_lock
 from captioner.inference.writers import record_of
 
 if TYPE_CHECKING:
-    from captioner.inference.result import Captioned
+    from captioner.inference.result import PhotoCaptions
     from captioner.photos.inputs import PhotoInput
     from captioner.photos.source import PhotoSource
 
@@ -187,7 +187,7 @@ def lock_folder(folder: Path) -> BinaryIO:
 
 def write_shards(
     photos: Iterable["PhotoInput"],
-    caption: Callable[[Iterator["PhotoSource"]], Iterator["Captioned"]],
+    caption: Callable[[Iterator["PhotoSource"]], Iterator["PhotoCaptions"]],
     manifest: Manifest,
     *,
     mine: Callable[[int], bool],
@@ -235,8 +235,8 @@ def write_shards(
             _compare(manifest, behind[0], "")
 
     entries = (
-        (*handed.popleft(), record_of(captioned, candidates=candidates))
-        for captioned in caption(wanted())
+        (*handed.popleft(), record_of(result, candidates=candidates))
+        for result in caption(wanted())
     )
     for index, group in groupby(entries, itemgetter(0)):
         finished(index, _write_shard(manifest.folder, index, group))

@@ -12,7 +12,7 @@ from captioner.datasets.records import ImageId, by_split
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
-from captioner.evaluation.report import CaptionedSet
+from captioner.evaluation.report import SystemCaptions
 from captioner.files.regular import open_regular
 from captioner.inference.phrases import Wording
 from captioner.inference.predictor import Predictor
@@ -21,7 +21,7 @@ from captioner.text.vocabulary import SPECIAL_WORDS
 
 def caption_split(
     predictor: Predictor, data: DataConfig, split: str, batch_size: int
-) -> tuple[CaptionedSet, list[tuple[Path, str]]]:
+) -> tuple[SystemCaptions, list[tuple[Path, str]]]:
     """Caption the photos of a split from their files.
 
     Args:
@@ -62,17 +62,17 @@ def caption_split(
         keys=(record.image_id for record in records),
     )
     with Progress("photos", len(records)) as progress:
-        for record, captioned in zip(records, found, strict=True):
+        for record, result in zip(records, found, strict=True):
             progress.update()
-            if captioned.error is not None:
-                unreadable.append((captioned.path, captioned.error))
+            if result.error is not None:
+                unreadable.append((result.path, result.error))
                 continue
-            candidates[record.image_id] = [candidate.caption for candidate in captioned.candidates]
+            candidates[record.image_id] = [candidate.caption for candidate in result.candidates]
             references[record.image_id] = record.captions
     if not candidates:
         raise CaptionerError(f"{data.root}: no photo of the {split} split can be captioned")
     trained = by_split(all_records, "train")
-    captioned_set = CaptionedSet(
+    system = SystemCaptions(
         candidates,
         references,
         recipe,
@@ -80,7 +80,7 @@ def caption_split(
         vocabulary=frozenset(predictor.trained.vocabulary.words).difference(SPECIAL_WORDS),
         tokenizer=predictor.trained.vocabulary.tokenizer,
     )
-    return captioned_set, unreadable
+    return system, unreadable
 
 
 def recipe_of_split(

@@ -31,7 +31,7 @@ from captioner.files.atomic import named_output
 from captioner.photos.paths import image_of_photo
 
 if TYPE_CHECKING:
-    from captioner.inference.result import Candidate, Captioned
+    from captioner.inference.result import Candidate, PhotoCaptions
 
 FORMATS = ("text", "jsonl", "csv", "coco")
 
@@ -61,9 +61,9 @@ class RecordWriter:
         if form == "csv":
             self._csv.writerow(("image", "caption", "error"))
 
-    def write(self, captioned: "Captioned") -> None:
+    def write(self, result: "PhotoCaptions") -> None:
         """Write one record and let it be read at once."""
-        self.write_record(record_of(captioned, candidates=self.candidates))
+        self.write_record(record_of(result, candidates=self.candidates))
         self.file.flush()
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -99,21 +99,21 @@ class RecordWriter:
         self._paths.add(path)
 
 
-def record_of(captioned: "Captioned", *, candidates: bool = False) -> dict[str, Any]:
+def record_of(result: "PhotoCaptions", *, candidates: bool = False) -> dict[str, Any]:
     """What became of a photo, as plain values: a record of JSON Lines."""
-    record: dict[str, Any] = {"image": str(captioned.path)}
-    if captioned.error is not None:
-        record["error"] = captioned.error
+    record: dict[str, Any] = {"image": str(result.path)}
+    if result.error is not None:
+        record["error"] = result.error
     else:
-        record["caption"] = captioned.caption
-        record["log_prob"] = _rounded(captioned.candidates[0].log_prob)
-        if captioned.attention is not None:
-            record["attention"] = attention_record(captioned, 0)
+        record["caption"] = result.caption
+        record["log_prob"] = _rounded(result.candidates[0].log_prob)
+        if result.attention is not None:
+            record["attention"] = attention_record(result, 0)
         if candidates:
-            record["candidates"] = [candidate_record(one) for one in captioned.candidates]
-        if candidates and captioned.attention is not None:
+            record["candidates"] = [candidate_record(one) for one in result.candidates]
+        if candidates and result.attention is not None:
             for i, one in enumerate(record["candidates"]):
-                one["attention"] = attention_record(captioned, i)
+                one["attention"] = attention_record(result, i)
     return record
 
 
@@ -128,11 +128,11 @@ def candidate_record(candidate: "Candidate") -> dict[str, Any]:
     }
 
 
-def attention_record(captioned: "Captioned", place: int) -> dict[str, Any]:
+def attention_record(result: "PhotoCaptions", place: int) -> dict[str, Any]:
     """Where the words of one candidate looked, as plain values."""
-    attention = captioned.attention
+    attention = result.attention
     assert attention is not None
-    words = captioned.candidates[place].words
+    words = result.candidates[place].words
     rows = attention.weights[place, : len(words)].tolist()
     record = {
         "grid": list(attention.grid),

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from captioner.config.schema import Config, from_dict
+from captioner.config.schema import Config
+from captioner.config.settings import from_dict
 from captioner.errors import CaptionerError
 from captioner.files.atomic import write_whole
 from captioner.study.plan import Run
@@ -46,8 +47,8 @@ def carry_out(run: Run, split: str) -> None:
     if state != "done":
         checkpoint = folder / (folder / "trained").read_text(encoding="utf-8").strip()
         trained = caption_stored(run.config, checkpoint, split)
-        report, curves = report_on(trained.captioned), read_curves(folder)
-        write_whole(folder / "captions.json", trained.captioned.results())
+        report, curves = report_on(trained.system), read_curves(folder)
+        write_whole(folder / "captions.json", trained.system.results())
         write_whole(folder / "per_image.jsonl", report.per_image(as_csv=False))
         summary = Summary(
             split=split,

@@ -10,8 +10,10 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from captioner.config.checks import check
 from captioner.config.parser import config_parser, in_our_words
-from captioner.config.schema import Config, check, from_dict
+from captioner.config.schema import Config
+from captioner.config.settings import from_dict
 from captioner.errors import UsageError
 
 

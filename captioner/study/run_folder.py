@@ -13,8 +13,8 @@ from statistics import median
 from typing import Any, Literal
 
 from captioner.config.parser import read_yaml
-from captioner.config.schema import Config, from_dict
-from captioner.config.settings import flat
+from captioner.config.schema import Config
+from captioner.config.settings import flat, from_dict
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
 from captioner.files.json_file import MAX_SMALL_BYTES, read_json

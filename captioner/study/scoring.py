@@ -11,7 +11,7 @@ from captioner.config.schema import Config
 from captioner.datasets.records import ImageId
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
-from captioner.evaluation.report import CaptionedSet
+from captioner.evaluation.report import SystemCaptions
 from captioner.features.prepare import load_prepared
 from captioner.inference.generator import CaptionGenerator, write_captions
 from captioner.inference.split import recipe_of_split
@@ -22,12 +22,12 @@ class Trained:
     """What a checkpoint writes, and what is to be told of it.
 
     Attributes:
-        captioned: the captions of a split.
+        system: the captions of a split.
         parameters: weights of the decoder.
         epoch: when it was saved, counted from 0.
     """
 
-    captioned: CaptionedSet
+    system: SystemCaptions
     parameters: int
     epoch: int
 
@@ -61,7 +61,7 @@ def caption_stored(config: Config, path: Path, split: str) -> Trained:
             record.image_id: [caption] for record, caption in zip(batch, found, strict=True)
         }
     return Trained(
-        CaptionedSet(
+        SystemCaptions(
             candidates,
             {record.image_id: record.captions for record in records},
             recipe_of_split(config.data, split, search, path),

@@ -29,6 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from captioner.config.checks import MAX_SEED
 from captioner.config.parser import (
     config_parser,
     parse_config,
@@ -36,7 +37,7 @@ from captioner.config.parser import (
     settings,
     suggest_setting,
 )
-from captioner.config.schema import MAX_SEED, Config
+from captioner.config.schema import Config
 from captioner.errors import UsageError, suggestion
 from captioner.study.plan import Entry, Study, plan
 

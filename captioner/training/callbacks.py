@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from captioner.datasets.batches import Batch
 from captioner.datasets.records import Record
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
 
 class Beginning(L.Callback):
@@ -65,7 +65,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count; say how fast the epoch has been so far."""
-        assert isinstance(module, CaptioningModule)
+        assert isinstance(module, TrainingModule)
         self._words += module.words
         seconds = time.perf_counter() - self._since
         rate = self._words * trainer.world_size / max(seconds, 1e-9)
@@ -86,12 +86,12 @@ class SampleCaptions(L.Callback):
         """Log the table, if the run logs to W&B."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        assert isinstance(module, CaptioningModule)
+        assert isinstance(module, TrainingModule)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._log_table(logger, module, max(trainer.global_step - 1, 0))
 
-    def _log_table(self, logger: WandbLogger, module: CaptioningModule, step: int) -> None:
+    def _log_table(self, logger: WandbLogger, module: TrainingModule, step: int) -> None:
         import wandb
 
         rows = [

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from captioner.datasets.batches import (
     Batch,
-    CaptionedImages,
+    CaptionDataset,
     Collate,
     ImageSource,
     SharedBatches,
@@ -66,10 +66,8 @@ class CaptionDataModule(L.LightningDataModule):
         backward: bool = False,
     ) -> None:
         super().__init__()
-        self.train_images = CaptionedImages(
-            train, source, vocabulary, max_length, backward=backward
-        )
-        self.val_images = CaptionedImages(val, source, vocabulary, max_length, backward=backward)
+        self.train_images = CaptionDataset(train, source, vocabulary, max_length, backward=backward)
+        self.val_images = CaptionDataset(val, source, vocabulary, max_length, backward=backward)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
@@ -110,7 +108,7 @@ class CaptionDataModule(L.LightningDataModule):
         return self._loader(self.val_images)
 
     def _loader(
-        self, images: CaptionedImages, seed: int | None = None, start: tuple[int, int] = (0, 0)
+        self, images: CaptionDataset, seed: int | None = None, start: tuple[int, int] = (0, 0)
     ) -> DataLoader[Batch]:
         assert self.trainer is not None
         batches = SharedBatches(

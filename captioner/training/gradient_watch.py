@@ -12,12 +12,12 @@ from torch import Tensor
 
 from captioner.analysis.gradient_flow import GradientThroughTime, gradient_through_time
 from captioner.analysis.gradient_plot import plot_gradients
-from captioner.datasets.batches import Batch, CaptionedImages
+from captioner.datasets.batches import Batch, CaptionDataset
 from captioner.errors import CaptionerError
 from captioner.files.atomic import write_whole
 from captioner.files.csv_rows import append_rows, text_of, whole_rows
 from captioner.text.vocabulary import START
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
 COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")
 
@@ -31,7 +31,7 @@ class Probe:
     targets: Tensor
 
 
-def probe_captions(images: CaptionedImages, captions: int, steps: int) -> Probe:
+def probe_captions(images: CaptionDataset, captions: int, steps: int) -> Probe:
     """The first `captions` captions of at least `steps` words, one an image, cut to that length.
 
     Raises:
@@ -91,7 +91,7 @@ class GradientWatch(L.Callback):
         step = trainer.global_step
         fresh = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.is_global_zero and fresh and step % self.every == 0:
-            assert isinstance(module, CaptioningModule)
+            assert isinstance(module, TrainingModule)
             self._write(step, self._look(module), trainer)
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -104,7 +104,7 @@ class GradientWatch(L.Callback):
             if isinstance(logger, WandbLogger):
                 logger.log_image("gradient through time", [str(picture)], step=trainer.global_step)
 
-    def _look(self, module: CaptioningModule) -> GradientThroughTime:
+    def _look(self, module: TrainingModule) -> GradientThroughTime:
         captioner = module.captioner
         training = captioner.training
         captioner.eval()

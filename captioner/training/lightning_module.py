@@ -23,11 +23,12 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.datamodule import next_batch
 from captioner.training.failures import NotFiniteError, named
 from captioner.training.gather import gather_rows, total
-from captioner.training.objectives import Objective, ValidationSamples
+from captioner.training.objectives import Objective
+from captioner.training.self_critical import ValidationSamples
 from captioner.training.stages import Stage
 
 
-class CaptioningModule(L.LightningModule):
+class TrainingModule(L.LightningModule):
     """A captioner being trained by an objective.
 
     Validation scores do not depend on how many processes shared the work: the loss is a sum over
@@ -56,7 +57,7 @@ class CaptioningModule(L.LightningModule):
         vocabulary: Vocabulary,
         references: Mapping[ImageId, Sequence[str]],
         search: SearchOptions,
-        optimizers: Callable[["CaptioningModule"], OptimizerLRScheduler],
+        optimizers: Callable[["TrainingModule"], OptimizerLRScheduler],
         contents: Mapping[str, Any],
         objective: Objective,
         stage: Stage,

@@ -21,20 +21,15 @@ from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.csv_log import CSVLog
 from captioner.training.datamodule import CaptionDataModule
 from captioner.training.gradient_watch import GradientWatch, probe_captions
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 from captioner.training.lightning_setup import plugins
-from captioner.training.objectives import (
-    CrossEntropy,
-    Objective,
-    Sampling,
-    SelfCritical,
-    ValidationSamples,
-)
+from captioner.training.objectives import CrossEntropy, Objective
 from captioner.training.optimizers import build_optimizer, build_schedules
 from captioner.training.resume import Start, load_initial
 from captioner.training.resume_checks import described
 from captioner.training.reward import Reward, document_frequencies, with_end
 from captioner.training.run_files import best_checkpoint, last_checkpoint
+from captioner.training.self_critical import Sampling, SelfCritical, ValidationSamples
 from captioner.training.stages import Stage
 from captioner.training.wandb_log import open_wandb_log
 
@@ -48,7 +43,7 @@ def build_module(
     start: Start,
     checkpoints: RunCheckpoints,
     initial: Path | None = None,
-) -> CaptioningModule:
+) -> TrainingModule:
     """The network with its objective, its optimiser, and what its checkpoints hold.
 
     Raises:
@@ -61,7 +56,7 @@ def build_module(
         load_initial(captioner, initial, prepared, config)
     objective, samples = build_objective(config, prepared, start.stage)
     contents = checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config)
-    return CaptioningModule(
+    return TrainingModule(
         captioner,
         vocabulary=prepared.vocabulary,
         references={record.image_id: record.captions for record in prepared.records["val"]},
@@ -133,7 +128,7 @@ def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> No
 
 
 def configure_optimizers(
-    module: CaptioningModule, config: Config, stage: Stage
+    module: TrainingModule, config: Config, stage: Stage
 ) -> OptimizerLRScheduler:
     """Optimiser and schedules; fine-tuned blocks of the encoder have their own learning rate.
 

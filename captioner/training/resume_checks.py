@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from captioner import checkpoint
-from captioner.config.schema import Config, from_dict
-from captioner.config.settings import flat
+from captioner.config.schema import Config
+from captioner.config.settings import flat, from_dict
 from captioner.datasets.records import Record
 from captioner.errors import CaptionerError, UsageError, shown
 from captioner.features.prepare import Prepared

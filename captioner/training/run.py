@@ -21,7 +21,7 @@ from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
 from captioner.training.failures import InterruptedRunError, TerminatedError, explained
 from captioner.training.hardware import check_hardware
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 from captioner.training.lightning_setup import is_rank_zero, quiet_lightning
 from captioner.training.parts import (
     build_callbacks,
@@ -171,7 +171,7 @@ def begin(config: Config, prepared: Prepared, start: Start) -> None:
 
 def fit(
     trainer: L.Trainer,
-    module: CaptioningModule,
+    module: TrainingModule,
     data: CaptionDataModule,
     start: Start,
     checkpoints: RunCheckpoints,

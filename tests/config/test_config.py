@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from captioner.config.checks import check
 from captioner.config.parser import config_parser, parse_config, read_config, read_yaml, settings
-from captioner.config.schema import Config, check, from_dict
+from captioner.config.schema import Config
+from captioner.config.settings import from_dict
 from captioner.errors import UsageError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

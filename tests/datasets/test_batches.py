@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from captioner.datasets.batches import CaptionedImages, Collate, SharedBatches
+from captioner.datasets.batches import CaptionDataset, Collate, SharedBatches
 from captioner.datasets.records import Record
 from captioner.text.vocabulary import Vocabulary
 
@@ -67,7 +67,7 @@ def test_the_order_of_one_process_is_torchs() -> None:
 def test_a_batch_without_items_counts_nothing(tmp_path: object) -> None:
     record = Record("a", __file__, ("a dog",), "train")  # type: ignore[arg-type]
     vocabulary = Vocabulary.build(["a dog"], min_count=1)
-    images = CaptionedImages([record], lambda record: torch.ones(3), vocabulary, 5)
+    images = CaptionDataset([record], lambda record: torch.ones(3), vocabulary, 5)
     filled, empty = Collate(images)([images[0]]), Collate(images)([])
     assert (filled.image_ids, empty.image_ids) == (["a"], [])
     assert torch.equal(filled.images, empty.images)

@@ -9,7 +9,7 @@ import pytest
 from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.evaluation.references import ImageNames, load_references
-from captioner.evaluation.report import read_captioned
+from captioner.evaluation.report import read_system
 from captioner.evaluation.result_files import load_results
 from captioner.evaluation.special_tokens import strip_special_tokens
 
@@ -50,8 +50,8 @@ def results(folder: Path, *rows: tuple[str, str]) -> Path:
 )
 def test_photos_are_found_by_file_name_first(tmp_path: Path, names, photos) -> None:
     file = results(tmp_path, (photos[0], DOG), (photos[1], CAT))
-    captioned = read_captioned(file, coco(tmp_path, *names))
-    assert captioned.captions == {names[0][0]: DOG, names[1][0]: CAT}
+    system = read_system(file, coco(tmp_path, *names))
+    assert system.captions == {names[0][0]: DOG, names[1][0]: CAT}
 
 
 def test_a_number_is_an_id_only_where_no_file_name_contradicts_it() -> None:
@@ -66,7 +66,7 @@ def test_a_number_is_an_id_only_where_no_file_name_contradicts_it() -> None:
 def test_a_name_of_two_photos_is_refused(tmp_path: Path) -> None:
     file = results(tmp_path, ("a.jpg", DOG))
     with pytest.raises(CaptionerError, match=r"line 1: 'a.jpg' may be image 1 or 2: write the fol"):
-        read_captioned(file, coco(tmp_path, (1, "x/a.jpg"), (2, "y/a.jpg")))
+        read_system(file, coco(tmp_path, (1, "x/a.jpg"), (2, "y/a.jpg")))
 
 
 def test_a_coco_result_that_may_be_misread_is_noted(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_coco_result_that_may_be_misread_is_noted(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     rows = [{"image_id": 2, "caption": DOG}, {"image_id": 1, "caption": CAT}]
     file.write_text(json.dumps(rows))
-    [note] = read_captioned(file, references).notes
+    [note] = read_system(file, references).notes
     assert note.startswith("image_id in r.json is taken for the id of an image")
 
 
@@ -94,8 +94,8 @@ def test_a_coco_result_that_may_be_misread_is_noted(tmp_path: Path) -> None:
 )
 def test_forms_of_results(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    captioned = read_captioned(tmp_path / name, coco(tmp_path, (7, "1.jpg"), (8, "2.jpg")))
-    assert captioned.captions == {7: DOG, 8: CAT}
+    system = read_system(tmp_path / name, coco(tmp_path, (7, "1.jpg"), (8, "2.jpg")))
+    assert system.captions == {7: DOG, 8: CAT}
 
 
 def test_a_folder_of_captions(tmp_path: Path) -> None:

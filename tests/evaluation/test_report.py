@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from captioner.cli import main
-from captioner.evaluation.report import CaptionedSet, report_on
+from captioner.evaluation.report import SystemCaptions, report_on
 from captioner.evaluation.scores import score
 
 NAMES = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
@@ -153,7 +153,7 @@ def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) ->
 def test_intervals_change_no_score() -> None:
     captions = {1: ["a dog"], 2: ["two men"]}
     references = {1: ["a dog runs"], 2: ["men look"]}
-    report = report_on(CaptionedSet(captions, references), resamples=10)
+    report = report_on(SystemCaptions(captions, references), resamples=10)
     plain = score({1: "a dog", 2: "two men"}, references)
     assert report.scores.corpus == plain.corpus
     assert set(report.intervals) == set(plain.corpus)

@@ -10,7 +10,9 @@ import pytest
 
 from captioner.features import store as feature_store
 from captioner.features.find import folder_of, open_store
-from captioner.features.store import Entry, FeatureWriter, StoreError, folder_name
+from captioner.features.journal import Entry, StoreError
+from captioner.features.store import folder_name
+from captioner.features.writer import FeatureWriter
 
 KEY = {"encoder": "toy", "size": 224}
 Photos = list[tuple[object, Path]]

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_jsonl
 
 from captioner.cli import main
-from captioner.features.store import FeatureWriter
+from captioner.features.writer import FeatureWriter
 
 SMALL = ("--data.format", "jsonl", "--encoder.name", "squeezenet1_1", "--encoder.weights", "none",
          "--encoder.size", "32", "--seed", "0")  # fmt: skip
@@ -137,9 +137,9 @@ def test_outcomes_of_a_store_that_cannot_be_written(
         return failing
 
     with monkeypatch.context() as patch:  # a full disk
-        patch.setattr("captioner.features.store._write_all", refuse(errno.ENOSPC))
+        patch.setattr("captioner.features.writer._write_all", refuse(errno.ENOSPC))
         assert main(["prepare", *flags]) == 1
-        assert "No space left on device; what is there stays valid" in last_line()
+        assert "No space left on device; its rows stay valid" in last_line()
     with monkeypatch.context() as patch:  # a folder that may only be read
         patch.setattr(FeatureWriter, "_keep", refuse(errno.EROFS))
         assert main(["prepare", *flags]) == 1

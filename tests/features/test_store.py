@@ -20,15 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.errors import UsageError
-from captioner.features import store as module
-from captioner.features.store import (
-    Entry,
-    FeatureStore,
-    FeatureWriter,
-    StoreError,
-    folder_name,
-    size_in_bytes,
-)
+from captioner.features import writer as module
+from captioner.features.journal import Entry, StoreError, size_in_bytes
+from captioner.features.store import FeatureStore, folder_name
+from captioner.features.writer import FeatureWriter
 
 KEY = {"encoder": "toy", "weights": "0123abcd", "transform": {"size": 224}, "grid": False}
 SHAPE = (3,)
@@ -409,7 +404,7 @@ def test_a_disk_that_fills_up_at_any_byte(tmp_path, photos, monkeypatch, room):
         else:
             text = ""
     if text:
-        assert "No space left on device; what is there stays valid" in text
+        assert "No space left on device; its rows stay valid" in text
         check(folder, [0, 1])
     assert prepare(folder, photos) == ([2, 3, 4] if text else [])
     check(folder, [0, 1, 2, 3, 4])
@@ -420,7 +415,7 @@ def test_a_write_that_the_system_stops_midway(folder, photos):
     write(folder, photos[:2])
     code = (
         "import numpy as np, sys; from pathlib import Path\n"
-        "from captioner.features.store import *\n"
+        "from captioner.features.writer import *\n"
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
         f"with FeatureWriter(Path(sys.argv[1]), {KEY!r}, (3,), 'float16') as writer:\n"
         "    for n in range(2, 500):\n"
@@ -428,7 +423,7 @@ def test_a_write_that_the_system_stops_midway(folder, photos):
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
     assert "StoreError" in done.stderr
-    assert "File too large; what is there stays valid" in done.stderr
+    assert "File too large; its rows stay valid" in done.stderr
     kept = len(FeatureStore.open(folder, KEY))
     assert kept > 2
     check(folder, list(range(kept)))
@@ -537,7 +532,7 @@ def test_a_killed_writer_leaves_no_lock(folder, photos):
     write(folder, photos)
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from captioner.features.store import *\n"
+        "from captioner.features.writer import *\n"
         f"writer = FeatureWriter(Path(sys.argv[1]), {KEY!r}, (3,), 'float16')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -15,7 +15,7 @@ from conftest import make_photo, save_checkpoint, tiny_config
 from captioner.cli import main
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.draft import Draft
-from captioner.inference.result import Candidate, Captioned
+from captioner.inference.result import Candidate, PhotoCaptions
 from captioner.inference.writers import FORMATS
 from captioner.photos.inputs import PhotoInput
 from captioner.photos.source import PhotoSource
@@ -23,14 +23,16 @@ from captioner.photos.source import PhotoSource
 RECIPE = {"inputs": ["p"], "options": {"beam_size": 3}, "checkpoints": ["ab"]}
 
 
-def echo(sources: Iterator[PhotoSource]) -> Iterator[Captioned]:
+def echo(sources: Iterator[PhotoSource]) -> Iterator[PhotoCaptions]:
     """Captions that name the photo; those that begin with x are unreadable."""
     for source in sources:
         name = str(source.path)
         if name.startswith("x"):
-            yield Captioned(source.path, error="not a picture")
+            yield PhotoCaptions(source.path, error="not a picture")
         else:
-            yield Captioned(source.path, (Candidate(f"a {name}", -0.5, -0.5, (name,), (-0.5,)),))
+            yield PhotoCaptions(
+                source.path, (Candidate(f"a {name}", -0.5, -0.5, (name,), (-0.5,)),)
+            )
 
 
 def photos(names: str) -> list[PhotoInput]:
@@ -41,8 +43,8 @@ def write(output: Path, names: str, form: str = "text", *, stop: int | None = No
     """Caption photos, interrupted after some; returns those that were captioned."""
     asked: list[str] = []
     with Draft(output, RECIPE, batch_size=2) as draft:
-        for captioned in draft.caption(photos(names), echo, candidates=False):
-            asked.append(str(captioned.path))
+        for result in draft.caption(photos(names), echo, candidates=False):
+            asked.append(str(result.path))
             if len(asked) == stop:
                 raise KeyboardInterrupt
         draft.finish(form)
@@ -199,11 +201,11 @@ def test_the_command_refuses_other_options_and_resumes(
     assert main([*given[:3], str(tmp_path / "whole"), *given[4:], *mine]) == 0
     caption = Predictor.caption
 
-    def interrupted(self: Predictor, *args: object, **kwargs: object) -> Iterator[Captioned]:
-        for number, captioned in enumerate(caption(self, *args, **kwargs)):  # type: ignore[arg-type]
+    def interrupted(self: Predictor, *args: object, **kwargs: object) -> Iterator[PhotoCaptions]:
+        for number, result in enumerate(caption(self, *args, **kwargs)):  # type: ignore[arg-type]
             if number == 3:
                 raise KeyboardInterrupt
-            yield captioned
+            yield result
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "caption", interrupted)

@@ -17,7 +17,7 @@ from PIL import Image
 import captioner.inference.predictor as predictor_module
 from captioner.errors import UsageError
 from captioner.inference.predictor import Predictor
-from captioner.inference.result import Captioned
+from captioner.inference.result import PhotoCaptions
 from captioner.photos.source import PhotoSource
 
 
@@ -55,7 +55,7 @@ def test_each_kind_alone_and_together(predictor: Predictor, photo: Path) -> None
     assert wanted.caption
     for kind, value in kinds(photo).items():
         found = predictor.caption(value)
-        assert isinstance(found, Captioned), kind
+        assert isinstance(found, PhotoCaptions), kind
         assert found.caption == wanted.caption, kind
     several = list(predictor.caption(iter(kinds(photo).values()), batch_size=5))
     assert [found.caption for found in several] == [wanted.caption] * len(kinds(photo))

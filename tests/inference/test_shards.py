@@ -18,7 +18,7 @@ from photos.test_tar import make_tar
 from captioner.cli import main
 from captioner.commands.caption_devices import follow
 from captioner.errors import CaptionerError, UsageError
-from captioner.inference.result import Captioned
+from captioner.inference.result import PhotoCaptions
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards
 from captioner.photos.inputs import PhotoInput
 from captioner.photos.source import PhotoSource
@@ -159,9 +159,9 @@ def test_nothing_named(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 # Without a network
 
 
-def echo(sources: Iterator[PhotoSource]) -> Iterator[Captioned]:
+def echo(sources: Iterator[PhotoSource]) -> Iterator[PhotoCaptions]:
     for source in sources:
-        yield Captioned(source.path, error="none")
+        yield PhotoCaptions(source.path, error="none")
 
 
 def begin(folder: Path, size: int = 2, **recipe: object) -> Manifest:
@@ -181,7 +181,7 @@ def test_a_run_that_fails_at_any_photo_is_gone_on_with(tmp_path: Path) -> None:
         folder = tmp_path / str(stop)
         asked: list[str] = []
 
-        def failing(sources: Iterator[PhotoSource], stop: int = stop) -> Iterator[Captioned]:
+        def failing(sources: Iterator[PhotoSource], stop: int = stop) -> Iterator[PhotoCaptions]:
             for i, found in enumerate(echo(sources)):
                 if i == stop:
                     raise CaptionerError("a full disk")
@@ -189,7 +189,7 @@ def test_a_run_that_fails_at_any_photo_is_gone_on_with(tmp_path: Path) -> None:
 
         def counting(
             sources: Iterator[PhotoSource], asked: list[str] = asked
-        ) -> Iterator[Captioned]:
+        ) -> Iterator[PhotoCaptions]:
             for found in echo(sources):
                 asked.append(str(found.path))
                 yield found

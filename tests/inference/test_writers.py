@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.display import from_csv_cell, one_line
-from captioner.inference.result import Candidate, Captioned
+from captioner.inference.result import Candidate, PhotoCaptions
 from captioner.inference.writers import FORMATS, RecordWriter
 
 wild = st.text(
@@ -22,13 +22,13 @@ wild = st.text(
 ).filter(lambda text: text not in (".", "..") and not {"\0", "\ud800"} & set(text))
 
 
-def captioned(path: str, caption: str | None, log_prob: float = -1.5) -> Captioned:
+def result(path: str, caption: str | None, log_prob: float = -1.5) -> PhotoCaptions:
     if caption is None:
-        return Captioned(Path(path), error=f"bad\n{path}")
-    return Captioned(Path(path), (Candidate(caption, log_prob, log_prob, ("a",), (log_prob,)),))
+        return PhotoCaptions(Path(path), error=f"bad\n{path}")
+    return PhotoCaptions(Path(path), (Candidate(caption, log_prob, log_prob, ("a",), (log_prob,)),))
 
 
-def written(form: str, *records: Captioned) -> str:
+def written(form: str, *records: PhotoCaptions) -> str:
     file = io.StringIO(newline="")
     writer = RecordWriter(file, form)
     for record in records:
@@ -39,7 +39,7 @@ def written(form: str, *records: Captioned) -> str:
 
 @given(st.lists(st.tuples(wild, wild | st.none()), min_size=1, max_size=4))
 def test_one_record_is_one_line(rows: list[tuple[str, str | None]]) -> None:
-    records = [captioned(*row) for row in rows]
+    records = [result(*row) for row in rows]
     for form, extra in (("text", 0), ("jsonl", 0), ("csv", 1)):
         assert len(written(form, *records).splitlines()) == len(records) + extra
     lines = [line.split("\t") for line in written("text", *records).splitlines()]
@@ -58,7 +58,7 @@ def test_one_record_is_one_line(rows: list[tuple[str, str | None]]) -> None:
 
 @given(st.lists(st.sampled_from(["a/1.png", "b/1.png", "1.png", "x", "a/x", "b/x", "b/\udcff"])))
 def test_coco_ids_are_unique_and_no_photo_is_lost(paths: list[str]) -> None:
-    results = json.loads(written("coco", *(captioned(path, f"of {path}") for path in paths)))
+    results = json.loads(written("coco", *(result(path, f"of {path}") for path in paths)))
     ids = [result["image_id"] for result in results]
     assert len(set(ids)) == len(ids)
     assert {result["caption"] for result in results} == {f"of {path}" for path in paths}
@@ -67,7 +67,7 @@ def test_coco_ids_are_unique_and_no_photo_is_lost(paths: list[str]) -> None:
 
 def test_a_coco_id_is_the_name_until_it_is_taken(tmp_path: Path) -> None:
     paths = ["a/dog.jpg", "b/dog.jpg", "dog.jpg", "a/7.jpg", "b/COCO_val2014_000000000007.jpg"]
-    results = json.loads(written("coco", *(captioned(path, "x") for path in paths)))
+    results = json.loads(written("coco", *(result(path, "x") for path in paths)))
     assert [result["image_id"] for result in results] == [
         "dog.jpg", "b/dog.jpg", str(Path("dog.jpg").absolute()), 7, paths[-1],
     ]  # fmt: skip
@@ -75,11 +75,11 @@ def test_a_coco_id_is_the_name_until_it_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_numbers_that_are_none(form: str) -> None:
-    text = written(form, captioned("a.png", "x", float("nan")), captioned("b.png", "y", -1e999))
+    text = written(form, result("a.png", "x", float("nan")), result("b.png", "y", -1e999))
     assert "NaN" not in text
     assert "Infinity" not in text
 
 
 def test_nothing_at_all() -> None:
     assert [written(form) for form in FORMATS] == ["", "", "image,caption,error\n", "[]\n"]
-    assert json.loads(written("coco", captioned("a.png", None))) == []
+    assert json.loads(written("coco", result("a.png", None))) == []

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captioner.build import build_decoder
-from captioner.config.schema import Config, DecoderConfig, EncoderConfig, check
+from captioner.config.checks import check
+from captioner.config.schema import Config, DecoderConfig, EncoderConfig
 from captioner.datasets.batches import Item, collate
 from captioner.errors import CaptionerError, UsageError
 from captioner.model.attention import Attention, Places, mean_of_regions

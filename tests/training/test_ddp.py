@@ -80,9 +80,9 @@ WRITES_CAPTIONS = """
 import json, sys
 from pathlib import Path
 from captioner.cli import main
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
-before = CaptioningModule.on_validation_epoch_end
+before = TrainingModule.on_validation_epoch_end
 
 def and_write(self):
     before(self)
@@ -92,7 +92,7 @@ def and_write(self):
         with Path(output + ".captions").open("a") as file:
             file.write(json.dumps(list(self.written.items())) + chr(10))
 
-CaptioningModule.on_validation_epoch_end = and_write
+TrainingModule.on_validation_epoch_end = and_write
 sys.exit(main())
 """
 """`captioner` that also writes the validation captions, a line a validation."""

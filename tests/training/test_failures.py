@@ -24,7 +24,7 @@ from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.files.csv_rows import append_rows, whole_rows
 from captioner.training.failures import explained, named
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 
@@ -50,15 +50,15 @@ def last_of(flags: list[str]) -> Path:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, change: Any) -> None:
     """Let `change` see and replace the loss of a training step."""
-    before = CaptioningModule._loss
+    before = TrainingModule._loss
 
-    def changed(self: CaptioningModule, *given: Any) -> Tensor:
+    def changed(self: TrainingModule, *given: Any) -> Tensor:
         loss = before(self, *given)
         if self.trainer.training and self.trainer.global_step == step:
             return change(loss, self)
         return loss
 
-    monkeypatch.setattr(CaptioningModule, "_loss", changed)
+    monkeypatch.setattr(TrainingModule, "_loss", changed)
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -70,11 +70,11 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-def not_a_number(loss: Tensor, module: CaptioningModule) -> Tensor:
+def not_a_number(loss: Tensor, module: TrainingModule) -> Tensor:
     return loss * float("nan")
 
 
-def steep(loss: Tensor, module: CaptioningModule) -> Tensor:
+def steep(loss: Tensor, module: TrainingModule) -> Tensor:
     """A loss that is finite with a gradient that is not."""
     return loss + (module.captioner.decoder.embedding.weight * 0).sqrt().sum()
 
@@ -107,13 +107,13 @@ def test_such_a_step_may_be_left_out(
     change: Any,
 ) -> None:
     states: list[dict[str, Tensor]] = []
-    before = CaptioningModule.training_step
+    before = TrainingModule.training_step
 
-    def noted(self: CaptioningModule, *given: Any) -> Tensor | None:
+    def noted(self: TrainingModule, *given: Any) -> Tensor | None:
         states.append({n: w.detach().clone() for n, w in self.captioner.decoder.named_parameters()})
         return before(self, *given)
 
-    monkeypatch.setattr(CaptioningModule, "training_step", noted)
+    monkeypatch.setattr(TrainingModule, "training_step", noted)
     at_step(monkeypatch, 3, change)
     assert main(["train", *flags, "--optimization.on_nonfinite", "skip"]) == 0
     assert "step 3: the " in capsys.readouterr().err
@@ -135,7 +135,7 @@ def test_a_photo_that_vanishes(
 ) -> None:
     photos = last_of(flags).parents[2]
 
-    def vanish(loss: Tensor, module: CaptioningModule) -> Tensor:
+    def vanish(loss: Tensor, module: TrainingModule) -> Tensor:
         for i in range(8):
             (photos / f"train{i}.png").unlink()
         return loss
@@ -153,7 +153,7 @@ def test_a_photo_that_vanishes(
 def test_a_loading_process_that_dies(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def kill(loss: Tensor, module: CaptioningModule) -> Tensor:
+    def kill(loss: Tensor, module: TrainingModule) -> Tensor:
         for child in multiprocessing.active_children():
             child.kill()
         return loss
@@ -179,7 +179,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def fill_the_disk(size: int) -> Any:
-    def fill(loss: Tensor, module: CaptioningModule) -> Tensor:
+    def fill(loss: Tensor, module: TrainingModule) -> Tensor:
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         return loss

@@ -13,7 +13,7 @@ from conftest import write_jsonl
 from test_run import arguments
 
 from captioner.cli import main
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 
@@ -33,15 +33,15 @@ def flags(tmp_path: Path) -> list[str]:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> None:
-    before = CaptioningModule.training_step
+    before = TrainingModule.training_step
 
-    def interrupted(self: CaptioningModule, *given: Any) -> Any:
+    def interrupted(self: TrainingModule, *given: Any) -> Any:
         if self.trainer.global_step == step:
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
         return before(self, *given)
 
-    monkeypatch.setattr(CaptioningModule, "training_step", interrupted)
+    monkeypatch.setattr(TrainingModule, "training_step", interrupted)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_prints_the_command(

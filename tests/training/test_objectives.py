@@ -16,16 +16,14 @@ from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM, Jordan
 from captioner.model.decoder import Decoder
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
-from captioner.training.objectives import (
-    CrossEntropy,
+from captioner.training.objectives import CrossEntropy, with_drawn_words, without_dropout
+from captioner.training.self_critical import (
     Sampling,
     SelfCritical,
     beside_the_others,
     draw,
     pack_drawn,
     policy_loss,
-    with_drawn_words,
-    without_dropout,
 )
 
 VOCABULARY, FEATURES = 6, 4  # two words beside the special ones; with the end, three to draw

@@ -19,7 +19,7 @@ from test_run import arguments
 from captioner.cli import main
 from captioner.training import random_states
 from captioner.training.checkpoints import RunCheckpoints
-from captioner.training.lightning_module import CaptioningModule
+from captioner.training.lightning_module import TrainingModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 
@@ -105,14 +105,14 @@ def log_of(run: Path) -> list[dict[str, str]]:
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, then: str = "step") -> None:
     """Interrupt the first training step, or the first validation, once `step` steps are done."""
     name = "training_step" if then == "step" else "on_validation_epoch_end"
-    before = getattr(CaptioningModule, name)
+    before = getattr(TrainingModule, name)
 
-    def interrupted(self: CaptioningModule, *given: Any) -> Any:
+    def interrupted(self: TrainingModule, *given: Any) -> Any:
         if self.trainer.global_step == step:
             raise Interruption
         return before(self, *given)
 
-    monkeypatch.setattr(CaptioningModule, name, interrupted)
+    monkeypatch.setattr(TrainingModule, name, interrupted)
 
 
 def resume_after(
@@ -158,13 +158,13 @@ def test_no_batch_is_read_twice(
 ) -> None:
     """What a resumed epoch reads begins at the batch after the checkpoint."""
     read: list[str] = []
-    before = CaptioningModule.training_step
+    before = TrainingModule.training_step
 
-    def noted(self: CaptioningModule, batch: Any, index: int) -> Any:
+    def noted(self: TrainingModule, batch: Any, index: int) -> Any:
         read.append(f"{self.trainer.global_step}: {batch.image_ids}")
         return before(self, batch, index)
 
-    monkeypatch.setattr(CaptioningModule, "training_step", noted)
+    monkeypatch.setattr(TrainingModule, "training_step", noted)
     resume_after(prepared, monkeypatch, tmp_path / "a", [])
     whole, read[:] = list(read), []
     resume_after(prepared, monkeypatch, tmp_path / "b", [(5, "step")])

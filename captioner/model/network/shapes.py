@@ -1,11 +1,11 @@
 """Shapes without tensors, and the bounds on what a network may make of one photo.
 
-A network that came in a file is gone through with shapes before anything runs: each operation has a
-rule (`rules`) that takes what the operation takes, with a `Shape` where that has a tensor, and says
-what comes out and how much work it is, or refuses. Whatever a rule does not foresee it refuses.
+A network from a file is checked with shapes before anything runs. Each operation has a rule (in
+`elementwise`, `places` or `windows`) with the same arguments, a `Shape` for each tensor. The rule
+returns the resulting shape and its work, or refuses; it refuses whatever it does not foresee.
 
-The first dimension of every tensor is the batch, whose size nobody knows yet. It is in no `Shape`:
-no operation may mix the photos of a batch, so that work and memory grow with their number alone.
+The first dimension of every tensor is the batch, whose size is not known yet. It is in no `Shape`:
+no operation may mix the photos of a batch, so work and memory grow with their number alone.
 """
 
 from dataclasses import dataclass

@@ -33,7 +33,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["caption", "x.jpg"], "the following arguments are required: --checkpoint"),
+        (["export", "--output", "o"], "the following arguments are required: --checkpoint"),
+        (["caption"], "no photo is named"),
         (["caption", "x.jpg", "--chekpoint", "p"], "--checkpoint"),
         (["caption", "x", "--checkpoint", "p", "--bem-size", "3"], "did you mean --beam-size?"),
         (["caption", "x", "--checkpoint", "p", "--beam-size", "0"], "not a whole number of at"),

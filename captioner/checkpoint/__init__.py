@@ -9,5 +9,15 @@ from captioner.checkpoint.file import (
     load,
     read,
 )
+from captioner.checkpoint.pretrained import PRETRAINED
 
-__all__ = ["Checkpoint", "check_whole", "contents", "export", "file_digest", "load", "read"]
+__all__ = [
+    "PRETRAINED",
+    "Checkpoint",
+    "check_whole",
+    "contents",
+    "export",
+    "file_digest",
+    "load",
+    "read",
+]

@@ -30,6 +30,7 @@ from captioner.checkpoint.encoder_description import (
     describe,
     rebuild,
 )
+from captioner.checkpoint.pretrained import PRETRAINED, find
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
 from captioner.config.checks import check
 from captioner.config.schema import Config
@@ -111,13 +112,18 @@ def contents(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The raw contents of a checkpoint file, checked to be one of ours.
+    """The raw contents of a checkpoint, checked to be one of ours.
+
+    Args:
+        path: a file, an export's folder, or the name of a pretrained captioner.
 
     Raises:
         UsageError: no such file, or not a captioner's checkpoint.
+        CaptionerError: a pretrained captioner lacks its encoder's package.
     """
-    if path.is_dir():
-        ours, weights = read_export(path)
+    model = find(path)
+    if model is not None or path.is_dir():
+        ours, weights = read_export(path) if model is None else model.read()
         raw = {
             "captioner": ours,
             "state_dict": {WEIGHTS_PREFIX + name: tensor for name, tensor in weights.items()},
@@ -137,7 +143,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise UsageError(f"{path}: no such checkpoint")
+        names = ", ".join(PRETRAINED)
+        raise UsageError(f"{path}: no such checkpoint, and no pretrained captioner ({names})")
     try:
         raw = read_tensors(path)  # mapped: captioning never touches the optimiser's state
     except ArchiveError as error:
@@ -194,11 +201,14 @@ def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load(path: Path) -> Checkpoint:
-    """A trained captioner, ready to caption, from a checkpoint or from an export's folder.
+    """A trained captioner, ready to caption.
+
+    Args:
+        path: a checkpoint, an export's folder, or the name of a pretrained captioner.
 
     Raises:
         UsageError: no such file, or not a captioner's checkpoint.
-        CaptionerError: its parts do not fit together.
+        CaptionerError: its parts do not fit together, or its encoder's package is not installed.
     """
     raw = read(path)
     ours = raw["captioner"]
@@ -238,7 +248,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a checkpoint: itself, or the description and the weights of an export."""
+    """The files of a checkpoint: itself, or the description and the weights of a folder."""
+    model = find(path)
+    if model is not None:
+        return model.files
     return [path / CONTENTS, path / WEIGHTS] if path.is_dir() else [path]
 
 

@@ -19,6 +19,7 @@ from captioner.commands.search_flags import (
     captions_a_photo,
     check_search_arguments,
 )
+from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import Progress, say, warn
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import check_folder, is_stream
@@ -50,6 +51,7 @@ _NOT_OF_THE_TEXT = frozenset(
 def run(arguments: list[str]) -> int:
     """`captioner caption`: a caption for each photo."""
     options = _parser().parse_args(arguments)
+    options.checkpoint = options.checkpoint or [DEFAULT_CHECKPOINT]
     check_search_arguments(options, len(options.checkpoint))
     several = captions_a_photo(options)
     to_folder = _wants_folder(options)
@@ -104,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         action="append",
-        required=True,
         metavar="P",
-        help="trained checkpoint; several are an ensemble",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
+        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="default: text; jsonl where the output is a folder"

@@ -38,7 +38,8 @@ def run(arguments: list[str]) -> int:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="checkpoint to evaluate; several are an ensemble",
+        help="checkpoint, exported folder or name of a pretrained captioner; several are an "
+        "ensemble",
     )
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="of the data set; default: test"

@@ -12,7 +12,12 @@ def run(arguments: list[str]) -> int:
         description="Write a checkpoint as weights.safetensors and captioner.json. The folder is "
         "taken wherever a checkpoint is.",
     )
-    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="P",
+        help="trained checkpoint or name of a pretrained captioner",
+    )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new or empty folder")
     options = parser.parse_args(arguments)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from captioner.commands.parser import Parser, positive
+from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder
 
@@ -13,7 +14,13 @@ def run(arguments: list[str]) -> int:
         prog="captioner words",
         description="Show the words whose embeddings are nearest to a word's, or export all.",
     )
-    parser.add_argument("--checkpoint", required=True, metavar="P", help="trained checkpoint")
+    parser.add_argument(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        metavar="P",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; default: "
+        f"{DEFAULT_CHECKPOINT}",
+    )
     parser.add_argument(
         "--nearest", action="append", default=[], metavar="WORD", help="may be given several times"
     )

@@ -9,6 +9,9 @@ the log of a run unchanged. Rooms below never see these classes: `captioner.buil
 from dataclasses import dataclass, field
 from typing import Literal
 
+DEFAULT_CHECKPOINT = "flickr8k"
+"""The pretrained captioner that is used where no checkpoint is named."""
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from captioner import checkpoint
 from captioner.checkpoint.file import Checkpoint
+from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.device import choose_device
@@ -168,7 +169,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str | Path | Sequence[str | Path],
+        path: str | Path | Sequence[str | Path] = DEFAULT_CHECKPOINT,
         *,
         device: str = "auto",
         search: SearchOptions | SampleOptions | None = None,
@@ -180,10 +181,14 @@ class Predictor:
         tf32: bool = False,
         attention: bool = False,
     ) -> "Predictor":
-        """A predictor from a checkpoint file, or an ensemble from several.
+        """A predictor from a checkpoint, or an ensemble from several.
+
+        A checkpoint is a file, a folder that `captioner export` wrote, or the name of a pretrained
+        captioner; without one the pretrained captioner ``flickr8k`` is used.
 
         Raises:
             UsageError: no such file or device, not a captioner's checkpoint, or as above.
+            CaptionerError: a pretrained captioner lacks its encoder's package.
         """
         paths = [path] if isinstance(path, (str, Path)) else path
         trained = [checkpoint.load(Path(one)) for one in paths]

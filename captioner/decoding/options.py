@@ -1,7 +1,7 @@
 """What may be asked of a search, checked where it is said rather than deep inside the loop."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from captioner.errors import UsageError
@@ -77,6 +77,12 @@ class SearchOptions:
                 f"choose a divisor of {self.beam_size}"
             )
         check_number("diversity", self.diversity, minimum=0.0)
+
+    def replaced(self, **options: Any) -> "SearchOptions":
+        """Return the options with some replaced; unless given, the beam widens to ``n_best``."""
+        if options.get("n_best", 1) > self.beam_size:
+            options.setdefault("beam_size", options["n_best"])
+        return replace(self, **options)
 
 
 @dataclass(frozen=True)

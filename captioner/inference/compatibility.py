@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from captioner.checkpoint.file import Checkpoint
-from captioner.decoding.options import SampleOptions, SearchOptions
+from captioner.decoding.options import SampleOptions
 from captioner.errors import UsageError
 from captioner.inference.phrases import Wording
+from captioner.inference.strategy import Strategy
 from captioner.model.encoder import Encoder
 
 T = TypeVar("T")
@@ -44,10 +45,13 @@ def check_directions(members: Sequence[Checkpoint], wording: Wording) -> None:
 def check_agreement(
     members: Sequence[Checkpoint],
     backward: Checkpoint,
-    search: SearchOptions | SampleOptions,
-    agreement: float,
+    strategy: Strategy,
 ) -> None:
-    """Raises UsageError unless a beam search goes one way and the other checkpoint the other."""
+    """Refuse a backward checkpoint that cannot re-rank what the others find.
+
+    Raises:
+        UsageError: a checkpoint has the wrong direction, or there is nothing to re-rank.
+    """
     if not backward.captioner.backward or members[0].captioner.backward:
         wrong = members[0] if members[0].captioner.backward else backward
         way = "backward" if members[0].captioner.backward else "forward"
@@ -55,6 +59,7 @@ def check_agreement(
             f"backward: {wrong.path} goes through captions {way}; captions are found by a forward "
             "checkpoint and re-ranked by one trained with decoder.direction backward"
         )
+    search, agreement = strategy.search, strategy.agreement
     if isinstance(search, SampleOptions):
         raise UsageError("backward: samples are not re-ranked by it; use beam search")
     if search.beam_size < 2:

@@ -8,12 +8,12 @@ Example: ::
     for found in predictor.caption(["dog.jpg", "kite.jpg"]):
         print(found.path, found.caption or found.error)
 
-Everything that the command line offers is an argument here: ::
+Everything that the command line offers is an argument here (see `Strategy`): ::
 
-    from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
+    from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
     from captioner.inference.phrases import Wording
 
-    Predictor.load(path, search=SearchOptions(beam_size=5, n_best=3, length_norm="average"))
+    Predictor.load(path, beam_size=5, n_best=3, length_norm="average")
     Predictor.load(path, search=SampleOptions(samples=20, top_p=0.9), rerank=Rerank("consensus"))
     Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
     Predictor.load([path, other], average="log_probability")  # an ensemble
@@ -30,7 +30,7 @@ from functools import partial
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from captioner import checkpoint
 from captioner.checkpoint.file import Checkpoint
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.decoding.hypotheses import Hypotheses
-from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
+from captioner.decoding.options import SearchOptions
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.backward_rerank import agreed
@@ -52,8 +52,8 @@ from captioner.inference.compatibility import (
     encoder_key,
 )
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
-from captioner.inference.phrases import Wording
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
+from captioner.inference.strategy import Strategy
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
 from captioner.photos.readers import READ_AHEAD, Held, readers
@@ -90,74 +90,54 @@ class Seconds:
 
 
 class Predictor:
-    """Trained captioners on a device, with a way of searching.
+    """Trained captioners on a device, with a strategy.
 
     Args:
         trained: what a checkpoint holds; several with one vocabulary are an ensemble, whose cells
             and encoders may differ. Photos are encoded once for each encoder that differs.
         device: where it runs.
-        search: how captions are searched for or drawn; None: as the (first) checkpoint's
-            configuration says.
-        rerank: how samples are ranked and how many are kept; None: all, in the order drawn.
-        wording: what captions must and must not say.
-        average: how the members of an ensemble agree: "probability" or "log_probability".
-        backward: a captioner that goes through captions from the last word to the first, to re-rank
-            what a beam search of the others found; see `captioner.inference.backward_rerank`.
-        agreement: its share in that ranking, from 0 to 1.
-        tf32: whether a GPU's convolutions may round to TF32: faster, and the captions of some
-            photos then depend on the batch they come in.
-        attention: whether captions carry the attention weights of each word.
+        strategy: how captions are searched for and chosen; None searches as the configuration of
+            the (first) checkpoint says.
+        backward: a captioner that reads captions from the last word to the first, to re-rank what a
+            beam search of the others found; see `captioner.inference.backward_rerank`.
 
     Raises:
-        UsageError: no checkpoint attends, the vocabularies differ, a word of the wording is not in
-            them, or the wishes contradict one another.
+        UsageError: the vocabularies differ, a word of the wording is not in them, no checkpoint has
+            the attention that is asked for, or the strategy does not fit the checkpoints.
     """
 
     def __init__(
         self,
         trained: Checkpoint | Sequence[Checkpoint],
         device: torch.device,
-        search: SearchOptions | SampleOptions | None = None,
+        strategy: Strategy | None = None,
         *,
-        rerank: Rerank | None = None,
-        wording: Wording | None = None,
-        average: str = "probability",
         backward: Checkpoint | None = None,
-        agreement: float = AGREEMENT,
-        tf32: bool = False,
-        attention: bool = False,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
-        self.trained = self.members[0]
         self.backward = backward
-        self.agreement = agreement
         every = self.members if backward is None else (*self.members, backward)
         check_vocabularies(every)
+        self.trained = self.members[0]
         self.device = device
-        self.search = search or self.trained.search()
-        self.rerank = rerank
-        self.wording = wording or Wording()
-        self.average = average
-        check_beam(self.search, len(self.trained.vocabulary))
-        check_samples(self.search, rerank, self.wording)
-        check_directions(self.members, self.wording)
+        self.strategy = strategy or Strategy(self.trained.search())
+        search, wording = self.strategy.search, self.strategy.wording
+        check_beam(search, len(self.trained.vocabulary))
+        check_directions(self.members, wording)
         if backward is not None:
-            check_agreement(self.members, backward, self.search, agreement)
-        constraints = self.wording.constraints(self.trained.vocabulary)
+            check_agreement(self.members, backward, self.strategy)
         self.seconds = Seconds()
-        self.tf32 = tf32
         for member in every:
             member.captioner.to(device)
-            member.captioner.encoder.tf32 = tf32
-        wanted = self.search
-        if backward is not None and isinstance(wanted, SearchOptions):
-            wanted = replace(wanted, n_best=wanted.beam_size)  # all there is to choose from
+            member.captioner.encoder.tf32 = self.strategy.tf32
+        if backward is not None and isinstance(search, SearchOptions):
+            search = replace(search, n_best=search.beam_size)  # all there is to choose from
         self._generate = CaptionGenerator(
             [member.captioner for member in self.members],
-            wanted,
-            average=average,
-            constraints=constraints,
-            attention=attention,
+            search,
+            average=self.strategy.average,
+            constraints=wording.constraints(self.trained.vocabulary),
+            attention=self.strategy.attention,
         )
         encoders = [member.captioner.encoder for member in every]
         self._transforms, transform_of = distinct([member.transform for member in every])
@@ -172,37 +152,37 @@ class Predictor:
         path: str | Path | Sequence[str | Path] = DEFAULT_CHECKPOINT,
         *,
         device: str = "auto",
-        search: SearchOptions | SampleOptions | None = None,
-        rerank: Rerank | None = None,
-        wording: Wording | None = None,
-        average: str = "probability",
         backward: str | Path | None = None,
-        agreement: float = AGREEMENT,
-        tf32: bool = False,
-        attention: bool = False,
+        strategy: Strategy | None = None,
+        **options: Any,
     ) -> "Predictor":
-        """A predictor from a checkpoint, or an ensemble from several.
+        """Load a predictor from a checkpoint, or an ensemble from several.
 
-        A checkpoint is a file, a folder that `captioner export` wrote, or the name of a pretrained
-        captioner; without one the pretrained captioner ``flickr8k`` is used.
+        Args:
+            path: a checkpoint file, a folder that `captioner export` wrote, or the name of a
+                pretrained captioner (default: ``flickr8k``); or several.
+            device: auto, cpu, cuda, cuda:1, mps.
+            backward: a checkpoint that re-ranks what the others found.
+            strategy: how captions are searched for and chosen.
+            options: fields of `Strategy` (``search``, ``wording``, …) or of the checkpoint's own
+                beam search (``beam_size``, ``n_best``, …) to replace, instead of a strategy.
 
         Raises:
-            UsageError: no such file or device, not a captioner's checkpoint, or as above.
+            UsageError: there is no such file, device or option, the file is not a captioner's
+                checkpoint, or the options do not fit; see `Predictor`.
             CaptionerError: a pretrained captioner lacks its encoder's package.
         """
         paths = [path] if isinstance(path, (str, Path)) else path
         trained = [checkpoint.load(Path(one)) for one in paths]
+        if strategy is not None and options:
+            raise UsageError(f"{next(iter(options))}: set it in strategy, or leave strategy out")
+        if strategy is None and trained:
+            strategy = Strategy.of(trained[0], options)
         return cls(
             trained,
             choose_device(device),
-            search,
-            rerank=rerank,
-            wording=wording,
-            average=average,
+            strategy,
             backward=None if backward is None else checkpoint.load(Path(backward)),
-            agreement=agreement,
-            tf32=tf32,
-            attention=attention,
         )
 
     @overload  # text is an iterable of text too: the first signature wins
@@ -369,25 +349,11 @@ class Predictor:
         given = [features[i] for i in self._features_of]
         keys = torch.tensor([photo.key for photo in photos], device=self.device)
         found = self._generate(given[: len(self.members)], keys)
-        if self.backward is not None and isinstance(self.search, SearchOptions):
-            other = self.backward.captioner
-            return agreed(found, other, given[-1], self.agreement, self.search)
-        return found if self.rerank is None else reranked(found, self.rerank)
-
-
-def check_samples(
-    search: SearchOptions | SampleOptions, rerank: Rerank | None, wording: Wording
-) -> None:
-    """Raises UsageError where a wish holds for a search alone, or for samples alone."""
-    if isinstance(search, SampleOptions):
-        if wording.require:
-            raise UsageError("require: samples cannot be made to say a phrase; use beam search")
-        if rerank is not None and rerank.n_best > search.samples:
-            raise UsageError(
-                f"n_best: {rerank.n_best} is more than the {search.samples} captions drawn"
-            )
-    elif rerank is not None:
-        raise UsageError("rerank: only samples are re-ranked; a beam search ranks by its score")
+        search, rerank = self.strategy.search, self.strategy.rerank
+        if self.backward is not None and isinstance(search, SearchOptions):
+            other, share = self.backward.captioner, self.strategy.agreement
+            return agreed(found, other, given[-1], share, search)
+        return found if rerank is None else reranked(found, rerank)
 
 
 def key_number(key: str) -> int:

@@ -1,21 +1,17 @@
-"""Captions of a split, as they are evaluated."""
+"""Captions of a split with their references and recipe, ready to be scored."""
 
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from captioner.build import read_records
-from captioner.checkpoint.file import files_of
 from captioner.config.schema import DataConfig
 from captioner.console import Progress
 from captioner.datasets.records import ImageId, by_split
-from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import SystemCaptions
-from captioner.files.regular import open_regular
-from captioner.inference.phrases import Wording
 from captioner.inference.predictor import Predictor
+from captioner.inference.strategy import Strategy
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 
@@ -25,13 +21,13 @@ def caption_split(
     """Caption the photos of a split from their files.
 
     Args:
-        predictor: the captioner and how it searches.
+        predictor: the captioner and its strategy.
         data: the data set.
         split: "train", "val" or "test".
-        batch_size: photos at once.
+        batch_size: photos per batch.
 
     Returns:
-        The captions with references and recipe; photos left out, with the reason.
+        The captions with references and recipe; and the photos without a caption, with the reason.
 
     Raises:
         CaptionerError: the split is empty, or none of its photos can be read.
@@ -40,19 +36,10 @@ def caption_split(
     records = by_split(all_records, split)
     if not records:
         raise CaptionerError(f"{data.root}: the {split} split is empty")
-    # Before the work: it reads the checkpoints, and what cannot be read is known at once.
-    recipe = recipe_of_split(
-        data,
-        split,
-        predictor.search,
-        *(member.path for member in predictor.members),
-        rerank=predictor.rerank,
-        wording=predictor.wording,
-        average=predictor.average,
-        backward=None if predictor.backward is None else predictor.backward.path,
-        agreement=predictor.agreement,
-        tf32=predictor.tf32,
-    )
+    # Before the work: it reads the checkpoints, so that an unreadable one is reported at once.
+    backward = None if predictor.backward is None else predictor.backward.path
+    members = [member.path for member in predictor.members]
+    recipe = recipe_of_split(data, split, predictor.strategy, members, backward)
     candidates: dict[ImageId, list[str]] = {}
     references: dict[ImageId, tuple[str, ...]] = {}
     unreadable: list[tuple[Path, str]] = []
@@ -86,63 +73,9 @@ def caption_split(
 def recipe_of_split(
     data: DataConfig,
     split: str,
-    search: SearchOptions | SampleOptions,
-    *checkpoints: Path,
-    rerank: Rerank | None = None,
-    wording: Wording | None = None,
-    average: str = "probability",
+    strategy: Strategy,
+    checkpoints: Sequence[Path],
     backward: Path | None = None,
-    agreement: float = AGREEMENT,
-    tf32: bool = False,
 ) -> Recipe:
-    """Where the captions of a split come from: all that decides about them.
-
-    What it does not name is off. The arguments are those of `Predictor`.
-    """
-    wording = wording or Wording()
-    recipe: dict[str, Any]  # None is off
-    if isinstance(search, SampleOptions):
-        recipe = {
-            "sample": search.samples,
-            "seed": search.seed,
-            "temperature": search.temperature,
-            "top_k": search.top_k or None,
-            "top_p": search.top_p if search.top_p < 1 else None,
-            "rerank": rerank.by if rerank else "none, the first drawn",
-        }
-    else:
-        diverse = search.groups > 1
-        recipe = {
-            "beam_size": search.beam_size,
-            "groups": search.groups if diverse else None,
-            "diversity": search.diversity if diverse else None,
-        }
-    recipe |= {
-        "length_norm": search.length_norm,
-        "length_alpha": search.length_alpha if search.length_norm == "gnmt" else None,
-        "word_reward": search.word_reward or None,
-        "min_length": search.min_length or None,
-        "max_length": search.max_length,
-        "require": ", ".join(wording.require) or None,
-        "ban": ", ".join(wording.ban) or None,
-        "ban_ending": ", ".join(wording.ban_ending) or None,
-        "no_repeat_ngram": wording.no_repeat_ngram or None,
-        "no_repeat_word": "yes" if wording.no_repeat_word else None,
-        "backward": None if backward is None else f"{backward.name}@{digest(backward)}",
-        "agreement": None if backward is None else agreement,
-        "tf32": "yes" if tf32 else None,
-        "ensemble": average if len(checkpoints) > 1 else None,
-        "checkpoint": ", ".join(f"{path.name}@{digest(path)}" for path in checkpoints),
-    }
-    recipe = {"data": data.format, "split": split, **recipe}
-    return {name: value for name, value in recipe.items() if value is not None}
-
-
-def digest(path: Path) -> str:
-    """Eight hexadecimal digits of a checkpoint's bytes; of an export, of its files in turn."""
-    digest = hashlib.blake2b()
-    for name in files_of(path):
-        with open_regular(name) as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    return digest.hexdigest()[:8]
+    """Return where the captions of a split come from: the data, and the recipe of the strategy."""
+    return {"data": data.format, "split": split, **strategy.recipe(checkpoints, backward)}

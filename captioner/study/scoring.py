@@ -15,6 +15,7 @@ from captioner.evaluation.report import SystemCaptions
 from captioner.features.prepare import load_prepared
 from captioner.inference.generator import CaptionGenerator, write_captions
 from captioner.inference.split import recipe_of_split
+from captioner.inference.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def caption_stored(config: Config, path: Path, split: str) -> Trained:
         SystemCaptions(
             candidates,
             {record.image_id: record.captions for record in records},
-            recipe_of_split(config.data, split, search, path),
+            recipe_of_split(config.data, split, Strategy(search), [path]),
         ),
         sum(weights.numel() for weights in captioner.decoder.parameters()),
         int(checkpoint.read(path)["epoch"]),

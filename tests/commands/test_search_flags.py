@@ -19,6 +19,7 @@ from captioner.decoding.options import SampleOptions, SearchOptions
 from captioner.errors import UsageError
 from captioner.inference.phrases import Wording
 from captioner.inference.predictor import Predictor
+from captioner.inference.strategy import Strategy
 
 Capture = pytest.CaptureFixture[str]
 
@@ -371,10 +372,11 @@ def test_the_same_from_python(tiny_checkpoint: Path, photos: list[Path]) -> None
     trained = checkpoint.load(tiny_checkpoint)
     device = torch.device("cpu")
     wording = Wording(require=["red dog"], no_repeat_ngram=2)
-    predictor = Predictor(trained, device, SearchOptions(beam_size=4), wording=wording)
+    strategy = Strategy(SearchOptions(beam_size=4), wording=wording)
+    predictor = Predictor(trained, device, strategy)
     assert all("red dog" in (found.caption or "") for found in predictor.caption(photos))
     with pytest.raises(UsageError, match="require: samples cannot be made to say a phrase"):
-        Predictor(trained, device, SampleOptions(samples=2), wording=wording)
+        Strategy(SampleOptions(samples=2), wording=wording)
     with pytest.raises(UsageError, match="ban: 'cat' is one text; give a list of phrases"):
         Wording(ban="cat")
     with pytest.raises(ValueError, match="shorter"):

@@ -144,8 +144,7 @@ def test_the_wheel_runs_in_a_bare_environment(built: tuple[Path, Path], tmp_path
     checkpoint = save_checkpoint(tmp_path / "random.ckpt", tiny_config())
     assert run("caption", photo, "--checkpoint", checkpoint).strip()
     few = ("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2)
-    best = run("train", "--config", "shapes", *few, "--trainer.limit_val_batches", 1)
-    best = best.splitlines()[-1]
+    best = run("train", "--config", "shapes", *few, "--trainer.limit_val_batches", 1).strip()
     assert best == "runs/shapes/checkpoints/best.ckpt"
     run("evaluate", "--checkpoint", best, "--split", "test", "--output", "scores.json")
     assert (tmp_path / "scores.json").is_file()

@@ -304,7 +304,7 @@ class TrainerConfig:
     log_every_n_steps: int = 50
     """Steps between two rows of the log."""
     enable_progress_bar: bool = True
-    """Whether a progress bar is drawn."""
+    """Whether progress is shown: a line per epoch, and a bar on a terminal."""
     deterministic: bool = False
     """Whether only deterministic algorithms are allowed."""
 
@@ -314,7 +314,7 @@ class WandbConfig:
     """Logging to Weights & Biases; a local CSV is always written."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """`auto` is online where an API key is found and offline elsewhere."""
+    """`auto` is online where an API key is found and off elsewhere."""
     project: str = "captioner"
     """Project that the run belongs to."""
     name: str | None = None

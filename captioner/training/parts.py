@@ -25,6 +25,7 @@ from captioner.training.lightning_module import TrainingModule
 from captioner.training.lightning_setup import plugins
 from captioner.training.objectives import CrossEntropy, Objective
 from captioner.training.optimizers import build_optimizer, build_schedules
+from captioner.training.progress import EpochProgress
 from captioner.training.resume import Start, load_initial
 from captioner.training.resume_checks import described
 from captioner.training.reward import Reward, document_frequencies, with_end
@@ -229,6 +230,8 @@ def build_callbacks(
         callbacks.append(
             GradientWatch(captions, every=every, folder=folder, resume_step=start.step)
         )
+    if config.trainer.enable_progress_bar:
+        callbacks.append(EpochProgress())
     if config.optimization.patience is not None:
         monitor, mode = monitored(config.optimization)
         patience = config.optimization.patience

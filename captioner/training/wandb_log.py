@@ -22,6 +22,11 @@ class WandbLog(WandbLogger):
 
     _silent = False
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Lightning always passes this setting on, and W&B warns that it has no effect.
+        self._wandb_init.pop("anonymous", None)
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log a row."""
@@ -48,31 +53,35 @@ def open_wandb_log(
 
     Args:
         output: the run's folder.
-        mode: "online", "offline", "disabled", or "auto": online where an API key is found.
+        mode: "online", "offline", "disabled", or "auto": online where an API key is found, disabled
+            elsewhere; `WANDB_MODE` decides instead of that where it is set.
         run_id: W&B's name for the run.
         resumed: whether the run is known already.
         about: project, name, group, tags.
     """
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "online" if has_wandb_key() else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "disabled")
     if mode == "disabled":
         return None
-    output.mkdir(parents=True, exist_ok=True)
-    about |= {"save_dir": output, "id": run_id}
-    if mode != "offline" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        import wandb
+    import wandb
 
+    output.mkdir(parents=True, exist_ok=True)
+    # Silent: W&B's own lines go to the terminal otherwise; what matters of them is said here.
+    about |= {"save_dir": output, "id": run_id, "settings": wandb.Settings(silent=True)}
+    later = f"`wandb sync {output / 'wandb'}/offline-run-*` sends it later"
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if mode != "offline" and first:
         log = WandbLog(**about, resume="allow")
         try:
-            _ = log.experiment
+            say(f"W&B: {log.experiment.url}")
         except (wandb.Error, OSError) as error:
-            say(
-                f"W&B cannot be reached ({one_line(error)[:120]}): the run is logged offline; "
-                f"`wandb sync {output / 'wandb'}/offline-run-*` sends it later"
-            )
+            reason = one_line(error)[:120]
+            say(f"W&B cannot be reached ({reason}): the run is logged offline; {later}")
             wandb.teardown()
             return WandbLog(**about, offline=True)
         return log
+    if mode == "offline" and first:
+        say(f"W&B: the run is logged offline; {later}")
     return WandbLog(**about, offline=mode == "offline", resume="allow" if resumed else None)
 
 

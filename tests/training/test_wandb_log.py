@@ -1,5 +1,7 @@
 """Logging to W&B: rows carry their step, a resumed run is the same run, and no error ends one."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,52 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_disabled(tmp_path: Path) -> None:
     assert open_wandb_log(tmp_path, mode="disabled", run_id="a", resumed=False) is None
+
+
+@pytest.fixture
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_key")
+@pytest.mark.parametrize(("variable", "opened"), [(None, False), ("", False), ("offline", True)])
+def test_auto_is_off_without_a_key(
+    variable: str | None, opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    run = tmp_path / "run"
+    log = open_wandb_log(run, mode="auto", run_id="a", resumed=False)
+    assert (log is not None) == opened
+    assert run.exists() == opened
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_key")
+@pytest.mark.parametrize("mode", ["auto", "offline"])
+def test_a_run_is_silent_and_leaves_no_folder_behind(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_jsonl(tmp_path / "data")
+    here = tmp_path / "here"
+    here.mkdir()
+    flags = arguments(root, "--wandb.mode", mode, "--trainer.max_epochs", "1")
+    monkeypatch.chdir(here)
+    assert main(["prepare", *flags]) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "captioner", "train", *flags], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{root / 'run' / 'checkpoints' / 'best.ckpt'}\n"
+    about_wandb = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb:" in line]
+    command = f"wandb sync {root / 'run' / 'wandb'}/offline-run-*"
+    said = f"W&B: the run is logged offline; `{command}` sends it later"
+    assert about_wandb == ([] if mode == "auto" else [said])
+    assert not list(here.rglob("wandb"))
+    assert (root / "run" / "wandb").is_dir() == (mode == "offline")
 
 
 def test_ids_differ() -> None:

@@ -390,7 +390,7 @@ def read_inputs(names: Iterable[str]) -> None:
         if isinstance(found, str):
             good = len(found.splitlines()) == 1
         else:
-            good = [(p.shape, p.dtype) for p in found] == [((3, 16, 16), np.dtype(np.uint8))]
+            good = [(p.shape, p.dtype) for p in found.pixels] == [((3, 16, 16), np.dtype(np.uint8))]
         if not good:
             raise AssertionError(f"wrong pixels or reason: {found!r:.200}")
 

@@ -13,6 +13,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from captioner.commands.caption_devices import caption_on_all
 from captioner.commands.parser import Parser, not_negative, positive
+from captioner.commands.picture_flags import (
+    add_picture_arguments,
+    check_picture_arguments,
+    with_figures,
+    with_pictures,
+    with_what_is_drawn,
+)
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import (
     add_search_arguments,
@@ -43,14 +50,14 @@ SHARD_SIZE = 10_000
 
 _NOT_OF_THE_TEXT = frozenset(
     {"paths", "list", "images", "checkpoint", "backward", "format", "output", "shard_size"}
-    | {"batch_size", "device", "devices", "workers"}
+    | {"batch_size", "device", "devices", "workers", "gallery"}
 )
 """Flags that do not decide what a photo's caption is, or stand in the manifest on their own."""
 
 
 def run(arguments: list[str]) -> int:
     """`captioner caption`: a caption for each photo."""
-    options = _parser().parse_args(arguments)
+    options = with_figures(_parser(), arguments)
     options.checkpoint = options.checkpoint or [DEFAULT_CHECKPOINT]
     check_search_arguments(options, len(options.checkpoint))
     several = captions_a_photo(options)
@@ -65,6 +72,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError(
             f"caption: --format {options.format} does not hold --attention; use --format jsonl"
         )
+    check_picture_arguments(options)
     if not options.paths and not options.list:
         raise UsageError("caption: no photo is named; give PATH, or a list of paths: --list F")
     if to_folder:
@@ -135,11 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--devices", metavar="0,1,…", help="GPUs that share the files of the folder"
     )
-    parser.add_argument(
-        "--attention",
-        action="store_true",
-        help="add to each record of JSON Lines which regions of the photo each word looked at",
-    )
+    add_picture_arguments(parser)
     add_run_arguments(parser)
     add_search_arguments(parser)
     return parser
@@ -179,13 +183,18 @@ def _photos(
 def _caption(
     predictor: "Predictor", options: Namespace, sources: Iterator["PhotoSource"]
 ) -> Iterator["PhotoCaptions"]:
-    return predictor.caption(sources, batch_size=options.batch_size, workers=options.workers)
+    found = predictor.caption(sources, batch_size=options.batch_size, workers=options.workers)
+    return with_pictures(options, found)
+
+
+def _predictor(options: Namespace) -> "Predictor":
+    return load_predictor(with_what_is_drawn(options))
 
 
 def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
     """Write each record as soon as it is there."""
     errors = 0
-    predictor = load_predictor(options)
+    predictor = _predictor(options)
     writer = RecordWriter(stream, options.format, candidates=_lists_candidates(options))
     scrolling = options.output is None and stream.isatty()  # the records themselves show progress
     with Progress("photos", shown=not scrolling) as progress, _counted(options, progress):
@@ -207,7 +216,7 @@ def _caption_to_file(options: Namespace) -> int:
     with Draft(Path(options.output), _recipe(options), batch_size=options.batch_size) as draft:
         if draft.count:
             say(f"{draft.path} holds {draft.count:,} photos already; resuming after them")
-        predictor = load_predictor(options)
+        predictor = _predictor(options)
         with (
             resumable(lambda: draft.count, draft.path),
             Progress("photos", done=draft.count) as progress,
@@ -310,8 +319,9 @@ def _recipe(options: Namespace) -> dict[str, Any]:
     from captioner.checkpoint.file import file_digest
 
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
-    if not options.attention:  # a folder begun before there was such a flag can be gone on with
-        del chosen["attention"]
+    for name in ("attention", "attention_figures"):  # runs of before these flags can be resumed
+        if not chosen[name]:
+            del chosen[name]
     paths = [*options.checkpoint, *([] if options.backward is None else [options.backward])]
     return {
         "inputs": [*options.paths, *(f"@{name}" for name in options.list)],
@@ -348,7 +358,7 @@ def _caption_share(
         first = next(sources, None)
         if first is None:  # all is done: no network is loaded
             return
-        predictor = load_predictor(options)
+        predictor = _predictor(options)
         began = perf_counter()
         # (of several processes the one that starts them shows the progress of all)
         progress = Progress("photos", done=_done(manifest), shown=ranks == 1)

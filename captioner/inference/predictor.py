@@ -18,10 +18,10 @@ Everything that the command line offers is an argument here (see `Strategy`): ::
     Predictor.load(path, wording=Wording(require=["red dog"], ban=["cat"], no_repeat_ngram=3))
     Predictor.load([path, other], average="log_probability")  # an ensemble
     Predictor.load(path, attention=True)  # `PhotoCaptions.attention`: where each word looked
+    Predictor.load(path, preview=320)  # `PhotoCaptions.preview`: a small copy of the photo
     Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -32,9 +32,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from captioner import checkpoint
 from captioner.checkpoint.file import Checkpoint
@@ -52,27 +50,14 @@ from captioner.inference.compatibility import (
     encoder_key,
 )
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
+from captioner.inference.photo import Photo, key_number
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
 from captioner.inference.strategy import Strategy
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
 from captioner.photos.readers import READ_AHEAD, Held, readers
-from captioner.photos.source import PhotoSource, read_pixels
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photo on its way to a caption.
-
-    Attributes:
-        path: the file.
-        key: a number of its own, from which samples are seeded.
-        pixels: (3, S, S) uint8, once for each transform, or the reason why it could not be read.
-    """
-
-    path: Path
-    key: int
-    pixels: tuple[Tensor, ...] | str
+from captioner.photos.source import PhotoSource, Read, read_pixels
+from captioner.photos.transform import Box
 
 
 @dataclass
@@ -265,7 +250,8 @@ class Predictor:
         batch_size: int,
     ) -> Iterator[list[Photo]]:
         """Batches of photos that have been read while the batch before was captioned."""
-        ahead: deque[tuple[PhotoSource, int, Future[tuple[np.ndarray, ...] | str]]] = deque()
+        ahead: deque[tuple[PhotoSource, int, Future[Read | str]]] = deque()
+        preview = self.strategy.preview
         batch: list[Photo] = []
         exhausted = False
         held = Held()
@@ -280,7 +266,7 @@ class Predictor:
                 source, key = following
                 number = key_number(str(source.path if key is None else key))
                 held.add(source.held)
-                reading = pool.submit(read_pixels, source, self._transforms)
+                reading = pool.submit(read_pixels, source, self._transforms, preview)
                 reading.add_done_callback(partial(held.release, source.held))
                 # What has been read, or is being read by others, need not be held here too.
                 ahead.append((source.without_content(), number, reading))
@@ -289,8 +275,11 @@ class Predictor:
                 break
             source, number, reading = ahead.popleft()
             found = reading.result()
-            pixels = found if isinstance(found, str) else tuple(map(torch.from_numpy, found))
-            batch.append(Photo(source.path, number, pixels))
+            if isinstance(found, str):
+                batch.append(Photo(source.path, number, found))
+            else:
+                pixels = tuple(map(torch.from_numpy, found.pixels))
+                batch.append(Photo(source.path, number, pixels, found.size, found.preview))
             if len(batch) == batch_size or source.ends_batch:
                 yield batch
                 batch = []
@@ -322,19 +311,26 @@ class Predictor:
                 return [result for photo in photos for result in self._search([photo])]
             return [PhotoCaptions(photos[0].path, error=str(error))]
         listed = candidates(found, self.trained.vocabulary)
-        maps = self._maps(found)
+        maps = self._maps(found, photos)
         return [
-            PhotoCaptions(photo.path, own, attention=of_photo)
+            PhotoCaptions(photo.path, own, attention=of_photo, preview=photo.preview)
             for photo, own, of_photo in zip(photos, listed, maps, strict=True)
         ]
 
-    def _maps(self, found: Hypotheses) -> list[AttentionMap] | list[None]:
+    def _maps(self, found: Hypotheses, photos: Sequence[Photo]) -> Sequence[AttentionMap | None]:
         """Attention of each image, where it was asked for."""
         if found.attention is None:
-            return [None] * len(found.words)
+            return [None] * len(photos)
         decoders = [member.captioner.decoder for member in self.members]
         sentinel = len(decoders) == 1 and decoders[0].kind == "adaptive"
-        return attention_maps(found, sentinel=sentinel)
+        maps = zip(attention_maps(found, sentinel=sentinel), photos, strict=True)
+        return [replace(one, size=photo.size, box=self._box(*photo.size)) for one, photo in maps]
+
+    def _box(self, width: int, height: int) -> Box | None:
+        """Return the part of a photo that every attention map covers."""
+        attending = [one for one in self.members if one.captioner.decoder.kind != "none"]
+        first, *others = {member.transform.box(width, height) for member in attending}
+        return None if others else first
 
     def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
         """Photos are encoded by each encoder, decoded by all, and the samples ranked."""
@@ -354,9 +350,3 @@ class Predictor:
             other, share = self.backward.captioner, self.strategy.agreement
             return agreed(found, other, given[-1], share, search)
         return found if rerank is None else reranked(found, rerank)
-
-
-def key_number(key: str) -> int:
-    """A number of 64 bits, with sign, for an image's path or id."""
-    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little", signed=True)

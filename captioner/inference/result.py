@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from captioner.decoding.hypotheses import Hypotheses
+from captioner.photos.transform import Box
 from captioner.text.vocabulary import END, Vocabulary
 
 
@@ -40,12 +41,14 @@ class PhotoCaptions:
             empty if there is none.
         error: why there is none.
         attention: where the words of each candidate looked, if that was asked for.
+        preview: (height, width, 3) uint8, a small copy of the upright photo, if asked for.
     """
 
     path: Path
     candidates: tuple[Candidate, ...] = ()
     error: str | None = None
     attention: "AttentionMap | None" = None
+    preview: np.ndarray | None = None
 
     @property
     def caption(self) -> str | None:
@@ -68,11 +71,18 @@ class AttentionMap:
             (1, R).
         sentinel: (K, T) float32, the weight that a word gave its sentence instead of the photo;
             None where the network has no sentinel.
+        size: width and height of the upright photo, in pixels; None where it is not known.
+        box: the part of that photo that the grid covers: left, top, right and bottom edge, in its
+            pixels, as `Transform.box` gives it. The cell in row r and column c of a grid of
+            `grid[0]` rows and `grid[1]` columns is the cell of equal size there. None where the
+            members of an ensemble see different parts.
     """
 
     weights: np.ndarray
     grid: tuple[int, int]
     sentinel: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    box: Box | None = None
 
 
 def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[AttentionMap]:

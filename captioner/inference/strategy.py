@@ -32,6 +32,8 @@ class Strategy:
         tf32: Whether a GPU's convolutions may round to TF32. That is faster, and the captions of
             some photos then depend on the batch they are in.
         attention: Whether captions carry the attention weights of each word.
+        preview: Longest side, in pixels, of a small copy of each photo that its captions carry;
+            None for no copy.
 
     Raises:
         UsageError: Two options contradict each other.
@@ -44,6 +46,7 @@ class Strategy:
     agreement: float = AGREEMENT
     tf32: bool = False
     attention: bool = False
+    preview: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.search, SampleOptions):

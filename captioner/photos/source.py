@@ -45,20 +45,50 @@ class PhotoSource:
         return replace(self, content=None, image=None)
 
 
+@dataclass(frozen=True)
+class Read:
+    """A photo that has been read.
+
+    Attributes:
+        pixels: (3, S, S) uint8, as each transform makes it fit.
+        size: width and height of the upright photo, in pixels.
+        preview: (height, width, 3) uint8, a small copy to show or draw on, if one was asked for.
+    """
+
+    pixels: tuple[np.ndarray, ...]
+    size: tuple[int, int]
+    preview: np.ndarray | None = None
+
+
 def read_pixels(
-    source: PhotoSource, transforms: Sequence[Transform]
-) -> tuple[np.ndarray, ...] | str:
-    """A photo as each transform makes it fit, (3, S, S) uint8, or why it cannot be read."""
+    source: PhotoSource, transforms: Sequence[Transform], preview: int | None = None
+) -> Read | str:
+    """Read a photo and make it fit, or say why it cannot be read.
+
+    Args:
+        source: the photo.
+        transforms: one for each encoder that wants pixels of its own.
+        preview: longest side, in pixels, of a small copy; None for no copy.
+    """
     if source.error is not None:
         return source.error
     try:
         content, path = source.content, source.path
         if source.image is not None:
-            return tuple(transform.array(source.image) for transform in transforms)
+            return _as_read(source.image, transforms, preview)
         opened = open_photo(path) if content is None else open_content(content, name=path.name)
         with opened as photo:
-            return tuple(transform.array(photo) for transform in transforms)
+            return _as_read(photo, transforms, preview)
     except PhotoError as error:
         return str(error)
     except MemoryError:
         return "not enough memory to decode this photo"
+
+
+def _as_read(photo: Image.Image, transforms: Sequence[Transform], preview: int | None) -> Read:
+    pixels = tuple(transform.array(photo) for transform in transforms)
+    if preview is None:
+        return Read(pixels, photo.size)
+    copy = photo.copy()
+    copy.thumbnail((preview, preview), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return Read(pixels, photo.size, np.asarray(copy))

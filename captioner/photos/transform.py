@@ -23,6 +23,9 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom edge of a part of a photo, in its pixels."""
+
 _LONGEST = 8
 """Up to this ratio of sides a photo is resized whole, to the bit as torchvision does it."""
 
@@ -141,6 +144,26 @@ class Transform:
             return width * height < self.size**2
         return min(width, height) < self.resize
 
+    def box(self, width: int, height: int) -> Box:
+        """The part of an upright photo that fills the square: where its edges come from.
+
+        A grid over the square (an attention map, say) is a grid of equal cells over this box.
+
+        Args:
+            width: of the photo, in pixels.
+            height: of the photo, in pixels.
+
+        Example:
+            >>> Transform(size=224, resize=256).box(512, 1024)
+            (32.0, 288.0, 480.0, 736.0)
+        """
+        if self.fit == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        reduced = self._reduced_size(width, height)
+        resized, left, top = self._place_of_crop(*reduced)
+        x, y = width / resized[0], height / resized[1]
+        return left * x, top * y, (left + self.size) * x, (top + self.size) * y
+
     def asdict(self) -> dict[str, int | str]:
         """Its values by name, for a checkpoint or a key; `detail` only where there is one."""
         values = dataclasses.asdict(self)
@@ -163,15 +186,19 @@ class Transform:
 
     def _reduced(self, photo: Image.Image) -> Image.Image:
         """A photo with more than `detail` pixels on its short side, brought down to that."""
-        short = min(photo.size)
-        if self.detail is None or short <= self.detail:
+        size = self._reduced_size(*photo.size)
+        if size == photo.size:
             return photo
-        if self.fit == "squash":
-            size = (self.detail, self.detail)
-        else:
-            width, height = (max(1, round(side * self.detail / short)) for side in photo.size)
-            size = (width, height)
         return photo.resize(size, INTERPOLATIONS[self.interpolation])
+
+    def _reduced_size(self, width: int, height: int) -> tuple[int, int]:
+        short = min(width, height)
+        if self.detail is None or short <= self.detail:
+            return width, height
+        if self.fit == "squash":
+            return self.detail, self.detail
+        width, height = (max(1, round(side * self.detail / short)) for side in (width, height))
+        return width, height
 
     def _squash(self, photo: Image.Image) -> Image.Image:
         if photo.size == (self.size, self.size):
@@ -180,16 +207,21 @@ class Transform:
 
     def _crop(self, photo: Image.Image) -> Image.Image:
         width, height = photo.size
+        resized, left, top = self._place_of_crop(width, height)
+        right, bottom = left + self.size, top + self.size
+        method = INTERPOLATIONS[self.interpolation]
+        if max(width, height) <= _LONGEST * min(width, height):
+            return photo.resize(resized, method).crop((left, top, right, bottom))
+        x, y = width / resized[0], height / resized[1]
+        box = (left * x, top * y, right * x, bottom * y)
+        return photo.resize((self.size, self.size), method, box=box)
+
+    def _place_of_crop(self, width: int, height: int) -> tuple[tuple[int, int], int, int]:
+        """The size that a photo is resized to, and the left and top edge of the crop in that."""
         short, long = min(width, height), max(width, height)
         # torchvision's rounding: the long side is cut to an integer, the crop's corner rounded.
         resized_long = int(self.resize * long / short)
         resized = (self.resize, resized_long) if width <= height else (resized_long, self.resize)
         left = round((resized[0] - self.size) / 2)
         top = round((resized[1] - self.size) / 2)
-        right, bottom = left + self.size, top + self.size
-        method = INTERPOLATIONS[self.interpolation]
-        if long <= _LONGEST * short:
-            return photo.resize(resized, method).crop((left, top, right, bottom))
-        x, y = width / resized[0], height / resized[1]
-        box = (left * x, top * y, right * x, bottom * y)
-        return photo.resize((self.size, self.size), method, box=box)
+        return resized, left, top

@@ -113,9 +113,9 @@ def test_what_waits_for_a_decoder_is_bounded_in_bytes(
     slow, most = threading.Event(), []
     read_pixels = predictor_module.read_pixels
 
-    def wait(source: PhotoSource, transforms: Any) -> Any:
+    def wait(source: PhotoSource, *how: Any) -> Any:
         slow.wait(5)
-        return read_pixels(source, transforms)
+        return read_pixels(source, *how)
 
     monkeypatch.setattr(predictor_module, "read_pixels", wait)
 

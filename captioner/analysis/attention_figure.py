@@ -1,0 +1,267 @@
+"""Attention drawn on the photo: one panel per word, the photo lit where the word looked.
+
+The weights of a word are one number for each cell of a grid. They are enlarged by bicubic
+interpolation to the part of the photo that the grid covers, so that the centre of a cell lies on
+the centre of its part of the photo, whether the photo was cropped or squashed on its way to the
+network. What the network never saw (the edges of a cropped photo) is greyed in every panel.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from captioner.display import one_line
+from captioner.errors import CaptionerError
+from captioner.inference.result import AttentionMap, Candidate, PhotoCaptions
+from captioner.photos.transform import Box
+
+PANEL = 260
+"""Longest side of a panel's picture, in pixels."""
+
+_COLUMNS = 6
+"""Panels in a row, at most."""
+
+_MARGIN, _TEXT = 12, 44
+"""Pixels around panels, and of the two lines of text above each."""
+
+_INK, _PALE, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
+_GLOW = (255, 214, 64)
+"""The colour that light takes on where a word looked most."""
+
+_DARKEST = 0.22
+"""Brightness of the photo where a word did not look."""
+
+_LONGEST_TITLE = 300
+"""Characters of a caption that stand above its panels."""
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """The faces of a figure: DejaVu, which comes with matplotlib and has most alphabets."""
+
+    title: ImageFont.FreeTypeFont
+    word: ImageFont.FreeTypeFont
+    small: ImageFont.FreeTypeFont
+
+    @classmethod
+    def load(cls) -> "Fonts":
+        """Read the font files."""
+        import matplotlib
+
+        folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+        plain, bold = str(folder / "DejaVuSans.ttf"), str(folder / "DejaVuSans-Bold.ttf")
+        return cls(
+            title=ImageFont.truetype(plain, 18),
+            word=ImageFont.truetype(bold, 15),
+            small=ImageFont.truetype(plain, 12),
+        )
+
+
+def weight_map(
+    weights: np.ndarray, grid: tuple[int, int], box: Box, size: tuple[int, int]
+) -> np.ndarray:
+    """Attention weights of one word, enlarged to the pixels of a photo.
+
+    Args:
+        weights: (R,) of the regions, row by row.
+        grid: rows and columns of the regions.
+        box: the part of the photo that the grid covers: left, top, right, bottom, in pixels.
+        size: width and height of the photo, in pixels.
+
+    Returns:
+        (height, width) float32, not negative: in the middle of a cell its weight, beyond the box 0.
+    """
+    width, height = size
+    rows, columns = grid
+    left, top, right, bottom = (
+        round(min(max(edge, 0.0), most))
+        for edge, most in zip(box, (width, height, width, height), strict=True)
+    )
+    cells = np.asarray(weights, np.float32).reshape(rows, columns)
+    part = (max(right - left, 1), max(bottom - top, 1))
+    # Cells beyond the edge are taken to be as those at it; Pillow would extrapolate.
+    padded = Image.fromarray(np.pad(cells, 2, mode="edge"))
+    inner = (2, 2, 2 + columns, 2 + rows)
+    enlarged = np.asarray(padded.resize(part, Image.Resampling.BICUBIC, box=inner))
+    whole = np.zeros((height, width), np.float32)
+    # (of a photo thinner than a pixel of the box, as much as there is)
+    inside = whole[top : top + part[1], left : left + part[0]]
+    inside[:] = enlarged[: inside.shape[0], : inside.shape[1]].clip(0)
+    return whole
+
+
+def attention_figure(
+    captioned: PhotoCaptions, *, captions: int = 1, fonts: Fonts | None = None
+) -> bytes:
+    """Draw where the words of a photo's captions looked.
+
+    Args:
+        captioned: a photo with captions, their attention and a preview.
+        captions: how many of its captions are drawn, best first.
+        fonts: where many figures are drawn, the faces, loaded once.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        CaptionerError: the attention has no place on the photo, as in an ensemble whose members see
+            different parts of it.
+    """
+    attention, preview = captioned.attention, captioned.preview
+    if attention is None or preview is None:
+        raise CaptionerError("a figure needs attention and a preview of the photo")
+    if attention.box is None or attention.size is None:
+        raise CaptionerError(
+            "attention cannot be drawn: the checkpoints see different parts of the photo; give one"
+        )
+    fonts = fonts or Fonts.load()
+    photo = Image.fromarray(preview)
+    photo.thumbnail((PANEL, PANEL), Image.Resampling.LANCZOS)
+    scale = tuple(new / old for new, old in zip(photo.size, attention.size, strict=True))
+    box = _scaled(attention.box, *scale)
+    shown = captioned.candidates[:captions]
+    blocks = [
+        _block(photo, candidate, attention, place, box, fonts)
+        for place, candidate in enumerate(shown)
+    ]
+    width = max(block.width for block in blocks)
+    figure = Image.new("RGB", (width, sum(block.height for block in blocks)), _PAPER)
+    top = 0
+    for block in blocks:
+        figure.paste(block, (0, top))
+        top += block.height
+    file = io.BytesIO()
+    figure.save(file, "PNG")
+    return file.getvalue()
+
+
+def _block(
+    photo: Image.Image,
+    candidate: Candidate,
+    attention: AttentionMap,
+    place: int,
+    box: Box,
+    fonts: Fonts,
+) -> Image.Image:
+    """One caption: its text, the photo, and a panel for each of its words."""
+    maps = [
+        weight_map(weights, attention.grid, box, photo.size)
+        for weights in attention.weights[place, : len(candidate.words)]
+    ]
+    panels = [_unlit(photo, box)]
+    # One scale for the words of a caption: a word that looked at its sentinel alone stays dark, and
+    # weights that are the same everywhere light the photo half.
+    regions = attention.weights.shape[2]
+    brightest = max([4 / regions, *(float(one.max()) for one in maps)])
+    panels += [_lit(photo, one, brightest) for one in maps]
+    notes = [_Note("photo", "", None)]
+    for i, word in enumerate(candidate.words):
+        share = None if attention.sentinel is None else float(attention.sentinel[place, i])
+        probability = np.exp(candidate.word_log_probs[i])
+        notes.append(_Note(word, f"p {probability:.2f}", share))
+    return _laid_out(panels, notes, f"“{candidate.caption}”", fonts)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What stands above a panel: a word, a remark, and the sentinel's weight where there is one."""
+
+    word: str
+    remark: str
+    sentinel: float | None
+
+
+def _laid_out(
+    panels: Sequence[Image.Image], notes: Sequence[_Note], title: str, fonts: Fonts
+) -> Image.Image:
+    width, height = panels[0].size
+    cell = max(width, 110)  # a tall photo's words need room too
+    columns = min(_COLUMNS, len(panels), max(2, 1600 // (cell + _MARGIN)))
+    rows = -(-len(panels) // columns)
+    across = columns * (cell + _MARGIN) + _MARGIN
+    lines = _wrapped(title, fonts.title, across - 2 * _MARGIN)
+    head = _MARGIN + 24 * len(lines) + 4
+    figure = Image.new("RGB", (across, head + rows * (_TEXT + height + _MARGIN) + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(figure)
+    for i, line in enumerate(lines):
+        draw.text((_MARGIN, _MARGIN + 24 * i), line, _INK, fonts.title)
+    for i, (panel, note) in enumerate(zip(panels, notes, strict=True)):
+        left = _MARGIN + i % columns * (cell + _MARGIN)
+        top = head + i // columns * (_TEXT + height + _MARGIN)
+        _annotate(draw, note, left, top, cell, fonts)
+        figure.paste(panel, (left, top + _TEXT))
+    return figure
+
+
+def _annotate(
+    draw: ImageDraw.ImageDraw, note: _Note, left: int, top: int, width: int, fonts: Fonts
+) -> None:
+    """The lines above a panel; the sentinel's weight as a number and a bar."""
+    draw.text((left, top), _fitting(one_line(note.word), fonts.word, width), _INK, fonts.word)
+    line = top + 22
+    draw.text((left, line), note.remark, _PALE, fonts.small)
+    if note.sentinel is None:
+        return
+    text = f"sentinel {note.sentinel:.2f}"
+    start = left + width - int(fonts.small.getlength(text))
+    draw.text((start, line), text, _PALE, fonts.small)
+    bar = (start, line + 17, left + width - 1, line + 19)
+    draw.rectangle(bar, (226, 228, 231))
+    filled = start + round((bar[2] - start) * min(max(note.sentinel, 0.0), 1.0))
+    if filled > start:
+        draw.rectangle((start, bar[1], filled, bar[3]), (60, 99, 180))
+
+
+def _lit(photo: Image.Image, weights: np.ndarray, brightest: float) -> Image.Image:
+    """The photo in its own light where a word looked, dark and grey elsewhere."""
+    light = np.sqrt((weights / brightest).clip(0, 1))[
+        ..., None
+    ]  # square root: half a weight is still seen well
+    pixels = np.asarray(photo, np.float32)
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    dark = _DARKEST * (0.7 * grey[..., None] + 0.3 * pixels)
+    glowing = 0.82 * pixels + 0.18 * np.array(_GLOW, np.float32)
+    return Image.fromarray((dark * (1 - light) + glowing * light).round().astype(np.uint8))
+
+
+def _unlit(photo: Image.Image, box: Box) -> Image.Image:
+    """The photo, greyed where the network did not see it."""
+    pixels = np.asarray(photo, np.float32)
+    seen = np.zeros(pixels.shape[:2], bool)
+    left, top, right, bottom = (round(edge) for edge in box)
+    seen[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)] = True
+    grey = pixels.mean(2, keepdims=True) * 0.45 + 255 * 0.55
+    return Image.fromarray(np.where(seen[..., None], pixels, grey).round().astype(np.uint8))
+
+
+def _scaled(box: Box, x: float, y: float) -> Box:
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of a text that fit a width; a very long text is cut."""
+    text = one_line(text)
+    if len(text) > _LONGEST_TITLE:
+        text = text[:_LONGEST_TITLE] + "…"
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(_fitting(word, font, width))
+        else:
+            lines[-1] = _fitting(longer, font, width)
+    return lines
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """A text, cut where it would be too wide."""
+    if len(text) <= 4096 and font.getlength(text) <= width:
+        return text
+    kept = text[:200]
+    while kept and font.getlength(kept + "…") > width:
+        kept = kept[:-1]
+    return kept + "…"

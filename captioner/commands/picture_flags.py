@@ -1,0 +1,109 @@
+"""The pictures that `caption` makes beside its records: figures of attention, and a gallery."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioner.errors import UsageError
+from captioner.files.atomic import check_folder
+
+if TYPE_CHECKING:
+    from captioner.inference.result import PhotoCaptions
+
+FIGURE_SIDE = 640
+"""Longest side, in pixels, of the copies of photos that figures are drawn on."""
+
+THUMBNAIL_SIDE = 320
+"""The same for a gallery alone."""
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of what is drawn."""
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="add to each record of JSON Lines which regions of the photo each word looked at; "
+        "with a folder behind it (--attention out/) the same as --attention-figures out/",
+    )
+    parser.add_argument(
+        "--attention-figures",
+        metavar="FOLDER",
+        help="draw where each word looked: one PNG per photo, with --n-best for each caption",
+    )
+    parser.add_argument(
+        "--gallery",
+        metavar="F",
+        help="write one HTML page with thumbnails and captions, which opens without a network",
+    )
+
+
+def with_figures(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse arguments in which `--attention` may name a folder of figures.
+
+    `--attention` alone never took a value, and a photo or a folder of photos may follow it. What
+    follows is the folder of figures if it ends in a slash, other photos are named, and no photos
+    lie in it but figures.
+    """
+    rewritten = list(arguments)
+    end = rewritten.index("--") if "--" in rewritten else len(rewritten)
+    for i, following in enumerate(rewritten[1:end]):
+        if rewritten[i] == "--attention" and following.endswith("/") and not _has_photos(following):
+            rewritten[i] = "--attention-figures"
+    options = parser.parse_args(rewritten)
+    if rewritten != list(arguments) and not (options.paths or options.list):
+        return parser.parse_args(list(arguments))
+    return options
+
+
+def _has_photos(folder: str) -> bool:
+    """Whether a folder, or one below it, holds a photo that is not a figure of ours."""
+    if not Path(folder).is_dir():
+        return False
+    from captioner.analysis.figure_files import ATTENTION
+    from captioner.photos.folders import Skipped, files_below
+
+    names = (one.path.name for one in files_below(Path(folder), Skipped()))
+    return any(not name.endswith(ATTENTION) for name in names)
+
+
+def check_picture_arguments(options: argparse.Namespace) -> None:
+    """Check what is asked for before the work.
+
+    Raises:
+        UsageError: the folder of figures is a file, or the gallery's page cannot be made or would
+            be of a run whose captions go elsewhere.
+    """
+    figures = options.attention_figures
+    if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
+        raise UsageError(f"--attention-figures: {figures} is a file; name a folder")
+    check_folder(options.gallery, "--gallery")
+    if options.gallery is not None and options.output is not None:
+        raise UsageError(
+            "--gallery: it shows the photos of one uninterrupted run, and --output resumes; leave "
+            "--output out (the captions go to standard output, which `> F` writes to a file)"
+        )
+
+
+def with_what_is_drawn(options: argparse.Namespace) -> argparse.Namespace:
+    """The options of a predictor whose captions carry what the pictures need."""
+    if options.attention_figures is not None:
+        return argparse.Namespace(**vars(options) | {"attention": True, "preview": FIGURE_SIDE})
+    if options.gallery is not None:
+        return argparse.Namespace(**vars(options), preview=THUMBNAIL_SIDE)
+    return options
+
+
+def with_pictures(
+    options: argparse.Namespace, captioned: Iterator["PhotoCaptions"]
+) -> Iterator["PhotoCaptions"]:
+    """What was captioned, once it is drawn: a record that exists has its figure."""
+    if options.attention_figures is not None:
+        from captioner.analysis.figure_files import draw_all
+
+        captioned = draw_all(captioned, Path(options.attention_figures), keep=options.attention)
+    if options.gallery is not None:
+        from captioner.pages.gallery import gathered
+
+        captioned = gathered(captioned, options.gallery)
+    return captioned

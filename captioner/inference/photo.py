@@ -1,0 +1,33 @@
+"""A photo on its way to a caption, and the number from which its samples are seeded."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo on its way to a caption.
+
+    Attributes:
+        path: the file.
+        key: a number of its own, from which samples are seeded.
+        pixels: (3, S, S) uint8, once for each transform, or the reason why it could not be read.
+        size: width and height of the upright photo; (0, 0) where it could not be read.
+        preview: (height, width, 3) uint8, if asked for.
+    """
+
+    path: Path
+    key: int
+    pixels: tuple[Tensor, ...] | str
+    size: tuple[int, int] = (0, 0)
+    preview: np.ndarray | None = None
+
+
+def key_number(key: str) -> int:
+    """A number of 64 bits, with sign, for an image's path or id."""
+    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little", signed=True)

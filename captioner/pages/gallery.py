@@ -1,0 +1,145 @@
+"""A gallery: one HTML file with the thumbnails and captions of many photos.
+
+The page holds everything it shows, its thumbnails as `data:` addresses, so that it opens from disk
+and can be sent to others. Captions and file names come from strangers: the template escapes them,
+control characters and marks that reorder text become visible escapes, and the page's policy lets
+the browser run only the page's own script and load nothing from anywhere.
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from captioner import __version__
+from captioner.console import warn
+from captioner.display import one_line
+from captioner.files.atomic import write_output
+from captioner.inference.result import PhotoCaptions
+
+THUMBNAIL = 320
+"""Longest side of a thumbnail, in pixels."""
+
+MOST = 20_000
+"""Photos of a page at most: they are some 12 KB each, and a browser opens all of them at once."""
+
+_QUALITY = 72
+"""Of the thumbnails' JPEG."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photo on the page.
+
+    Attributes:
+        path: where it lies.
+        name: its file's name.
+        captions: best first; none where there is an error.
+        error: why there is no caption.
+        thumbnail: a JPEG in base64; None where the photo could not be read.
+        width: of the thumbnail, in pixels.
+        height: of the thumbnail, in pixels.
+    """
+
+    path: str
+    name: str
+    captions: tuple[str, ...] = ()
+    error: str | None = None
+    thumbnail: str | None = None
+    width: int = 0
+    height: int = 0
+
+    @classmethod
+    def of(cls, captioned: PhotoCaptions) -> Self:
+        """The entry of a photo that was captioned, with a preview, or could not be."""
+        path, name = one_line(str(captioned.path)), one_line(captioned.path.name)
+        if captioned.error is not None:
+            return cls(path, name, error=one_line(captioned.error))
+        captions = tuple(one_line(one.caption) or "(empty)" for one in captioned.candidates)
+        if captioned.preview is None:
+            return cls(path, name, captions)
+        picture, (width, height) = _thumbnail(captioned.preview)
+        return cls(path, name, captions, None, picture, width, height)
+
+
+def gathered(captioned: Iterable[PhotoCaptions], page: str) -> Iterator[PhotoCaptions]:
+    """Hand photos on, and write their gallery when the last one is through.
+
+    Args:
+        captioned: photos with previews.
+        page: the file; where there is no photo at all it is not written.
+
+    Raises:
+        CaptionerError: the file cannot be written.
+    """
+    entries: list[Entry] = []
+    left_out = 0
+    for one in captioned:
+        if len(entries) < MOST:
+            entries.append(Entry.of(one))
+        else:
+            left_out += 1
+        yield one
+    if left_out:
+        warn(f"{page}: a gallery holds {MOST:,} photos; {left_out:,} are left out of it")
+    if entries:
+        write_output(page, gallery(entries, left_out=left_out))
+
+
+def gallery(entries: Sequence[Entry], *, title: str = "Captions", left_out: int = 0) -> str:
+    """The page as HTML.
+
+    Args:
+        entries: the photos, in the order shown.
+        title: of the page.
+        left_out: photos that the page does not show.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    # The page's own style and script, in the only places where the template does not escape.
+    style, script = _own("gallery.css"), _own("gallery.js")
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(_own("gallery.html")).render(
+        entries=entries,
+        errors=sum(entry.error is not None for entry in entries),
+        left_out=left_out,
+        policy=policy,
+        script=Markup(script),
+        style=Markup(style),
+        title=title,
+        version=__version__,
+    )
+
+
+def _own(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """How a page's policy names a text that it lets run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _thumbnail(preview: np.ndarray) -> tuple[str, tuple[int, int]]:
+    picture = Image.fromarray(preview)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return base64.b64encode(file.getvalue()).decode(), picture.size

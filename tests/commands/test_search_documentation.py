@@ -23,5 +23,5 @@ def test_examples_of_wording_run() -> None:
 
 def test_every_flag_is_told_and_every_flag_told_exists() -> None:
     flags = {flag(name) for name in add_search_arguments(Parser(prog="captioner"))}
-    others = {"--checkpoint", "--format", "--seed"}
+    others = {"--attention", "--checkpoint", "--format", "--seed"}
     assert set(re.findall(r"--[a-z][a-z-]*", PAGE.read_text())) - others == flags

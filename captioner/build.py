@@ -27,7 +27,7 @@ from captioner.photos.transform import Transform
 
 
 def read_records(config: DataConfig) -> Loaded:
-    """The captioned photos of all splits."""
+    """Return the captioned photos of all splits."""
 
     def path(name: str | None) -> Path | None:
         return None if name is None else Path(name)
@@ -48,7 +48,7 @@ def read_records(config: DataConfig) -> Loaded:
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
-    """The frozen encoder, batch norm not folded, and what makes a photo fit for it."""
+    """Return the frozen encoder, batch norm not folded, and what makes a photo fit for it."""
     encoder, preprocessing = pretrained_encoder(
         config.name, config.weights, grid=config.features == "grid", size=config.size
     )
@@ -65,7 +65,7 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
 def build_cell(
     config: DecoderConfig, input_size: int, hidden_size: int, *, vocab_size: int
 ) -> Cell:
-    """One recurrent layer, its weights at their starting values."""
+    """Return one recurrent layer, its weights at their starting values."""
     cell: Cell
     if config.cell == "elman":
         cell = Elman(input_size, hidden_size, config.activation)
@@ -81,7 +81,7 @@ def build_cell(
 
 
 def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
-    """The decoder, its weights at their starting values."""
+    """Return the decoder, its weights at their starting values."""
     return Decoder(
         vocab_size=vocab_size,
         feature_size=feature_size,
@@ -112,7 +112,7 @@ def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Cap
 
 
 def search_options(config: SearchConfig) -> SearchOptions:
-    """How to search."""
+    """Return how to search."""
     return SearchOptions(
         beam_size=config.beam_size,
         max_length=config.max_length,

@@ -59,10 +59,10 @@ class Progress:
     """How far a piece of work is, shown while the block lasts.
 
     Args:
-        unit: what is counted, in the plural: "photos".
-        total: how many there are, where that is known; may be set later.
-        done: how many of them an earlier run has done, which say nothing about this run's rate.
-        shown: whether to show anything; False where the results themselves scroll by.
+        unit: What is counted, in the plural: "photos".
+        total: How many there are, where that is known; may be set later.
+        done: How many of them an earlier run has done, which say nothing about this run's rate.
+        shown: Whether to show anything; False where the results themselves scroll by.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Progress:
             say(self.line())
 
     def line(self) -> str:
-        """The state in words: ``1,200 of 3,600 photos, 40.0 photos/s, 1:00 left``."""
+        """Return the state in words: `1,200 of 3,600 photos, 40.0 photos/s, 1:00 left`."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (self.count - self._before) / seconds
         of = "" if self._total is None else f" of {self._total:,}"
@@ -167,14 +167,14 @@ class StatusLine:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    """Second as `m:ss` or `h:mm:ss`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def open_streams() -> None:
-    """Give each closed standard stream (``2>&-``) a descriptor of its own, before files are opened.
+    """Give each closed standard stream (`2>&-`) a descriptor of its own, before files are opened.
 
     Else the next file opened would become standard output or standard error, and messages would be
     written into it. Writing results to a closed standard output still fails.

@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
     """The device of a name as Lightning's accelerators are called; `auto` takes what is there.
 
     Raises:
-        UsageError: an unknown name, or a device that this machine lacks.
+        UsageError: An unknown name, or a device that this machine lacks.
     """
     available = {
         "cpu": True,

@@ -5,7 +5,7 @@ they could move the cursor, retitle a terminal, forge a record or start a formul
 leaves the program passes through one of these functions:
 
 - `one_line`: a message, a table cell, a field of a text record. Unsafe characters become visible
-  escapes (``\x1b``, ``\n``, ``\u202e``).
+  escapes (`\x1b`, `\n`, `\u202e`).
 - `csv_cell`: a cell of a CSV file; it also cannot start a formula.
 - `json_line`: JSON, which keeps the exact text and is always valid UTF-8.
 """
@@ -33,7 +33,7 @@ def one_line(text: str) -> str:
     r"""A text that is safe in one line of a terminal: unsafe characters become visible escapes.
 
     Tabs and line ends are escaped too, so the text cannot forge a column or a record. A file
-    name's byte that is not UTF-8 appears as ``\xff``. Other text stays as it is, in any language.
+    name's byte that is not UTF-8 appears as `\xff`. Other text stays as it is, in any language.
 
     Example:
         >>> print(one_line("a\x1b[2J\nb"))
@@ -43,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether `one_line` leaves a text as it is."""
+    """Return whether `one_line` leaves a text as it is."""
     return _UNSAFE.search(text) is None
 
 
@@ -53,9 +53,9 @@ def blank_out(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """A text for a cell of a CSV file: one line, and never a formula.
+    """Return a text for a cell of a CSV file: one line, and never a formula.
 
-    A text that begins with ``=``, ``+``, ``-`` or ``@`` (or their full-width forms) gets an
+    A text that begins with `=`, `+`, `-` or `@` (or their full-width forms) gets an
     apostrophe in front, which spreadsheets take for "this is text". A text that already begins with
     apostrophes and such a sign gets one more, so `from_csv_cell` restores the text exactly. Tab and
     carriage return, which start formulas too, become visible escapes.
@@ -69,14 +69,14 @@ def csv_cell(text: str) -> str:
 
 
 def from_csv_cell(cell: str) -> str:
-    """The text of which `csv_cell` made a cell, without the apostrophe."""
+    """Return the text of which `csv_cell` made a cell, without the apostrophe."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def json_line(value: object, *, indent: int | None = None) -> str:
     r"""JSON that keeps the exact text of a value and is safe to print.
 
-    Unsafe characters are written as JSON's own escapes (``\u001b``), all other text as it is, so
+    Unsafe characters are written as JSON's own escapes (`\u001b`), all other text as it is, so
     the result is always valid UTF-8 and parses back to the same value.
 
     Raises:

@@ -10,8 +10,8 @@ class CaptionerError(Exception):
     """Something could not be done: the message says what, where and what would be right, in a line.
 
     Raised by every room of the package for a fault that lies in the input or the machine rather
-    than in the code. The command line prints the message after ``captioner: error:`` and ends with
-    ``exit_code``.
+    than in the code. The command line prints the message after `captioner: error:` and ends with
+    `exit_code`.
     """
 
     exit_code = 1
@@ -26,15 +26,15 @@ class UsageError(CaptionerError):
 def suggestion(
     name: str, choices: Sequence[str], synonyms: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """The nearest of some choices, or the first of them, for the end of an error message.
+    """Return the nearest of some choices, or the first of them, for the end of an error message.
 
     Nearest are, in this order: the same in other letters, what begins like it (at most three), what
     others call it, what is spelt like it.
 
     Args:
-        name: what was written.
-        choices: what there is.
-        synonyms: other names of choices, in lower case and without dashes in front.
+        name: What was written.
+        choices: What there is.
+        synonyms: Other names of choices, in lower case and without dashes in front.
     """
     folded = {choice.casefold(): choice for choice in choices}
     wanted = name.casefold()
@@ -51,7 +51,7 @@ def suggestion(
 
 
 def shown(value: object) -> str:
-    """A value for a message: on one line, and not long."""
+    """Return a value for a message: on one line, and not long."""
     if isinstance(value, (list, dict)):
         text = _SHORT.repr(value)  # of a list of a million entries, or nested a thousand times
     else:

@@ -34,7 +34,7 @@ class Table:
 def render(
     form: str, tables: Sequence[Table], notes: Sequence[str], content: Mapping[str, Any]
 ) -> str:
-    """Tables and their notes in one of `FORMATS`.
+    """Return tables and their notes in one of `FORMATS`.
 
     Args:
         form: Which.

@@ -41,7 +41,7 @@ class Finding:
 
 
 def audit_captions(records: Sequence[Record]) -> list[Finding]:
-    """Captions that stand under several photos, or twice under one."""
+    """Return captions that stand under several photos, or twice under one."""
     texts = _texts(records)
     heard: dict[str, dict[str, Record]] = defaultdict(dict)  # text to a photo of each split
     whole: dict[frozenset[str], dict[str, Record]] = defaultdict(dict)
@@ -73,7 +73,7 @@ def audit_captions(records: Sequence[Record]) -> list[Finding]:
 def audit_vocabulary(
     records: Sequence[Record], words: Collection[str] | None, unchecked: str | None = None
 ) -> Finding:
-    """Words that a vocabulary can only have from held-out captions.
+    """Return words that a vocabulary can only have from held-out captions.
 
     Args:
         records: Of all splits.
@@ -96,7 +96,7 @@ def audit_vocabulary(
 def audit_photos(
     records: Sequence[Record], fingerprints: Sequence[Fingerprint], radius: int
 ) -> list[Finding]:
-    """Photos that stand in two splits, or twice in one, under different names.
+    """Return photos that stand in two splits, or twice in one, under different names.
 
     Args:
         records: Of all splits.
@@ -126,7 +126,7 @@ def audit_photos(
 
 
 def audit_problems(problems: Sequence[Problem], unreadable: Mapping[str, str]) -> list[Finding]:
-    """What reading the data set has shown.
+    """Return what reading the data set has shown.
 
     Args:
         problems: Of the source.
@@ -146,7 +146,7 @@ def audit_problems(problems: Sequence[Problem], unreadable: Mapping[str, str]) -
 def _look_alikes(
     fingerprints: Sequence[Fingerprint], radius: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Pairs of photos that look alike, and the bits in which their hashes differ."""
+    """Yield pairs of photos that look alike, and the bits in which their hashes differ."""
     if not fingerprints:
         return
     thumbnails = np.stack([fingerprint.thumbnail for fingerprint in fingerprints])

@@ -39,7 +39,7 @@ class ImageSource(Protocol):
     """Where the tensor of a record's image comes from: a feature store, or its photo."""
 
     def __call__(self, record: Record) -> Tensor:
-        """Features (F,) or (R, F), or a photo (3, S, S) as uint8."""
+        """Feature (F,) or (R, F), or a photo (3, S, S) as uint8."""
 
 
 class Item(NamedTuple):
@@ -54,11 +54,11 @@ class CaptionDataset(Dataset[Item]):
     """Records as items. Captions are turned to ids once, images are read when asked for.
 
     Args:
-        records: the images of a split.
-        source: gives the tensor of a record's image.
-        vocabulary: words to ids.
-        max_length: words of a caption at most; the rest is cut.
-        backward: give each caption's words from the last to the first.
+        records: The images of a split.
+        source: Gives the tensor of a record's image.
+        vocabulary: Words to ids.
+        max_length: Words of a caption at most; the rest is cut.
+        backward: Give each caption's words from the last to the first.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CaptionDataset(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Items to a batch, their captions packed."""
+    """Item to a batch, their captions packed."""
     packed = pack([(caption, row) for row, item in enumerate(items) for caption in item.captions])
     return Batch(
         [item.image_id for item in items], torch.stack([item.image for item in items]), *packed
@@ -101,13 +101,13 @@ class Collate:
     """Items to a batch; no items to one that counts nothing, so that all processes make each step.
 
     Attributes:
-        images: the split.
+        images: The split.
     """
 
     images: CaptionDataset
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """The batch."""
+        """Return the batch."""
         return collate(items) if items else collate([self.images[0]])._replace(image_ids=[])
 
 
@@ -121,7 +121,7 @@ class Packed(NamedTuple):
 
 
 def pack(captions: Sequence[tuple[Sequence[int], int]]) -> Packed:
-    """Captions, each with a row of its own or shared, packed from long to short."""
+    """Return captions, each with a row of its own or shared, packed from long to short."""
     ordered = sorted(captions, key=lambda pair: len(pair[0]), reverse=True)
     # zip_longest goes step by step through all captions; what has ended gives None.
     inputs = zip_longest(*([START, *caption] for caption, _ in ordered))
@@ -144,12 +144,12 @@ class SharedBatches(Sampler[list[int]]):
     `DistributedSampler` does that, and counts those images twice).
 
     Args:
-        n: images in the split.
-        batch_size: images in a batch, on each process.
-        rank: this process.
-        world: number of processes.
-        seed: of the order, which is another one each epoch; None keeps the images in order.
-        start: epoch, and the batches of it that are left out: where a resumed run goes on.
+        n: Images in the split.
+        batch_size: Images in a batch, on each process.
+        rank: This process.
+        world: Number of processes.
+        seed: Of the order, which is another one each epoch; None keeps the images in order.
+        start: Epoch, and the batches of it that are left out: where a resumed run goes on.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class SharedBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Batch of a whole epoch."""
         return -(-self.n // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[list[int]]:

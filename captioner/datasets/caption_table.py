@@ -10,7 +10,7 @@ Tables written without care are common, so a row is forgiving:
 - a cell that does not begin with a quote is taken as it stands, quotes included;
 - a row with more cells than the heading gives the surplus to its caption, delimiters included;
 - a quoted cell may run over several lines; where no quote ever closes it, that row alone is wrong;
-- where the caption's number and the caption stand in one cell (Flickr30k's ``results.csv`` has one
+- where the caption's number and the caption stand in one cell (Flickr30k's `results.csv` has one
   such row), they are taken apart.
 """
 
@@ -91,7 +91,7 @@ class _Layout:
         return len(self.headings)
 
     def fault(self, line: str) -> str:
-        """What to say of a line that is no row."""
+        """Return what to say of a line that is no row."""
         plain = self.delimiter.join(self.headings)
         caption = self.headings[self.at["caption"]]
         quoted = self.delimiter.join(
@@ -101,7 +101,7 @@ class _Layout:
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """The setting `data.columns`: ``image=photo, caption=title, split=part``.
+    """Return the setting `data.columns`: `image=photo, caption=title, split=part`.
 
     Raises:
         UsageError: It is not of this form.
@@ -124,14 +124,14 @@ def parse_columns(text: str | None) -> dict[str, str]:
 
 
 def has_heading(line: str, columns: Mapping[str, str] | None = None) -> bool:
-    """Whether the first line of a file is the heading of such a table."""
+    """Return whether the first line of a file is the heading of such a table."""
     return _from_heading(line, columns or {}) is not None
 
 
 def read_table(
     collector: Collector, file: Path, columns: Mapping[str, str] | None = None
 ) -> Iterator[Row]:
-    """The rows of a table in order; what is no row is reported to the collector.
+    """Yield the rows of a table in order; what is no row is reported to the collector.
 
     Args:
         collector: Takes problems and notes.
@@ -174,7 +174,7 @@ def read_table(
 
 
 def split_cells(line: str, delimiter: str) -> list[Cell] | None:
-    r"""The cells of a row; None where a quoted one is not closed.
+    r"""Return the cells of a row; None where a quoted one is not closed.
 
     Raises:
         ValueError: Text follows a closing quote.
@@ -212,7 +212,7 @@ def split_cells(line: str, delimiter: str) -> list[Cell] | None:
 def _cells(
     collector: Collector, file: Path, lines: Sequence[tuple[str, str]], layout: _Layout
 ) -> Iterator[tuple[str, list[Cell]]]:
-    """The cells of each row, whose quoted cells may run over several lines."""
+    """Yield the cells of each row, whose quoted cells may run over several lines."""
     at = 0
     while at < len(lines):
         place, line = lines[at]

@@ -1,16 +1,16 @@
 """COCO caption files, one for each split (Chen et al. 2015, Microsoft COCO Captions).
 
-``{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}``
+`{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}`
 
 Ids are numbers in COCO itself; files made by others may use text instead. Such files also differ
 in other ways, which are read as they are meant:
 
-- annotations without ``id``, or with the caption under another usual key (``text``, …);
+- annotations without `id`, or with the caption under another usual key (`text`, …);
 - annotations that write all image ids as text where images write numbers, or the other way round;
-- a ``file_name`` that holds the folder of the split, or any folder under the root;
+- a `file_name` that holds the folder of the split, or any folder under the root;
 - ids that restart in each file: where one id stands for two photos, every id gets its split in
-  front (``train/17``), and a note says so;
-- annotations flagged ``is_rejected`` or ``is_precanned`` (VizWiz, TextCaps) are no captions; a note
+  front (`train/17`), and a note says so;
+- annotations flagged `is_rejected` or `is_precanned` (VizWiz, TextCaps) are no captions; a note
   counts them.
 """
 
@@ -43,9 +43,9 @@ def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path 
     """Read the splits of a COCO caption data set.
 
     Args:
-        root: Its folder, with ``annotations/captions_{train,val,test}{2014,2017,}.json``.
-        images: Folder of the photos; else, for ``captions_X.json``, ``X``, ``images/X`` or
-            ``images`` under ``root``, the first that is there.
+        root: Its folder, with `annotations/captions_{train,val,test}{2014,2017,}.json`.
+        images: Folder of the photos; else, for `captions_X.json`, `X`, `images/X` or
+            `images` under `root`, the first that is there.
         annotations: Split to caption file, where it has not the usual name.
 
     Returns:
@@ -83,7 +83,7 @@ class _Split:
     """Images all of whose annotations are flagged."""
 
     def add_to(self, collector: Collector, *, prefixed: bool) -> None:
-        """Hand the images to a collector; ``prefixed`` puts the split in front of their ids."""
+        """Hand the images to a collector; `prefixed` puts the split in front of their ids."""
         for entry in self.images:
             if entry["id"] in self.uncaptioned:
                 continue
@@ -109,7 +109,7 @@ class _Split:
         }
 
     def path_of(self, name: str) -> Path:
-        """Where a photo lies, or would lie."""
+        """Return where a photo lies, or would lie."""
         paths = [folder / name for folder in self.folders]
         return next((path for path in paths if path.is_file()), paths[0])
 
@@ -160,7 +160,7 @@ def _read_split(
 def _photo_folders(
     root: Path, images: Path | None, split: str, file: Path, entries: Sequence[dict[str, Any]]
 ) -> list[Path]:
-    """Where to look for a split's photos, in order."""
+    """Return where to look for a split's photos, in order."""
     base = file.stem.removeprefix("captions_")
     usual = [images / base, images] if images else [root / base, root / "images" / base]
     others = [] if images else [root / "images"]
@@ -174,7 +174,7 @@ def _photo_folders(
 
 
 def _ids_restart(splits: Sequence[_Split]) -> bool:
-    """Whether one id stands for different photos in two files.
+    """Return whether one id stands for different photos in two files.
 
     A photo that is listed in two files is a leak between splits and keeps its id, by which it is
     found out.
@@ -192,12 +192,12 @@ def _ids_restart(splits: Sequence[_Split]) -> bool:
 
 
 def caption_of(annotation: Mapping[str, Any]) -> object:
-    """An annotation's caption as found, under the first of `CAPTION_KEYS` that it has."""
+    """Return an annotation's caption as found, under the first of `CAPTION_KEYS` that it has."""
     return next((annotation[key] for key in CAPTION_KEYS if key in annotation), None)
 
 
 def unflagged(annotations: Iterable[Any]) -> tuple[list[Any], list[object]]:
-    """The annotations without one of `FLAGS`, and the image ids of the others."""
+    """Return the annotations without one of `FLAGS`, and the image ids of the others."""
     kept: list[Any] = []
     flagged: list[object] = []
     for entry in annotations:
@@ -210,7 +210,7 @@ def unflagged(annotations: Iterable[Any]) -> tuple[list[Any], list[object]]:
 
 
 def flagged_note(count: int) -> str:
-    """What to say of annotations that are left out for their flags."""
+    """Return what to say of annotations that are left out for their flags."""
     one = count == 1
     return (
         f"{count:,} annotation{'' if one else 's'} flagged {' or '.join(FLAGS)} "
@@ -278,7 +278,7 @@ def _index_annotations(
 
 
 def is_caption(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation holds a caption rather than an object's outline."""
+    """Return whether an annotation holds a caption rather than an object's outline."""
     return "caption" in annotation or (
         "category_id" not in annotation and any(key in annotation for key in CAPTION_KEYS)
     )
@@ -305,7 +305,7 @@ def _with_ids_of_the_images(
 
 
 def _annotation_fault(entry: Any, known: set[object], used: set[object]) -> str | None:
-    """What is wrong with an annotation, but for its caption."""
+    """Return what is wrong with an annotation, but for its caption."""
     if not isinstance(entry, dict):
         return f"must be an object, not {shown(entry)}"
     annotation_id, image_id = entry.get("id"), entry.get("image_id")

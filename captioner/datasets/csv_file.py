@@ -1,7 +1,7 @@
 """A table of captions (`caption_table`), one row per caption or per photo, for people's own photos.
 
-Rows of one photo are joined. A column of splits, or the folders ``train/``, ``validation/`` and
-``test/`` with a ``metadata.csv`` each (Hugging Face), give the splits; else `data.split` divides
+Rows of one photo are joined. A column of splits, or the folders `train/`, `validation/` and
+`test/` with a `metadata.csv` each (Hugging Face), give the splits; else `data.split` divides
 the photos. The image id is the photo's name.
 """
 
@@ -30,8 +30,8 @@ def load(
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else ``root`` or a folder of a usual name in it.
-        annotations: The table; else one of a usual name, or the only ``*.csv`` or ``*.tsv``.
+        images: Folder of the photos; else `root` or a folder of a usual name in it.
+        annotations: The table; else one of a usual name, or the only `*.csv` or `*.tsv`.
         columns: Headings of unusual names: image, caption, split.
         divided_later: Accept photos without a split.
 

@@ -15,7 +15,7 @@ from captioner.errors import UsageError, shown
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """Shares of train, val and test, which sum to 1, from ``80/10/10``; two leave test empty.
+    """Share of train, val and test, which sum to 1, from `80/10/10`; two leave test empty.
 
     Raises:
         UsageError: It is not of this form.
@@ -42,7 +42,7 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 
 def position(name: str, seed: int) -> float:
-    """Where a photo stands from 0 up to 1, evenly spread over names.
+    """Return where a photo stands from 0 up to 1, evenly spread over names.
 
     Args:
         name: Its name, in any Unicode form.
@@ -54,7 +54,7 @@ def position(name: str, seed: int) -> float:
 
 
 def split_of(name: str, shares: Sequence[float], seed: int = 0) -> str:
-    """The split of a photo by its name.
+    """Return the split of a photo by its name.
 
     Args:
         name: Its name.
@@ -71,7 +71,7 @@ def split_of(name: str, shares: Sequence[float], seed: int = 0) -> str:
 
 
 def divide(loaded: Loaded, shares: Sequence[float], seed: int = 0) -> Loaded:
-    """Records without a split with one each; a note says how many each split has got.
+    """Return records without a split with one each; a note says how many each split has got.
 
     In a small set a split may get no photo by chance; it then takes one from the training split.
 

@@ -1,8 +1,8 @@
 """Flickr8k (Hodosh, Young & Hockenmaier 2013): a caption file and a list of photos for each split.
 
-The caption file is the official ``Flickr8k.token.txt``, with lines ``NAME.jpg#K<TAB>caption``, or a
-table (`caption_table`), such as ``captions.txt`` with the heading ``image,caption``, or Flickr30k's
-``results.csv``. The lists are the official ``Flickr_8k.{train,dev,test}Images.txt``, a file name on
+The caption file is the official `Flickr8k.token.txt`, with lines `NAME.jpg#K<TAB>caption`, or a
+table (`caption_table`), such as `captions.txt` with the heading `image,caption`, or Flickr30k's
+`results.csv`. The lists are the official `Flickr_8k.{train,dev,test}Images.txt`, a file name on
 each line; without them `data.split` divides the photos.
 """
 
@@ -39,14 +39,14 @@ def load(
 
     Args:
         root: Folder of the data set, with the lists; a list that is not there is an empty split.
-        images: Folder of the photos; else ``Images`` or ``Flicker8k_Dataset`` under ``root``.
-        annotations: The caption file; else the first of ``CAPTION_FILES`` that ``root`` holds.
+        images: Folder of the photos; else `Images` or `Flicker8k_Dataset` under `root`.
+        annotations: The caption file; else the first of `CAPTION_FILES` that `root` holds.
         columns: Headings of unusual names in a table.
         divided_later: Accept a data set without lists; all photos are then without a split.
 
     Returns:
         The records, whose ids are the file names. Captioned photos in no list are not used, and a
-        note says how many: the official files have 92.
+        note says how many: The official files have 92.
 
     Raises:
         UsageError: A file or folder is not there.
@@ -131,7 +131,7 @@ def read_captions(
 
 
 def is_token_line(line: str) -> bool:
-    """Whether a file's first line is one of ``Flickr8k.token.txt``."""
+    """Return whether a file's first line is one of `Flickr8k.token.txt`."""
     key, tab, _ = line.partition("\t")
     return bool(tab) and "#" in key
 

@@ -1,14 +1,14 @@
 """JSON Lines, for people's own photos: one photo with its captions on each line.
 
-``{"image": "a/b.jpg", "captions": ["…", "…"], "split": "train", "id": 17}``
+`{"image": "a/b.jpg", "captions": ["…", "…"], "split": "train", "id": 17}`
 
-``image`` is a path under the folder of the photos, ``split`` is "train", "val" or "test" and must
+`image` is a path under the folder of the photos, `split` is "train", "val" or "test" and must
 be given, or `data.split` divides the photos: a photo that is scored by mistake with what it was
-trained on makes every score a lie. ``id`` is a number or a text, by default the image's path. Other
+trained on makes every score a lie. `id` is a number or a text, by default the image's path. Other
 keys are ignored.
 
-``metadata.jsonl`` of Hugging Face's image folders is read too, with ``file_name`` and ``text`` (or
-another usual name of a caption); where ``train/``, ``validation/`` and ``test/`` each hold one,
+`metadata.jsonl` of Hugging Face's image folders is read too, with `file_name` and `text` (or
+another usual name of a caption); where `train/`, `validation/` and `test/` each hold one,
 the folders are the splits.
 """
 
@@ -40,9 +40,9 @@ def load(
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else the file's own folder (``root`` for a file elsewhere).
-        annotations: The file; else ``captions.jsonl``, ``metadata.jsonl`` or the only ``*.jsonl``
-            in ``root``, or one in each split's folder.
+        images: Folder of the photos; else the file's own folder (`root` for a file elsewhere).
+        annotations: The file; else `captions.jsonl`, `metadata.jsonl` or the only `*.jsonl`
+            in `root`, or one in each split's folder.
         columns: Keys of unusual names: image, caption, split.
         divided_later: Accept lines without a split.
 
@@ -63,7 +63,7 @@ def load(
 
 
 def files_of_splits(root: Path, name: str) -> dict[Path, str]:
-    """Files of a name in the folders of splits (``train``, ``validation``, …), if there are any."""
+    """Files of a name in the folders of splits (`train`, `validation`, …), if there are any."""
     return {
         root / folder / name: split
         for folder, split in SPLIT_NAMES.items()
@@ -80,7 +80,7 @@ def _add(
     divided_later: bool,
     split: str | None,
 ) -> None:
-    """Hand a file's photos to a collector; ``below`` is the folder that their names begin in."""
+    """Hand a file's photos to a collector; `below` is the folder that their names begin in."""
     needed = split is None and not divided_later
     for place, entry in _entries(collector, file, columns or {}, split_needed=needed):
         name = f"{below}/{entry['image']}" if below else entry["image"]
@@ -162,7 +162,7 @@ def _parse(line: str, columns: Mapping[str, str], *, split_needed: bool) -> dict
 
 
 def _usual_keys(entry: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The object with "image", "captions" and "split" in place of other names for them."""
+    """Return the object with "image", "captions" and "split" in place of other names for them."""
     entry = dict(entry)
     for ours, name in (("image", "image"), ("captions", "caption"), ("split", "split")):
         named = columns.get(name)

@@ -1,7 +1,7 @@
-"""Karpathy's split files ``dataset_{coco,flickr8k,flickr30k}.json`` (Karpathy & Fei-Fei 2015).
+"""Karpathy's split files `dataset_{coco,flickr8k,flickr30k}.json` (Karpathy & Fei-Fei 2015).
 
-``{"images": [{"filename", "split", "sentences": [{"raw", "sentid"}], "filepath"?, "cocoid"?}]}``:
-the splits most published COCO and Flickr30k results are measured on. COCO's ``restval`` (the part
+`{"images": [{"filename", "split", "sentences": [{"raw", "sentid"}], "filepath"?, "cocoid"?}]}`:
+the splits most published COCO and Flickr30k results are measured on. COCO's `restval` (the part
 of the official validation photos that neither validates nor tests) is trained on, as in the papers.
 """
 
@@ -23,12 +23,12 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else ``root`` or ``root/images`` for entries with a
-            ``filepath`` (``train2014``, ``val2014``), and a folder of a usual name for the others.
-        annotations: The file; else the one of ``FILES`` that ``root`` holds.
+        images: Folder of the photos; else `root` or `root/images` for entries with a
+            `filepath` (`train2014`, `val2014`), and a folder of a usual name for the others.
+        annotations: The file; else the one of `FILES` that `root` holds.
 
     Returns:
-        The records; the image id is ``cocoid`` where there is one, else ``filename``.
+        The records; the image id is `cocoid` where there is one, else `filename`.
 
     Raises:
         UsageError: The file or folder is not there, or several files are.

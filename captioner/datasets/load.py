@@ -36,19 +36,19 @@ def load_records(
     """Read a data set.
 
     Args:
-        format: One of ``FORMATS``; ``shapes`` is rendered first if ``root`` does not hold it yet.
+        format: One of `FORMATS`; `shapes` is rendered first if `root` does not hold it yet.
         root: Its folder, laid out as data/README.md says.
         images: Folder of the photos, where it is not the usual one; relative paths are under
-            ``root``, here and below.
+            `root`, here and below.
         annotations: The annotation file of karpathy, flickr8k, jsonl or csv.
         train_annotations: Training captions of coco.
         val_annotations: Validation captions of coco.
         test_annotations: Test captions of coco.
-        columns: Headings or keys of unusual names, ``image=photo, caption=title``.
-        split: Shares of train, val and test, ``80/10/10``, for photos whose source gives no split.
+        columns: Headings or keys of unusual names, `image=photo, caption=title`.
+        split: Shares of train, val and test, `80/10/10`, for photos whose source gives no split.
         split_seed: Of the division.
-        on_problem: ``refuse`` the data set if anything is wrong in it, or ``skip`` what is wrong
-            and return it in ``problems``.
+        on_problem: `refuse` the data set if anything is wrong in it, or `skip` what is wrong
+            and return it in `problems`.
 
     Returns:
         The records of all splits; a split may be empty.
@@ -56,7 +56,7 @@ def load_records(
     Raises:
         UsageError: An argument is wrong, or a file or folder is not there.
         CaptionerError: A file cannot be read, nothing usable is left, or there are problems and
-            ``on_problem`` is ``refuse``.
+            `on_problem` is `refuse`.
     """
     _check_choice("data.format", format, FORMATS)
     _check_choice("data.on_problem", on_problem, ON_PROBLEM)
@@ -108,7 +108,7 @@ def _read(
     *,
     later: bool,
 ) -> Loaded:
-    """What the source of a format holds; with `later`, photos may be without a split."""
+    """Return what the source of a format holds; with `later`, photos may be without a split."""
     match format:
         case "coco" | "shapes":
             return coco.load(root, images=folder, annotations=by_split)

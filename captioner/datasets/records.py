@@ -108,7 +108,7 @@ class Loaded:
 
 
 def by_split(records: Iterable[Record], split: str) -> list[Record]:
-    """The records of one split, in their order.
+    """Return the records of one split, in their order.
 
     Raises:
         UsageError: There is no such split.
@@ -163,13 +163,13 @@ class Collector:
         Args:
             image_id: Its id, as found.
             folder: Folder that photos must lie in.
-            name: Its path below ``folder``, as found.
+            name: Its path below `folder`, as found.
             captions: Its captions, as found.
             split: Its split, as found; None where the source gives none.
             file: File that names the photo.
             place: Where in it.
-            caption_place: Where the caption of an index stands; ``place`` and a number if None.
-            other_folders: Folders to look in for a photo that ``folder`` does not hold.
+            caption_place: Where the caption of an index stands; `place` and a number if None.
+            other_folders: Folders to look in for a photo that `folder` does not hold.
         """
         try:
             later = split is None and self._divided_later
@@ -197,7 +197,7 @@ class Collector:
         self.loaded.records.append(record)
 
     def lines(self, file: Path) -> Iterator[tuple[str, str]]:
-        """The lines of a text file that are not blank, each with its place.
+        """Yield the lines of a text file that are not blank, each with its place.
 
         Lines end in LF or CRLF and nothing else: a U+2028 inside a caption does not end one. A line
         that is not UTF-8 is a problem and is left out.
@@ -258,7 +258,7 @@ class Collector:
 
 
 def check_split(split: object) -> str:
-    """A split's name."""
+    """Return a split's name."""
     if split is None:
         raise ValueError('has no split: write "train", "val" or "test", or set data.split 80/10/10')
     if isinstance(split, str) and split in SPLITS:
@@ -267,7 +267,7 @@ def check_split(split: object) -> str:
 
 
 def check_id(image_id: object) -> ImageId:
-    """An image's id: a whole number or a text."""
+    """Return an image's id: a whole number or a text."""
     if isinstance(image_id, int) and not isinstance(image_id, bool):
         return image_id
     if isinstance(image_id, str) and image_id.strip() and _is_text(image_id):
@@ -301,7 +301,7 @@ def check_caption(caption: object) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a string can be written: JSON lets one half of a surrogate pair through."""
+    """Return whether a string can be written: JSON lets one half of a surrogate pair through."""
     if text.isascii():
         return True
     try:

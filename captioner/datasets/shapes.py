@@ -9,7 +9,7 @@ is drawn, so training, validation and test share none, and a model must put toge
 apart. Pictures of one scene differ in what has no name (exact place and size, tilt, shade, light,
 noise), little enough that every caption stays true.
 
-The grammar, in which ``|`` separates alternatives::
+The grammar, in which `|` separates alternatives::
 
     look     -> [small|large] [colour] [shape]          bare -> [colour] [shape]
     synonym  -> [little|big] [colour] [shape]
@@ -39,7 +39,7 @@ The grammar, in which ``|`` separates alternatives::
       we see a group of N BAREs ORDER
       N BAREs and nothing else
 
-Each form always uses the same words for the same thing (``big`` only after ``the picture shows``),
+Each form always uses the same words for the same thing (`big` only after `the picture shows`),
 as one person keeps to one manner of speaking; a caption in any of the forms is therefore close to
 some reference, and what a score below 1 shows is an attribute seen wrongly.
 """
@@ -108,9 +108,9 @@ class Scene:
 
     Attributes:
         size: "small" or "large".
-        colour: A key of ``COLOURS``.
-        shape: One of ``SHAPES``.
-        place: A key of ``PLACES``, which also says how many shapes there are.
+        colour: A key of `COLOURS`.
+        shape: One of `SHAPES`.
+        place: A key of `PLACES`, which also says how many shapes there are.
         ground: "light" or "dark".
     """
 
@@ -135,7 +135,7 @@ def render(
     size: int = 64,
     seed: int = 0,
 ) -> None:
-    """Write the whole data set under ``root``, all of it or nothing.
+    """Write the whole data set under `root`, all of it or nothing.
 
     It is written into a sibling folder that is renamed at the end, so a killed run leaves nothing
     that looks finished. The same arguments give the same pixels and captions. About 1.2 ms
@@ -150,7 +150,7 @@ def render(
         seed: Seed of everything drawn at random.
 
     Raises:
-        UsageError: ``root`` holds something else, or a number is out of range.
+        UsageError: `root` holds something else, or a number is out of range.
         CaptionerError: The files could not be written.
     """
     if min(train, val, test) < 1:
@@ -177,12 +177,12 @@ def render(
 
 
 def is_finished(root: Path) -> bool:
-    """Whether ``render`` ran to its end in ``root``."""
+    """Return whether `render` ran to its end in `root`."""
     return all(annotation_file(root, split).is_file() for split in SPLITS)
 
 
 def annotation_file(root: Path, split: str) -> Path:
-    """The COCO caption file of one split."""
+    """Return the COCO caption file of one split."""
     return root / "annotations" / f"captions_{split}.json"
 
 
@@ -241,7 +241,7 @@ def _forms_of_more(scene: Scene) -> list[str]:
 
 
 def paint(scene: Scene, size: int, rng: random.Random) -> Image.Image:
-    """Paint a scene: an RGB picture of ``size`` x ``size`` pixels."""
+    """Paint a scene: an RGB picture of `size` x `size` pixels."""
     picture = _paint_ground(GROUNDS[scene.ground], size, rng)
     radii = RADII if scene.count == 1 else GROUP_RADII
     for x, y in _centres(scene, rng):
@@ -258,7 +258,7 @@ def paint(scene: Scene, size: int, rng: random.Random) -> Image.Image:
 
 
 def _paint_ground(base: Rgb, size: int, rng: random.Random) -> Image.Image:
-    """The ground, lit by a warm light from the left and a cool one from above.
+    """Return the ground, lit by a warm light from the left and a cool one from above.
 
     So a patch of it shows where it lies, as in photos (the sky is above): a network that averages
     over all places can then tell left from right early in training.
@@ -271,7 +271,7 @@ def _paint_ground(base: Rgb, size: int, rng: random.Random) -> Image.Image:
 
 
 def _centres(scene: Scene, rng: random.Random) -> Iterator[Point]:
-    """Centres of the shapes as fractions of the picture's side: all moved a little, then each."""
+    """Centre of the shapes as fractions of the picture's side: all moved a little, then each."""
     x_all, y_all = rng.uniform(-0.02, 0.02), rng.uniform(-0.02, 0.02)
     for x, y in PLACES[scene.place]:
         yield x + x_all + rng.uniform(-0.015, 0.015), y + y_all + rng.uniform(-0.015, 0.015)
@@ -292,7 +292,7 @@ def _mask(shape: str, x: float, y: float, radius: float, tilt: float, size: int)
 
 
 def _polar(*corners: tuple[float, float]) -> list[Point]:
-    """Points from (radius, degrees clockwise from straight up)."""
+    """Point from (radius, degrees clockwise from straight up)."""
     return [
         (r * math.sin(math.radians(angle)), -r * math.cos(math.radians(angle)))
         for r, angle in corners

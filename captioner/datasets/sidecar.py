@@ -1,6 +1,6 @@
-"""Photos with their captions beside them: ``beach.jpg`` and ``beach.txt``, one caption per line.
+"""Photos with their captions beside them: `beach.jpg` and `beach.txt`, one caption per line.
 
-Folders of any depth are read. Where the root holds ``train/``, ``val/`` and ``test/`` (or other
+Folders of any depth are read. Where the root holds `train/`, `val/` and `test/` (or other
 names of splits), these are the splits; else `data.split` divides the photos. Photos without a text
 file are left out and counted. The image id is the photo's path below the root.
 """

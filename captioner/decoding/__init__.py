@@ -1,5 +1,5 @@
 """Search for the best caption: beam search, sampling, constraints and ensembles.
 
-This room knows no model. It is given the ids that start each caption, a state, and a ``step``
-that takes both one word further; see :mod:`captioner.decoding.beam_search` for an example.
+This package does not depend on any model. A search takes start ids, a state, and a `step` function
+that advances both by one word. `captioner.decoding.beam_search` has a complete example.
 """

@@ -1,8 +1,8 @@
-"""The words of all live hypotheses, kept as back-pointers.
+"""The words of all live hypotheses, stored as back-pointers.
 
-At each step every live hypothesis stores its parent's place in the beam and its newest word. No
-history is copied when beams are reordered, and memory grows with T, not with its square; a caption
-is read by following the pointers from its last word to its first.
+At each step, a live hypothesis stores its newest word and its parent's index in the beam.
+Reordering beams copies no history, so memory grows with T rather than its square. A caption is read
+by following the pointers from its last word to its first.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from captioner.decoding.pytree import select_rows
 
 @dataclass(frozen=True)
 class Decision:
-    """What one step decided, for A images and K beams; each tensor is (A, K).
+    """The choices of one step, for A images and K beams. Each tensor is (A, K).
 
     Attributes:
-        parents: int64, place in the beam of the hypothesis continued.
-        words: int64, the word that continues it.
-        word_log_probs: The log-probability of that word.
-        log_probs: Total log-probability with that word.
-        end_log_probs: Log-probability of the end word in its place, after the hypotheses at the
-            places 0 .. K - 1 before this step.
-        attention: (A, K, R), the weights with which the hypotheses at the places before this step
-            looked for their next word; None where nobody asks.
+        parents: (A, K) int64. Index in the beam of the hypothesis continued.
+        words: (A, K) int64. The word that continues it.
+        word_log_probs: Log-probability of that word.
+        log_probs: Total log-probability including that word.
+        end_log_probs: Log-probability of the end word after the hypotheses before this step, by
+            their index 0 .. K - 1.
+        attention: (A, K, R). Attention weights of the hypotheses before this step for their next
+            word. None if attention is not returned.
     """
 
     parents: Tensor
@@ -46,31 +46,31 @@ class BackPointers:
         self._decisions: list[Decision] = []
 
     def record(self, decision: Decision) -> None:
-        """Adds the next step."""
+        """Append the choices of the next step."""
         self._decisions.append(decision)
 
     def keep(self, images: Tensor) -> None:
-        """Forgets all images but these, (A',) int64."""
+        """Drop all images but these, (A',) int64."""
         self._decisions = select_rows(self._decisions, images)
 
     def read(
         self, images: Tensor, lengths: Tensor, beams: Tensor, end_id: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Reads hypotheses back: their words, total and per-word log-probabilities.
+        """Read hypotheses back: words, total and per-word log-probabilities, attention.
 
         Args:
-            images: (A',) int64, the images read.
-            lengths: (A', N) int64, number of words; T means cut, fewer means ended there.
-            beams: (A', N) int64, place in the beam of the last word.
-            end_id: Fills the words after the end.
+            images: (A',) int64. The images to read.
+            lengths: (A', N) int64. Number of words; T means truncated, less means ended there.
+            beams: (A', N) int64. Index in the beam after the last word.
+            end_id: Pads the words after the end.
 
         Returns:
             Words (A', N, T), log-probabilities (A', N), per-word log-probabilities
             (A', N, T + 1) and attention (A', N, T + 1, R) or None, as in
-            :class:`captioner.decoding.hypotheses.Hypotheses`.
+            `captioner.decoding.hypotheses.Hypotheses`.
         """
-        # Back from the last word: where each caption was in the beam after t + 1 words, or, once it
-        # has ended, after its last.
+        # From the last step back: index of each caption in the beam after t + 1 words, or after its
+        # last word once it has ended.
         row = images.unsqueeze(1)
         places, before = [], []
         for t in range(len(self._decisions) - 1, -1, -1):
@@ -92,13 +92,13 @@ class BackPointers:
         untaken = self._max_length - len(place)
         return (
             F.pad(words.permute(1, 2, 0), (0, untaken), value=end_id),
-            log_probs.sum(dim=0) + end.sum(dim=0),  # one summand each is not zero
+            log_probs.sum(dim=0) + end.sum(dim=0),  # of each, only one summand is nonzero
             F.pad(word_log_probs.permute(1, 2, 0), (0, untaken + 1)),
             self._attention(row, lengths, before[::-1]),
         )
 
     def _attention(self, row: Tensor, lengths: Tensor, places: Sequence[Tensor]) -> Tensor | None:
-        """Weights (A', N, T + 1, R) of captions that were at these places before each step."""
+        """Return the weights (A', N, T + 1, R) of captions at these indices before each step."""
         weights = []
         for t, (decision, place) in enumerate(zip(self._decisions, places, strict=True)):
             if decision.attention is None:

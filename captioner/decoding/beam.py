@@ -1,8 +1,8 @@
-"""The live hypotheses of a batch of images and the captions they have finished.
+"""The live hypotheses of a batch of images and their finished captions.
 
-Letters: A images, G groups, J live hypotheses of a group (1 before the first step, then the group's
-width), V vocabulary. A "beam" here is one group of one image, A * G of them; without diversity G is
-1 and a beam is an image.
+Dimensions: A images, G groups, J live hypotheses per group (1 before the first step, then the
+group's width), V vocabulary. Here a "beam" is one group of one image, so there are A * G beams.
+Without diverse search, G is 1.
 """
 
 import torch
@@ -17,7 +17,16 @@ from captioner.decoding.selection import NEVER, Selection, select
 
 
 class LiveBeam:
-    """What a beam search knows between two steps."""
+    """The state of a beam search between two steps.
+
+    Args:
+        images: Number of images, A.
+        end_id: The word that ends a caption.
+        options: Search options.
+        device: Device of the log-probabilities.
+        dtype: Dtype of the log-probabilities.
+        may_ask: Whether reading values from the device is free (see `answers_at_once`).
+    """
 
     def __init__(
         self,
@@ -38,15 +47,15 @@ class LiveBeam:
         self.images = torch.arange(images, device=device)
         beams = images * self._groups
         self._past = BackPointers(options.max_length)
-        # (A * G, J), best first. All start from the same word: one hypothesis says it all.
+        # (A * G, J), best first. All hypotheses start from the same word, so one is enough.
         self._log_probs = torch.zeros(beams, 1, dtype=dtype, device=device)
-        # The finished captions, best first: their score, and where to read them, as the number of
-        # words times the width plus the place in the beam.
+        # Finished captions, best first. A place encodes where to read one: number of words times
+        # width, plus index in the beam.
         n_best = -(-options.n_best // self._groups)
         self._scores = torch.full((beams, n_best), NEVER, dtype=dtype, device=device)
         self._places = torch.zeros_like(self._scores, dtype=torch.int64)
         self.has_ends = False
-        """Whether anything may have ended so far, or is dead and had its chance to."""
+        """Whether a hypothesis may have ended so far, or died after it was allowed to end."""
 
     def extend(
         self,
@@ -56,24 +65,24 @@ class LiveBeam:
         progress: Tensor | None = None,
         attention: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Step t = 1 .. T: finishes hypotheses and extends the others.
+        """Run step t = 1 .. T: finish hypotheses that end and extend the others.
 
         Args:
-            t: Number of words with this one.
-            log_probs: (M, V), of the next word, forbidden words -inf; changed in place. M is A at
-                the first step and A * K after it.
-            required: What captions must say, or None.
-            progress: (M, P), the state of ``required``.
-            attention: (M, R), the weights with which this word is looked for, to be kept; or None.
+            t: Number of words including this one.
+            log_probs: (M, V). Of the next word, with -inf for forbidden words; changed in place. M
+                is A at the first step and A * K at later steps.
+            required: Phrases that captions must contain.
+            progress: (M, P). The state of `required`.
+            attention: (M, R). Attention weights used to predict this word, to be stored.
 
         Returns:
-            The words that continue the A * K hypotheses and the row out of M that each continues.
+            The words that continue the A * K hypotheses, and the row (of M) that each continues.
         """
         options, width = self._options, self._width
         ends = log_probs[:, self._end_id].clone()
         log_probs[:, self._end_id] = NEVER
-        # The first row of each beam's hypotheses, (A * G, 1). All groups of an image share the one
-        # hypothesis of the first step.
+        # First row of each beam, (A * G, 1). At the first step, all groups of an image share one
+        # hypothesis.
         if t == 1:
             rows = torch.arange(len(log_probs), device=log_probs.device)
             rows = rows.repeat_interleave(self._groups).unsqueeze(1)
@@ -101,12 +110,12 @@ class LiveBeam:
                 live.words,
                 live.word_log_probs,
                 live.log_probs,
-                ends.expand(-1, width),  # at the first step, one is all
+                ends.expand(-1, width),  # the first step has one column
                 seen,
             )
         )
         self._log_probs = live.log_probs
-        if t == options.max_length:  # cut: what still lives is a caption as it stands
+        if t == options.max_length:  # truncated: live hypotheses become captions
             self._add(self._length.score(live.log_probs, t), t)
         return live.words.flatten(), (rows + live.parents).flatten()
 
@@ -117,12 +126,12 @@ class LiveBeam:
         required: RequiredPhrases | None,
         progress: Tensor | None,
     ) -> Selection:
-        """One group after the other, each shunning the words of those before it (A * G, K / G)."""
+        """Select (A * G, K / G) group by group, penalising the words chosen by earlier groups."""
         images, groups = len(self.images), self._groups
         totals = self._log_probs.view(images, groups, -1)
         places = torch.arange(totals.shape[2], device=rows.device)
         rows = (rows + places).view(images, groups, -1)
-        said = torch.zeros_like(log_probs[:images])  # (A, V), how often at this step
+        said = torch.zeros_like(log_probs[:images])  # (A, V), times chosen at this step
         selections = []
         for group in range(groups):
             own = rows[:, group].flatten()
@@ -146,15 +155,15 @@ class LiveBeam:
         )
 
     def _finish(self, t: int, ends: Tensor, live: Selection) -> None:
-        """Takes the ends (A * G, J) that are among the best K continuations.
+        """Finish the hypotheses whose ends (A * G, J) are among the best K continuations.
 
-        Where something is required, an end competes with the continuations that lack nothing, for
-        as many places as those have in the beam and as are empty.
+        With required phrases, ends compete only with complete continuations, for the places those
+        take in the beam plus the empty ones.
         """
         totals = self._log_probs + ends
         if self._may_ask and live.complete is None:
             worst = live.log_probs.amin(dim=1, keepdim=True)
-            if not bool((totals >= worst).any()):  # most steps end nothing
+            if not bool((totals >= worst).any()):  # most steps finish nothing
                 return
         totals = totals.masked_fill(self._log_probs == NEVER, NEVER)
         if live.complete is None:
@@ -169,9 +178,9 @@ class LiveBeam:
         self._add(self._length.score(totals, t).masked_fill(totals < worst, NEVER), t - 1)
 
     def _add(self, scores: Tensor, words: int) -> None:
-        """Merges captions of so many words, scores (A * G, N), into the best finished ones."""
+        """Merge captions with `words` words and scores (A * G, N) into the best finished ones."""
         self.has_ends = True
-        if self._width == 1:  # greedy: the first end is the end
+        if self._width == 1:  # greedy search keeps its first end
             scores = scores.masked_fill(self._scores > NEVER, NEVER)
         n_best = self._scores.shape[1]
         places = words * self._width + torch.arange(scores.shape[1], device=scores.device)
@@ -180,37 +189,37 @@ class LiveBeam:
         self._places = places.gather(1, best)
 
     def is_broken(self) -> Tensor:
-        """Whether a NaN has come in: one bool."""
+        """Return whether any value is NaN, as a single bool tensor."""
         return (self._log_probs[:, 0] + self._scores[:, 0]).isnan().any()
 
     def done(self, t: int) -> Tensor:
-        """Which images (A,) can find nothing better after step t."""
+        """Return which images (A,) cannot find a better caption after step t."""
         if t == self._options.max_length:
             return torch.ones_like(self.images, dtype=torch.bool)
         worst = self._scores[:, -1]
-        # Diverse beams are in the order of their penalised log-probabilities.
+        # Diverse beams are sorted by penalised log-probability, so the maximum may be anywhere.
         best = self._log_probs[:, 0] if self._groups == 1 else self._log_probs.amax(dim=1)
         done = worst >= self._length.bound(best, t)
         if self._width == 1:
             done |= worst > NEVER
-        # A group that is done still guides the groups after it, until the whole image is done.
+        # A done group still penalises later groups, so it continues until the whole image is done.
         return done if self._groups == 1 else done.view(-1, self._groups).all(dim=1)
 
     def stop(self, which: Tensor) -> None:
-        """Extends the images of the mask (A,) no longer, while they still are in the batch."""
+        """Stop extending the images in the mask (A,), which stay in the batch."""
         stopped = which.repeat_interleave(self._groups).unsqueeze(1)
         self._log_probs = self._log_probs.masked_fill(stopped, NEVER)
 
     def without_caption(self, which: Tensor) -> Tensor:
-        """Which of the images (A,) have not a single caption."""
+        """Return which images (A,) in the mask have no caption."""
         return which & (self._scores.view(len(which), -1) == NEVER).all(dim=1)
 
     def read(self, which: Tensor) -> Hypotheses:
-        """The captions of the images of the mask (A,)."""
+        """Return the captions of the images in the mask (A,)."""
         return self._read(which.repeat_interleave(self._groups).nonzero().squeeze(1))
 
     def read_all(self) -> Hypotheses:
-        """The captions of all images."""
+        """Return the captions of all images."""
         return self._read(torch.arange(len(self._scores), device=self._scores.device))
 
     def _read(self, beams: Tensor) -> Hypotheses:
@@ -235,7 +244,7 @@ class LiveBeam:
         return found.grouped(self._groups).best(self._options.n_best)
 
     def keep(self, which: Tensor) -> None:
-        """Goes on with the images of the mask (A,) only."""
+        """Keep only the images in the mask (A,)."""
         beams = which.repeat_interleave(self._groups).nonzero().squeeze(1)
         self.images = self.images[which]
         self._log_probs = self._log_probs[beams]

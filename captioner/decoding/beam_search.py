@@ -1,6 +1,6 @@
-"""Beam search for many images at once, around any function that takes captions one word further.
+"""Batched beam search over any step function that extends captions by one word.
 
-Example: a model of three words that never says the same thing twice in a row. ::
+Example: a bigram model with two words that rarely repeats one.
 
     >>> import torch
     >>> from captioner.decoding.beam_search import SearchOptions, beam_search
@@ -17,14 +17,15 @@ Example: a model of three words that never says the same thing twice in a row. :
     >>> [round(p, 3) for p in found.log_probs[0].exp().tolist()]
     [0.378, 0.36]
 
-How it searches. Each step ranks all one-word continuations of the K live hypotheses of an image.
-Those among the best K that end are finished and leave the beam; the best K that do not end live on.
-An image is done when no live hypothesis can still beat the captions it has finished, whatever the
-length normalisation (see :mod:`captioner.decoding.length`); a beam of one is greedy search and done
-at its first end. Done images leave the batch on a CPU, and wait for the others on a GPU. With a
-beam as wide as the number of captions the result is that of exhaustive enumeration.
+Algorithm. Each step ranks all one-word continuations of an image's K live hypotheses. Those among
+the best K that end are finished and leave the beam. The best K that do not end stay live. An image
+is done when no live hypothesis can still beat its finished captions; the bound is exact for every
+length normalisation (see `captioner.decoding.length`). A beam of one is greedy search, and done at
+its first end word. On CPU, done images leave the batch; on GPU, they wait for the others. With a
+beam as wide as the number of possible captions, the result equals exhaustive search.
 
-Letters: B images, A images still searched, K beams, M = A * K rows, T maximum length, V vocabulary.
+Dimensions: B images, A images still searched, K beams, M = A * K rows, T maximum length, V
+vocabulary.
 """
 
 from collections.abc import Sequence
@@ -55,34 +56,33 @@ def beam_search(
     constraints: Sequence[Constraint] = (),
     looked: Looked | None = None,
 ) -> Hypotheses:
-    """Finds the most probable captions of a batch of images.
+    """Find the most probable captions of a batch of images.
 
     Args:
-        start_ids: (B,) int64, the id from which each caption starts.
-        state: Tensors with B rows in nested tuples, lists, dicts or dataclasses. Rows follow their
-            hypotheses: ``step`` sees M of them, ordered by image, then beam.
-        step: ``step(ids, state) -> (scores, state)`` with ids (M,) and scores (M, V), logits or
-            log-probabilities alike: they are normalised here. M is B at the first step and K times
-            the number A of images in the batch after it.
+        start_ids: (B,) int64. The start word of each caption.
+        state: Tensors with B rows in nested tuples, lists, dicts or dataclasses. Rows are reordered
+            together with their hypotheses: `step` gets M rows, ordered by image, then beam.
+        step: `step(ids, state) -> (scores, state)` with ids (M,) and scores (M, V). Scores may be
+            logits or log-probabilities; they are normalised here. M is B at the first step and
+            A * K at later steps.
         end_id: The word that ends a caption.
-        options: Widths, lengths and normalisation; the defaults if not given.
-        shared: What all beams of an image share and no step changes, such as the attention keys
-            (B, R, F). Given, ``step`` is called as ``step(ids, state, shared)``; each tensor has
-            one row for each of the A images, never one per beam, so that
-            ``state.view(A, M // A, ...)`` lines up with it.
-        constraints: What captions must and must not say; see
-            :mod:`captioner.decoding.constraints` and
-            :mod:`captioner.decoding.required_phrases`. Without any, nothing changes, to the bit.
-        looked: From the state after a step to attention weights (M, R), which the captions found
-            then carry, word by word. None: they are not kept.
+        options: Beam size, lengths and normalisation. Default: `SearchOptions()`.
+        shared: Tensors that all beams of an image share and no step changes, such as attention
+            keys (B, R, F). If given, `step` is called as `step(ids, state, shared)`. Each tensor
+            has one row per image (A rows), not per beam; `state.view(A, M // A, ...)` aligns with
+            it.
+        constraints: Words that captions must or must not contain; see
+            `captioner.decoding.constraints` and `captioner.decoding.required_phrases`.
+        looked: Maps the state after a step to attention weights (M, R), which are then returned
+            with each word. Default: attention is not returned.
 
     Returns:
-        The ``n_best`` captions of each image, best first.
+        The `n_best` captions of each image, best first.
 
     Raises:
-        UsageError: ``start_ids`` is not (B,), ``end_id`` or a word of a constraint is not in the
+        UsageError: `start_ids` is not (B,), `end_id` or a word of a constraint is not in the
             vocabulary, or the required words do not fit into a caption.
-        CaptionerError: ``step`` returned NaN or infinity, or an image is left without any caption.
+        CaptionerError: `step` returned NaN or infinity, or an image has no possible caption.
     """
     options = options or SearchOptions()
     search = RunningSearch(start_ids, state, step, end_id, options, shared, constraints, looked)

@@ -1,13 +1,15 @@
-"""What a caption must not say, as small objects that a search consults at every step.
+"""Constraints that forbid words during a search, such as banned words or repeated n-grams.
 
-Each constraint keeps a state for each hypothesis, tensors with M rows that follow their hypotheses
-as the model's state does, and sets the log-probabilities of forbidden words to -inf. The others
-keep the value that the model gave them, so a caption's probability stays that of the model. Any
-number of constraints work together; an object of your own with these three methods is one too. ::
+Each constraint keeps a state per hypothesis: tensors with M rows, which the search reorders
+together with the model's state. It sets the log-probabilities of forbidden words to -inf and leaves
+the others as they are, so log-probabilities stay those of the model. Constraints can be combined.
+Any object with the three methods of `Constraint` works as one.
 
     beam_search(..., constraints=[NoRepeatedNgram(3), BannedWords([unknown]), BannedEndings([[a]])])
 
-What a caption must say is in :mod:`captioner.decoding.required_phrases`. M rows, V vocabulary.
+For words that a caption must contain, see `captioner.decoding.required_phrases`.
+
+Dimensions: M rows, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -24,75 +26,85 @@ NEVER = float("-inf")
 
 
 class Constraint(Protocol):
-    """The three methods of a constraint."""
+    """The interface of a constraint."""
 
     def start(self, start_ids: Tensor) -> State:
-        """State before the first word, for start ids (M,)."""
+        """Return the state before the first word, for start ids (M,)."""
 
     def forbid(self, log_probs: Tensor, state: State, end_id: int, last: bool) -> None:
-        """Sets forbidden words of ``log_probs`` (M, V) to -inf, in place.
+        """Set forbidden words of `log_probs` (M, V) to -inf, in place.
 
         Args:
             log_probs: (M, V), of the next word.
             state: The state of these hypotheses.
-            end_id: The end word; forbidding it forbids the caption to end as it stands.
-            last: Whether the caption is cut after this word, so that a word is allowed only if the
+            end_id: The end word. Forbid it to keep a hypothesis from ending here.
+            last: Whether the caption is truncated after this word. If so, allow a word only if the
                 caption may end with it.
         """
 
     def advance(self, state: State, words: Tensor) -> State:
-        """State after the words (M,)."""
+        """Return the state after the words (M,)."""
 
 
 class BannedWords:
-    """Words that no caption holds: names, slurs, and the unknown word."""
+    """Ban words everywhere, for example names, slurs or the unknown word.
+
+    Args:
+        words: Word ids.
+
+    Example:
+        >>> log_probs = torch.zeros(1, 4)
+        >>> BannedWords([2]).forbid(log_probs, None, end_id=1, last=False)
+        >>> log_probs
+        tensor([[0., 0., -inf, 0.]])
+    """
 
     def __init__(self, words: Sequence[int]) -> None:
         self.words = checked_ids("words", words)
         self._on: dict[torch.device, Tensor] = {}
 
     def start(self, start_ids: Tensor) -> None:
-        """Nothing to remember."""
+        """Keep no state."""
         self._ids(start_ids.device)
 
     def forbid(self, log_probs: Tensor, state: State, end_id: int, last: bool) -> None:
-        """Forbids the words everywhere."""
+        """Forbid the words everywhere."""
         check_in_vocabulary(self.words, log_probs.shape[1])
         log_probs.index_fill_(1, self._ids(log_probs.device), NEVER)
 
     def advance(self, state: State, words: Tensor) -> State:
-        """The same state."""
+        """Return the state unchanged."""
         return state
 
     def _ids(self, device: torch.device) -> Tensor:
-        """The words as a tensor; a copy to a GPU at each step would hold it up."""
+        """Return the words as a tensor, cached per device: a copy per step would stall a GPU."""
         if device not in self._on:
             self._on[device] = torch.tensor(self.words, dtype=torch.int64, device=device)
         return self._on[device]
 
 
 class NoWordTwiceInARow:
-    """No word directly after itself ("a a man")."""
+    """Forbid a word directly after itself ("a a man")."""
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """The word before, (M,); -1 before the start."""
+        """Return the previous word, (M,): -1 before the first word."""
         return torch.full_like(start_ids, -1)
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
-        """Forbids the word before."""
+        """Forbid the previous word."""
         word = state.clamp(min=0).unsqueeze(1)
         loss = torch.where(state < 0, 0.0, NEVER).to(log_probs.dtype).unsqueeze(1)
         log_probs.scatter_add_(1, word, loss)
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
-        """The new word before."""
+        """Return the new previous word."""
         return words
 
 
 class NoRepeatedNgram:
-    """No n words in the same order twice: n = 2 forbids a repeated pair, n = 1 any repeated word.
+    """Forbid repeated n-grams (Paulus et al. 2018). n = 1 forbids any repeated word.
 
-    Blocking of repeated trigrams is from Paulus et al. 2018. The cost of a step is M * t * n.
+    Step t takes O(M * t * n) time.
     """
 
     def __init__(self, n: int) -> None:
@@ -100,58 +112,67 @@ class NoRepeatedNgram:
         self.n = n
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """The words so far, (M, 0)."""
+        """Return the words so far, (M, 0)."""
         return start_ids.new_zeros(len(start_ids), 0)
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
-        """Forbids each word that once followed the last n - 1 words."""
+        """Forbid each word that has already followed the last n - 1 words."""
         if state.shape[1] < self.n:
             return
         ngrams = state.unfold(1, self.n, 1)  # (M, t - n + 1, n)
         prefix = state[:, state.shape[1] - self.n + 1 :].unsqueeze(1)
         repeats = (ngrams[:, :, :-1] == prefix).all(dim=2)
-        # Adding leaves a word alone that occurs in a repeat and in another n-gram too.
+        # Add rather than assign: a word may occur in a repeat and in another n-gram, and scatter
+        # does not define which of two assignments wins.
         loss = torch.where(repeats, NEVER, 0.0).to(log_probs.dtype)
         log_probs.scatter_add_(1, ngrams[:, :, -1], loss)
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
-        """The words so far, one more."""
+        """Return the words so far with the new ones appended."""
         return torch.cat([state, words.unsqueeze(1)], dim=1)
 
 
 class BannedPhrases:
-    """Words that no caption holds in this order, one directly after the other."""
+    """Forbid contiguous sequences of words.
+
+    Args:
+        phrases: Phrases of word ids, none empty.
+    """
 
     def __init__(self, phrases: Sequence[Sequence[int]]) -> None:
         self.phrases = checked_phrases("phrases", phrases)
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """The last words, (M, words of the longest phrase but one)."""
+        """Return the last words, (M, length of the longest phrase - 1)."""
         return no_words(start_ids, max(map(len, self.phrases), default=1) - 1)
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
-        """Forbids the last word of a phrase after the others."""
+        """Forbid the last word of each phrase after its other words."""
         for phrase in self.phrases:
             check_in_vocabulary(phrase, log_probs.shape[1])
             forbid_after(log_probs, state, phrase[:-1], phrase[-1])
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
-        """The last words, one further."""
+        """Return the last words, one further."""
         return one_word_further(state, words)
 
 
 class BannedEndings:
-    """Word sequences with which no caption ends: "a", "of", "with a"."""
+    """Forbid captions that end with certain words: "a", "of", "with a".
+
+    Args:
+        endings: Endings of word ids, none empty.
+    """
 
     def __init__(self, endings: Sequence[Sequence[int]]) -> None:
         self.endings = checked_phrases("endings", endings)
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """The last words, (M, length of the longest ending)."""
+        """Return the last words, (M, length of the longest ending)."""
         return no_words(start_ids, max(map(len, self.endings), default=0))
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
-        """Forbids the end after a banned ending, and its last word where the caption is cut."""
+        """Forbid the end word after a banned ending, and completing one at the last word."""
         for ending in self.endings:
             check_in_vocabulary(ending, log_probs.shape[1])
             if last:
@@ -159,44 +180,56 @@ class BannedEndings:
             forbid_after(log_probs, state, ending, end_id)
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
-        """The last words, one further."""
+        """Return the last words, one further."""
         return one_word_further(state, words)
 
 
 def no_words(start_ids: Tensor, memory: int) -> Tensor:
-    """The last words (M, memory) of captions that have not begun: -1, which is no word."""
+    """Return the last words (M, memory) of empty captions: all -1, which matches no word."""
     return start_ids.new_full((len(start_ids), memory), -1)
 
 
 def one_word_further(last_words: Tensor, words: Tensor) -> Tensor:
-    """The last words (M, memory) with the new ones (M,)."""
+    """Append the new words (M,) to the last words (M, memory) and drop the oldest."""
     return torch.cat([last_words, words.unsqueeze(1)], dim=1)[:, 1:]
 
 
 def forbid_after(log_probs: Tensor, last_words: Tensor, said: Sequence[int], word: int) -> None:
-    """Forbids a word where the last words (M, memory) end with these; with none, everywhere."""
+    """Forbid `word` where the last words (M, memory) end with `said`; everywhere if it is empty."""
     tail = torch.tensor(said, dtype=last_words.dtype, device=last_words.device)
     here = (last_words[:, last_words.shape[1] - len(said) :] == tail).all(dim=1)
     log_probs[:, word].masked_fill_(here, NEVER)
 
 
 def checked_ids(name: str, words: Sequence[int]) -> tuple[int, ...]:
-    """The word ids as a tuple; raises UsageError where one is not an id."""
+    """Return the word ids as a tuple.
+
+    Raises:
+        UsageError: A value is not a word id.
+    """
     for word in words:
         check_at_least(name, word, 0)
     return tuple(words)
 
 
 def checked_phrases(name: str, phrases: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """The phrases as tuples of ids; raises UsageError where one is empty or holds no id."""
+    """Return the phrases as tuples of word ids.
+
+    Raises:
+        UsageError: A phrase is empty, or a value is not a word id.
+    """
     for phrase in phrases:
         if len(phrase) == 0:
-            raise UsageError(f"{name}: an empty phrase; each should hold at least one word id")
+            raise UsageError(f"{name}: a phrase is empty; each needs at least one word id")
     return tuple(checked_ids(name, phrase) for phrase in phrases)
 
 
 def check_in_vocabulary(words: Sequence[int], vocab_size: int) -> None:
-    """Raises UsageError where a word id is beyond the vocabulary."""
+    """Check that all word ids are in the vocabulary.
+
+    Raises:
+        UsageError: A word id is too large.
+    """
     if words and max(words) >= vocab_size:
         raise UsageError(
             f"constraint: word id {max(words)} is not in the vocabulary of {vocab_size} words"

@@ -1,17 +1,17 @@
-"""Beam search on a GPU that is recorded once and then played back.
+"""Beam search on a GPU, captured as CUDA graphs and replayed.
 
-A step of search is some sixty small kernels. A GPU has done each of them long before Python asks
-for the next, so that a search takes as long as the asking. Recorded as CUDA graphs, four steps of
-search are one thing to ask for. The kernels are the same, on the same data in the same order, and
-so are the captions: on a GPU images that are done stay in the batch in both.
+A search step launches about sixty small kernels, and each finishes before Python launches the next.
+So the search is bound by launch latency. `RecordedSearch` captures four steps in one CUDA graph and
+launches them together. It runs the same kernels on the same data in the same order, so captions are
+identical. On GPU, done images stay in the batch with and without capture.
 
     search = RecordedSearch(decoder.step, end_id, SearchOptions(beam_size=5))
     for start_ids, state in batches:
         found = search(start_ids, state)
 
-It takes what :func:`captioner.decoding.beam_search.beam_search` takes and is meant for one model
-and many batches: a recording holds for one shape of batch. What it cannot record, and all that runs
-elsewhere than on a CUDA device, goes to `beam_search`. It is for one thread at a time.
+It takes the arguments of `captioner.decoding.beam_search.beam_search` and is meant for one model
+and many batches. One recording serves one batch shape. Searches that cannot be captured, and all
+searches on other devices, use `beam_search`. Not thread-safe.
 """
 
 from collections import Counter
@@ -35,21 +35,21 @@ Shapes = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
 
 class RecordedSearch:
-    """A beam search of one model, for many batches.
+    """Beam search with one model over many batches, captured as CUDA graphs.
 
     Args:
-        step: the model's, as beam search takes it. To be recorded it must only give out work and
-            wait for nothing. Its weights may be changed in place, but not replaced.
-        end_id: the word that ends a caption.
-        options: of the search.
-        looked: as of `beam_search`.
-        constraints: as of `beam_search`; with any but `BannedWords` nothing is recorded.
-        record_after: batches of one shape that are searched as ever before it is recorded.
-            A recording takes a quarter of a second or so, which a few batches alone never repay.
+        step: The model's step, as for `beam_search`. It can be captured only if it never
+            synchronises with the device. Its weights may change in place but not be replaced.
+        end_id: The word that ends a caption.
+        options: Search options. Default: `SearchOptions()`.
+        constraints: As for `beam_search`. Any constraint but `BannedWords` disables capture.
+        looked: As for `beam_search`.
+        record_after: Number of batches of one shape searched without capture before that shape is
+            captured. Capture takes about 0.25 s, which pays off only over many batches.
     """
 
     MOST = 4
-    """Recordings that are kept, each with the memory of a search of its shape."""
+    """Maximum number of recordings kept. Each holds the memory of a search of its shape."""
 
     def __init__(
         self,
@@ -68,15 +68,16 @@ class RecordedSearch:
         self.looked = looked
         self.record_after = record_after
         self.recordings: dict[Shapes, Recording | None] = {}
-        """By the shapes of their inputs; None where none could be made."""
+        """Recordings by input shapes; None where capture failed."""
         self._searched: Counter[Shapes] = Counter()
         self._recordable = all(isinstance(one, BannedWords) for one in constraints)
 
     @torch.inference_mode()
     def __call__(self, start_ids: Tensor, state: State, shared: Any = None) -> Hypotheses:
-        """Captions of a batch; arguments and errors are those of `beam_search`."""
+        """Search a batch. Arguments and errors are those of `beam_search`."""
         on_gpu = start_ids.device.type == "cuda"
-        # In mixed precision the weights in half of it are forgotten at the end of the block.
+        # Autocast drops its cached half-precision weights at the end of the block, so a recording
+        # would read freed memory.
         stays = not torch.is_autocast_enabled("cuda")
         if self._recordable and on_gpu and stays and start_ids.numel() > 0:
             with torch.cuda.device(start_ids.device):
@@ -95,7 +96,7 @@ class RecordedSearch:
         )
 
     def _play(self, start_ids: Tensor, state: State, shared: Any) -> Hypotheses | None:
-        """Captions from a recording; None: there is none yet, or something is wrong."""
+        """Return captions from a recording, or None if there is none or its replay failed."""
         inputs = (start_ids, state, shared)
         given = leaves(inputs)
         shapes = tuple((one.shape, one.dtype, one.device) for one in given)
@@ -125,28 +126,28 @@ class RecordedSearch:
 
         try:
             return Recording(leaves(own), begin, self.options.max_length)
-        except RuntimeError:  # memory is short, or the step waits for something
+        except RuntimeError:  # out of memory, or the step synchronises with the device
             return None
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some steps of a search, recorded, and the reading of its captions if it ends with them."""
+    """Captured steps of a search, and the captured read-out of captions if it ends after them."""
 
     steps: torch.cuda.CUDAGraph
     verdict: Tensor
-    """(2,) bool: whether all images are done, and whether all is well."""
+    """(2,) bool: whether all images are done, and whether the values are valid."""
     reading: torch.cuda.CUDAGraph
     found: Hypotheses
 
 
 class Recording:
-    """A search of one shape: its inputs and all of its steps, in memory that stays where it is.
+    """A captured search for one batch shape, with static input and output tensors.
 
     Args:
-        inputs: tensors that the search begins with.
-        begin: makes the search, on these inputs.
-        max_length: steps of the search, T.
+        inputs: The tensors that the search reads. `play` copies each batch into them.
+        begin: Creates the search over these inputs.
+        max_length: Number of steps, T.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Recording:
             range(first, min(first + ASK_EVERY, max_length + 1))
             for first in range(1, max_length + 1, ASK_EVERY)
         ]
-        # What is loaded or set up at its first use must not be at the first use of the recording.
+        # Warm up: libraries that load or initialise lazily must not do so during capture.
         search = begin()
         for span in spans:
             search.advance_without_asking(span)
@@ -167,7 +168,7 @@ class Recording:
         recording = partial(
             torch.cuda.graph,
             pool=torch.cuda.graph_pool_handle(),
-            stream=torch.cuda.Stream(),  # torch's own belongs to the first device that records
+            stream=torch.cuda.Stream(),  # the default stream belongs to one device
             capture_error_mode="thread_local",
         )
         for span in spans:
@@ -179,7 +180,10 @@ class Recording:
             self._parts.append(Part(steps, verdict, reading, found))
 
     def play(self, inputs: list[Tensor]) -> Hypotheses | None:
-        """Captions of other inputs of the same shapes; None: a search as ever will say why not."""
+        """Return captions for inputs of the same shapes, or None on invalid values.
+
+        A search without capture then raises the error that explains them.
+        """
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
         for part in self._parts:

@@ -1,6 +1,7 @@
-"""Several models that write one caption together.
+"""Ensembles: several models that predict each word together.
 
-Each has its own step and state, so cells, encoders and sizes may differ; the vocabulary may not.
+Each model has its own step and state. Cells, encoders and sizes may differ between models; the
+vocabulary must be the same.
 
     >>> import torch
     >>> from captioner.decoding.beam_search import SearchOptions, beam_search
@@ -29,34 +30,37 @@ from captioner.errors import UsageError
 def ensemble(
     steps: Sequence[Step], average: str = "probability", weights: Sequence[float] | None = None
 ) -> Step:
-    """One step that averages several.
+    """Combine the steps of several models into one step.
 
-    With weights w that sum to one, the ensemble predicts ::
+    With weights w that sum to one, the ensemble predicts
 
-        P(word) = sum_i w_i P_i(word)               "probability": what any of them may say
-        P(word) ~ product_i P_i(word) ** w_i        "log_probability": what none of them objects to
+        P(word) = sum_i w_i P_i(word)               "probability": arithmetic mean
+        P(word) ~ product_i P_i(word) ** w_i        "log_probability": geometric mean
+
+    The arithmetic mean favours words that any model finds likely, the geometric mean words that no
+    model finds unlikely.
 
     Args:
-        steps: The steps of the models, as beam search takes them.
-        average: ``"probability"`` or ``"log_probability"``.
-        weights: One for each step, positive, scaled here to sum to one; all the same if not given.
+        steps: One step per model, as for `beam_search`.
+        average: `"probability"` or `"log_probability"`.
+        weights: One positive weight per step, normalised to sum to one. Default: equal weights.
 
     Returns:
-        A step whose state is the tuple of the models' states, and whose ``shared``, where it is
-        given, the tuple of theirs; a model that shares nothing has None there.
+        A step whose state is the tuple of the models' states. Its `shared` argument is the tuple of
+        the models' shared tensors, with None for a model that has none.
 
     Raises:
-        UsageError: There is no step, the average is unknown, a weight is not positive, or (when
-            the step is taken) the vocabularies differ in size.
+        UsageError: There is no step, the average is unknown or a weight is not positive. When the
+            step is called: the vocabularies differ in size.
     """
     if not steps:
-        raise UsageError("ensemble: no step is given; it should be one or more")
+        raise UsageError("ensemble: no steps given; at least one is required")
     if average not in AVERAGES:
         raise UsageError(f"average: unknown {average!r}; choose one of {', '.join(AVERAGES)}")
     weights = [1.0] * len(steps) if weights is None else list(weights)
     if len(weights) != len(steps) or not all(0 < weight < math.inf for weight in weights):
         raise UsageError(
-            f"weights: {weights} for {len(steps)} steps; each step should have one above 0"
+            f"weights: {weights} for {len(steps)} steps; give one finite weight above 0 per step"
         )
     shares = [weight / sum(weights) for weight in weights]
 
@@ -72,7 +76,7 @@ def ensemble(
             if total is not None and total.shape != log_probs.shape:
                 raise UsageError(
                     f"ensemble: vocabularies of {total.shape[1]} and {log_probs.shape[1]} words; "
-                    f"all models should share one vocabulary"
+                    f"all models must have the same vocabulary"
                 )
             if average == "probability":
                 part = log_probs + math.log(share)

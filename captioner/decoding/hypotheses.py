@@ -1,4 +1,4 @@
-"""What a search returns: captions as word ids, with the probabilities that ranked them."""
+"""The result of a search: captions as word ids, with their scores and log-probabilities."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,20 +14,22 @@ from captioner.decoding.pytree import tree_map
 class Hypotheses:
     """The captions found for each image, best first.
 
-    B images, K captions per image (``n_best``), T the maximum length. A caption either ends with
-    the end word or is cut after T words; the probabilities of all captions of a model then sum to
-    one. A caption that does not exist (fewer than K were found) has score -inf and length 0.
+    Dimensions: B images, K captions per image (`n_best`), T maximum length, R image regions.
+
+    A caption ends with the end word or is truncated after T words. With this rule the
+    probabilities of all captions sum to one. Where fewer than K captions were found, the missing
+    ones have score -inf and length 0.
 
     Attributes:
-        words: (B, K, T) int64. The words without the end word; filled up with the end id.
-        lengths: (B, K) int64. Number of words, the end word not counted. T means cut.
+        words: (B, K, T) int64. The words without the end word, padded with the end id.
+        lengths: (B, K) int64. Number of words without the end word. T means truncated.
         scores: (B, K). The length-normalised score by which captions are ranked.
-        log_probs: (B, K). Natural logarithm of the caption's probability under the model, the
-            end word included where there is one.
-        word_log_probs: (B, K, T + 1). Its summands: word t at column t, the end word at column
-            ``lengths``; zero beyond. The last column only lines it up with "words, then end".
-        attention: (B, K, T + 1, R) or None. The weights with which each word was looked for, in
-            the columns of ``word_log_probs``; zero beyond.
+        log_probs: (B, K). Log-probability of the caption under the model, in nats, including the
+            end word if there is one.
+        word_log_probs: (B, K, T + 1). Log-probability of each word, in nats: word t in column t,
+            the end word in column `lengths`, then zeros. Each row sums to `log_probs`.
+        attention: (B, K, T + 1, R) or None. Attention weights used to predict each word, in the
+            columns of `word_log_probs`, then zeros.
     """
 
     words: Tensor
@@ -38,7 +40,7 @@ class Hypotheses:
     attention: Tensor | None = None
 
     def captions(self) -> list[list[list[int]]]:
-        """The existing captions of each image as lists of word ids, best first."""
+        """Return the captions found for each image as lists of word ids, best first."""
         rows = zip(self.words.tolist(), self.lengths.tolist(), self.scores.tolist(), strict=True)
         return [
             [
@@ -51,18 +53,18 @@ class Hypotheses:
 
     @staticmethod
     def empty(n_best: int, max_length: int, device: torch.device) -> "Hypotheses":
-        """The captions of no images."""
+        """Return the result of a batch without images."""
         none = torch.zeros(0, n_best, device=device)
         words = torch.zeros(0, n_best, max_length, dtype=torch.int64, device=device)
         word_log_probs = torch.zeros(0, n_best, max_length + 1, device=device)
         return Hypotheses(words, none.to(torch.int64), none, none.clone(), word_log_probs)
 
     def best(self, n_best: int, by: Tensor | None = None) -> "Hypotheses":
-        """The ``n_best`` captions of each image, best first.
+        """Return the `n_best` captions of each image, best first.
 
         Args:
-            n_best: How many, at most K.
-            by: (B, K), what to rank by instead of ``scores``, which then become this.
+            n_best: Number of captions per image, at most K.
+            by: (B, K). Ranks by these values instead of `scores`, and stores them as `scores`.
         """
         ranking = self.scores if by is None else by
         scores, places = ranking.topk(n_best, dim=1)
@@ -70,7 +72,7 @@ class Hypotheses:
         return replace(self._map(lambda tensor: tensor[row, places]), scores=scores)
 
     def reversed(self) -> "Hypotheses":
-        """The same captions with their words in the opposite order, the end word still last."""
+        """Return the captions with their words reversed; the end word stays last."""
         length = self.lengths.unsqueeze(2)
         place = torch.arange(self.words.shape[2] + 1, device=self.words.device)
         place = torch.where(place < length, length - 1 - place, place)
@@ -88,22 +90,22 @@ class Hypotheses:
         )
 
     def grouped(self, groups: int) -> "Hypotheses":
-        """Rows (B * G, K) as (B, G * K): one image's captions, found by G groups."""
+        """Reshape (B * G, K) to (B, G * K): join the captions that G groups found per image."""
         return self._map(lambda one: one.unflatten(0, (-1, groups)).flatten(1, 2).contiguous())
 
     def of_images(self, images: Tensor) -> "Hypotheses":
-        """The rows of the given images, (B',) int64, in that order."""
+        """Return the rows of the given images, (B',) int64, in that order."""
         return self._map(lambda tensor: tensor.index_select(0, images))
 
     @staticmethod
     def concatenate(parts: Sequence["Hypotheses"]) -> "Hypotheses":
-        """The images of all parts, one part after the other."""
+        """Concatenate results along the image dimension."""
         columns: Any = zip(*(part._tensors() for part in parts), strict=True)
         joined: Any = [None if column[0] is None else torch.cat(column) for column in columns]
         return Hypotheses(*joined)
 
     def clone(self) -> "Hypotheses":
-        """The same captions in memory of their own."""
+        """Return a copy that shares no memory with this one."""
         return self._map(torch.clone)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Hypotheses":

@@ -1,4 +1,4 @@
-"""What may be asked of a search, checked where it is said rather than deep inside the loop."""
+"""Options of search and sampling, validated when they are created."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,35 +9,39 @@ from captioner.errors import UsageError
 LENGTH_NORMS = ("none", "average", "gnmt")
 RERANK_BY = ("score", "consensus")
 AGREEMENT = 0.5
-"""Share of the second direction in a ranking by agreement, if not given."""
+"""Default weight of the second direction when ranking by agreement."""
 
 AVERAGES = ("probability", "log_probability")
 
 MOST = 10_000
-"""Beams, samples, words of a caption; more is a slip of the finger, and no memory holds it."""
+"""Upper limit of beams, samples and words per caption; larger values are typing errors."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of :func:`captioner.decoding.beam_search.beam_search`.
+    """Options of `captioner.decoding.beam_search.beam_search`.
 
     Attributes:
-        beam_size: Hypotheses kept alive for each image (K). 1 is greedy search.
-        max_length: Most words in a caption (T), the end word not counted.
-        min_length: Fewest words in a caption, the end word not counted.
-        length_norm: How the total log-probability becomes the score that ranks captions: ``"none"``
-            (as it is), ``"average"`` (per predicted word) or ``"gnmt"`` (Wu et al. 2016).
-        length_alpha: Exponent of the GNMT length penalty; 0 is none, 1 is nearly an average.
-        word_reward: Added to the score for each predicted word, in nats; positive favours length.
-        n_best: Captions returned for each image, best first; at most ``beam_size``.
-        groups: Groups of a diverse beam search (Vijayakumar et al. 2018); 1 is plain beam search.
-            Each group is a beam of ``beam_size / groups``, and each contributes its share of the
-            ``n_best`` captions. Two groups may find the same caption.
-        diversity: What a word loses, in nats, for each time an earlier group has chosen it at the
-            same step. It guides the search only; scores are the model's.
+        beam_size: Live hypotheses per image (K). 1 is greedy search.
+        max_length: Maximum number of words per caption (T), without the end word.
+        min_length: Minimum number of words per caption, without the end word.
+        length_norm: How captions are scored: `"none"` (total log-probability), `"average"` (per
+            predicted word) or `"gnmt"` (Wu et al. 2016).
+        length_alpha: Exponent of the GNMT length penalty; 0 disables it, 1 is close to the average.
+        word_reward: Added to the score per predicted word, in nats. Positive favours long captions.
+        n_best: Captions returned per image, best first; at most `beam_size`.
+        groups: Groups of diverse beam search (Vijayakumar et al. 2018); 1 is plain beam search.
+            Each group is a beam of `beam_size / groups` and returns its share of the `n_best`
+            captions. Two groups may find the same caption.
+        diversity: Penalty of a word, in nats, for each earlier group that chose it at the same
+            step. It affects the search only; scores are the model's.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of range.
+
+    Example:
+        >>> SearchOptions(beam_size=6, n_best=3, groups=3, length_norm="average").diversity
+        0.5
     """
 
     beam_size: int = 5
@@ -57,7 +61,7 @@ class SearchOptions:
         if self.min_length > self.max_length:
             raise UsageError(
                 f"min_length: {self.min_length} is more than max_length {self.max_length}; "
-                f"choose at most {self.max_length}"
+                f"at most {self.max_length}"
             )
         if self.length_norm not in LENGTH_NORMS:
             choices = ", ".join(LENGTH_NORMS)
@@ -68,12 +72,12 @@ class SearchOptions:
         if self.n_best > self.beam_size:
             raise UsageError(
                 f"n_best: {self.n_best} is more than beam_size {self.beam_size}; "
-                f"choose at most {self.beam_size} or widen the beam"
+                f"at most {self.beam_size}, or widen the beam"
             )
         check_at_least("groups", self.groups, 1)
         if self.beam_size % self.groups:
             raise UsageError(
-                f"groups: {self.groups} do not divide beam_size {self.beam_size}; "
+                f"groups: {self.groups} does not divide beam_size {self.beam_size}; "
                 f"choose a divisor of {self.beam_size}"
             )
         check_number("diversity", self.diversity, minimum=0.0)
@@ -87,23 +91,23 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Options of :func:`captioner.decoding.sampling.sample`.
+    """Options of `captioner.decoding.sampling.sample`.
 
     Attributes:
-        samples: Captions drawn for each image (K).
-        temperature: Divides the log-probabilities: below 1 bolder, above 1 wilder.
-        top_k: Draw from so many most probable words only (Fan et al. 2018); 0 is from all.
-        top_p: Draw from the fewest words that together have this probability (Holtzman et al.
-            2020); 1 is all.
-        seed: Another seed, other captions.
-        max_length: Most words in a caption (T), the end word not counted.
-        min_length: Fewest words in a caption, the end word not counted.
-        length_norm: As in :class:`SearchOptions`, for the scores.
-        length_alpha: As there.
-        word_reward: As there.
+        samples: Captions drawn per image (K).
+        temperature: Divides the logits. Below 1 sharpens the distribution, above 1 flattens it.
+        top_k: Sample from the k most probable words only (Fan et al. 2018); 0 disables it.
+        top_p: Sample from the smallest set of words with this total probability (Holtzman et al.
+            2020); 1 disables it.
+        seed: Seed of the random numbers.
+        max_length: Maximum number of words per caption (T), without the end word.
+        min_length: Minimum number of words per caption, without the end word.
+        length_norm: As in `SearchOptions`, for the scores.
+        length_alpha: As in `SearchOptions`.
+        word_reward: As in `SearchOptions`.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of range.
     """
 
     samples: int = 1
@@ -122,19 +126,19 @@ class SampleOptions:
         check_number("temperature", self.temperature)
         if self.temperature <= 0:
             raise UsageError(
-                f"temperature: {self.temperature:g} is not above 0; for the most probable words "
-                f"use beam search"
+                f"temperature: {self.temperature:g} is not above 0; use beam search for the most "
+                f"probable caption"
             )
         check_at_least("top_k", self.top_k, 0)
         check_number("top_p", self.top_p)
         if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p: {self.top_p:g} is not above 0 and at most 1")
+            raise UsageError(f"top_p: {self.top_p:g} is not in the range above 0 up to 1")
         if not isinstance(self.seed, int):
             raise UsageError(f"seed: {self.seed!r} is not a whole number")
         self.lengths()
 
     def lengths(self) -> SearchOptions:
-        """The part that sampling has in common with search, checked there."""
+        """Return the length options as `SearchOptions`, which validates them."""
         return SearchOptions(
             max_length=self.max_length,
             min_length=self.min_length,
@@ -146,16 +150,16 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class Rerank:
-    """Samples put in order and the best kept, each caption once.
+    """Rank sampled captions, drop duplicates and keep the best.
 
     Attributes:
-        by: ``"score"``, the length-normalised log-probability, or ``"consensus"``: how well a
-            caption agrees with the others drawn for its image, by mean ROUGE-L (the least Bayes
-            risk of Kumar & Byrne 2004 among the samples).
-        n_best: Captions kept, at most as many as are drawn.
+        by: `"score"` ranks by length-normalised log-probability. `"consensus"` ranks by mean
+            ROUGE-L against the other samples of the image, that is, minimum Bayes risk (Kumar &
+            Byrne 2004).
+        n_best: Captions kept per image, at most the number of samples.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of range.
     """
 
     by: str = "score"
@@ -168,15 +172,23 @@ class Rerank:
 
 
 def check_at_least(name: str, value: Any, minimum: int, most: int | None = None) -> None:
-    """Raises UsageError unless ``value`` is a whole number from ``minimum`` to ``most``."""
+    """Check that `value` is a whole number from `minimum` to `most`.
+
+    Raises:
+        UsageError: It is not.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise UsageError(f"{name}: {value!r} is not a whole number of at least {minimum}")
     if most is not None and value > most:
-        raise UsageError(f"{name}: {value} is more than {most}, the most there may be")
+        raise UsageError(f"{name}: {value} is too large; at most {most:,}")
 
 
 def check_number(name: str, value: Any, minimum: float = -math.inf) -> None:
-    """Raises UsageError unless ``value`` is a finite number of at least ``minimum``."""
+    """Check that `value` is a finite number of at least `minimum`.
+
+    Raises:
+        UsageError: It is not.
+    """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < minimum:
         bound = "" if minimum == -math.inf else f" of at least {minimum:g}"

@@ -1,4 +1,4 @@
-"""States are nested tuples, lists, dicts, named tuples or dataclasses of tensors (and None)."""
+"""Functions over states: nested tuples, lists, dicts, named tuples or dataclasses of tensors."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,7 @@ State = Any
 
 
 def tree_map(function: Callable[[Tensor], Tensor], tree: State) -> State:
-    """The same structure with ``function`` applied to each tensor.
+    """Apply `function` to each tensor and return the same structure. None stays None.
 
     Example:
         >>> import torch
@@ -18,7 +18,7 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: State) -> State:
         {'h': tensor([2]), 'layers': (tensor([3]), None)}
 
     Raises:
-        TypeError: The state holds something that is neither a tensor nor such a container.
+        TypeError: The state contains anything but tensors, None and these containers.
     """
     if isinstance(tree, Tensor):
         return function(tree)
@@ -34,16 +34,16 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: State) -> State:
         fields = [field.name for field in dataclasses.fields(tree) if field.init]
         changes = {name: tree_map(function, getattr(tree, name)) for name in fields}
         return dataclasses.replace(tree, **changes)
-    raise TypeError(f"a state is made of tensors, None and containers of them, not {type(tree)}")
+    raise TypeError(f"state: {type(tree)} is not a tensor, None or a container of tensors")
 
 
 def select_rows(tree: State, rows: Tensor) -> State:
-    """The given rows, (M',) int64, of each tensor's first dimension."""
+    """Select rows, (M',) int64, along the first dimension of each tensor."""
     return tree_map(lambda tensor: tensor.index_select(0, rows), tree)
 
 
 def leaves(tree: State) -> list[Tensor]:
-    """All tensors, in the order in which they stand.
+    """Return all tensors in depth-first order.
 
     Example:
         >>> import torch

@@ -1,10 +1,11 @@
-"""Words and phrases that every caption must say.
+"""Words and phrases that every caption must contain.
 
-Each phrase is a small automaton (Knuth, Morris & Pratt 1977): its state is how many words of the
-phrase have just been said, and a phrase once complete stays complete. How the beam is shared out
-among hypotheses that are differently far is told in :func:`captioner.decoding.selection.select`.
+Each phrase is a Knuth-Morris-Pratt automaton (1977). Its state is the number of leading words of
+the phrase that the caption currently ends with; a completed phrase stays completed. See
+`captioner.decoding.selection.select` for how the beam is divided among hypotheses with different
+progress.
 
-Letters: M hypotheses, P phrases, N words tried for each hypothesis.
+Dimensions: M hypotheses, P phrases, N candidate words per hypothesis.
 """
 
 from collections.abc import Sequence
@@ -18,21 +19,26 @@ from captioner.errors import UsageError
 
 
 class RequiredPhrases:
-    """Every caption says each of the phrases, in any order; a phrase may be a single word.
+    """Require each phrase to occur in every caption, in any order.
 
-    A constraint for beam search alone: sampling has no second hypothesis to fall back on.
+    Works with beam search only: sampling has no other hypothesis to fall back on.
 
     Args:
-        phrases: P phrases of word ids, such as ``[[dog], [on, the, grass]]``.
+        phrases: P phrases of word ids, such as `[[dog], [on, the, grass]]`. A phrase may be a
+            single word.
+
+    Raises:
+        UsageError: There is no phrase, a phrase is empty, or a value is not a word id.
     """
 
     def __init__(self, phrases: Sequence[Sequence[int]]) -> None:
         self.phrases = checked_phrases("phrases", phrases)
         if not self.phrases:
-            raise UsageError("phrases: none is given; leave the constraint out instead")
+            raise UsageError("phrases: the list is empty; leave the constraint out instead")
         self.words = sorted({word for phrase in self.phrases for word in phrase})
         longest = max(len(phrase) for phrase in self.phrases)
-        # next[p, words of p just said, index of the new word in self.words, or the last: any other]
+        # next[p, matched words of p, index of the new word in self.words]; the last index stands
+        # for any other word.
         self._next = torch.zeros(
             len(self.phrases), longest + 1, len(self.words) + 1, dtype=torch.int64
         )
@@ -48,23 +54,27 @@ class RequiredPhrases:
 
     @property
     def target(self) -> int:
-        """Progress of a caption that has said everything: the number of required words."""
+        """Progress of a caption that contains every phrase: the number of required words."""
         return sum(len(phrase) for phrase in self.phrases)
 
     def check(self, max_length: int) -> None:
-        """Raises UsageError where the phrases do not fit into a caption."""
+        """Check that the phrases fit into a caption.
+
+        Raises:
+            UsageError: They have more words than `max_length`.
+        """
         if self.target > max_length:
             raise UsageError(
                 f"phrases: {self.target} required words do not fit into max_length {max_length}; "
-                f"allow at least {self.target}"
+                f"set max_length to at least {self.target}"
             )
 
     def start(self, start_ids: Tensor) -> Tensor:
-        """How many words of each phrase have just been said, (M, P)."""
+        """Return the number of words matched of each phrase, (M, P): none yet."""
         return start_ids.new_zeros(len(start_ids), len(self.phrases))
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
-        """Forbids the end, and at the cut every word, that leaves a phrase unsaid."""
+        """Forbid the end word, and at the last step every word, that leaves a phrase incomplete."""
         check_in_vocabulary(self.words, log_probs.shape[1])
         self._to(state.device)
         lacking = (state < self._lengths).any(dim=1)
@@ -77,22 +87,23 @@ class RequiredPhrases:
             log_probs[:, words] = torch.where(lacking.unsqueeze(1), kept, log_probs[:, words])
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
-        """The automata one word further."""
+        """Advance the automata by one word."""
         return self._said_after(state, words.unsqueeze(1)).squeeze(1)
 
     def requirement(self, state: Tensor) -> Requirement:
-        """What the hypotheses must still say."""
+        """Return what the hypotheses still lack."""
         self._to(state.device)
         phrase = torch.arange(len(self.phrases), device=state.device)
-        # The word after a complete phrase is filling; the selection drops words offered twice.
+        # A complete phrase has padding as its next word; `select` drops duplicate candidates.
         following = self._following[phrase, state]
         return Requirement(following, lambda words: self._progress_after(state, words), self.target)
 
     def _progress_after(self, state: Tensor, words: Tensor) -> Tensor:
-        """Progress (M, N) after each of the words (M, N).
+        """Return the progress (M, N) after each of the words (M, N).
 
-        It counts the words of complete phrases and of the furthest incomplete one. Of two half-said
-        phrases only one can be continued; so there is always a word that brings a hypothesis on.
+        Progress is the number of words of complete phrases plus those matched of the most advanced
+        incomplete phrase. Only one incomplete phrase can be continued by the next word, so counting
+        one of them guarantees that some word always increases progress.
         """
         said = self._said_after(state, words)
         complete = said == self._lengths
@@ -100,7 +111,7 @@ class RequiredPhrases:
         return done + torch.where(complete, 0, said).amax(dim=2)
 
     def _said_after(self, state: Tensor, words: Tensor) -> Tensor:
-        """State (M, N, P) after each of the words (M, N)."""
+        """Return the state (M, N, P) after each of the words (M, N)."""
         known = torch.tensor(self.words, device=words.device)
         index = torch.searchsorted(known, words.contiguous())
         found = known[index.clamp(max=len(known) - 1)] == words
@@ -116,7 +127,7 @@ class RequiredPhrases:
 
 
 def _overlap(said: tuple[int, ...], phrase: tuple[int, ...]) -> int:
-    """The longest beginning of the phrase with which ``said`` ends."""
+    """Return the length of the longest prefix of `phrase` that is a suffix of `said`."""
     for length in range(min(len(said), len(phrase)), 0, -1):
         if said[-length:] == phrase[:length]:
             return length

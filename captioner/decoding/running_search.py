@@ -1,6 +1,7 @@
-"""A beam search on its way: one step of it, and what is done between two steps.
+"""The loop body of beam search: one step, and the handling of finished images between steps.
 
-Letters: B images, A images still searched, K beams, M = A * K rows, T maximum length, V vocabulary.
+Dimensions: B images, A images still searched, K beams, M = A * K rows, T maximum length, V
+vocabulary.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from captioner.decoding.step import Looked, Step, broken_step, normalised
 from captioner.errors import CaptionerError, UsageError
 
 ASK_EVERY = 4
-"""Steps between two questions to a device that does not answer at once."""
+"""Steps between two synchronisations with a GPU."""
 
 
 class RunningSearch:
-    """What a beam search does again and again; arguments and errors are those of `beam_search`."""
+    """A beam search in progress. Arguments and errors are those of `beam_search`."""
 
     def __init__(
         self,
@@ -48,8 +49,8 @@ class RunningSearch:
         self._looked = looked
         self._held = [constraint.start(start_ids) for constraint in constraints]
         self._required = _required(constraints, options)
-        self._scores: Tensor | None = None  # what the model's step gave last, (M, V)
-        self._rows: Tensor | None = None  # what the words continue, rows of the state
+        self._scores: Tensor | None = None  # scores of the latest step, (M, V)
+        self._rows: Tensor | None = None  # row of the state that each word continues
         self._may_ask = answers_at_once(start_ids.device)
         self._beam: LiveBeam | None = None
         self._images: list[Tensor] = []
@@ -57,15 +58,12 @@ class RunningSearch:
 
     @property
     def beam(self) -> LiveBeam:
-        """The live hypotheses, once there has been a step."""
+        """The live hypotheses; available after the first step."""
         assert self._beam is not None
         return self._beam
 
     def advance(self, t: int) -> None:
-        """Step t = 1 .. T of all hypotheses.
-
-        On a device that does not answer at once it only gives out work and never waits for it.
-        """
+        """Run step t = 1 .. T for all hypotheses, without synchronising with a GPU."""
         if self._rows is not None:
             self._state = select_rows(self._state, self._rows)
             self._held = [
@@ -74,8 +72,8 @@ class RunningSearch:
             ]
         ids, end_id = self._ids, self._end_id
         shared = () if self._shared is None else (self._shared,)
-        # Scores and state of the step before leave as the new ones come, and nothing is put in
-        # their place meanwhile: the memory of one step does for all.
+        # Overwrite the scores and state of the previous step at once, so that peak memory is that
+        # of a single step.
         self._scores, self._state = self._step(ids, self._state, *shared)
         log_probs = normalised(self._scores, len(ids), end_id)
         if self._beam is None:
@@ -90,10 +88,10 @@ class RunningSearch:
         self._ids, self._rows = self._beam.extend(t, log_probs, required, progress, attention)
 
     def may_be_done(self, t: int) -> bool:
-        """Whether to look for done images after step t.
+        """Return whether to check for done images after step t.
 
-        Before anything may have ended, or died without being allowed to, there are none; and a
-        device that does not answer at once is asked at some steps only.
+        No image is done before a hypothesis may have ended, or died without being allowed to end.
+        A GPU is checked only every `ASK_EVERY` steps, because each check synchronises.
         """
         if t == self._options.max_length:
             return True
@@ -101,7 +99,11 @@ class RunningSearch:
         return may_be and (self._may_ask or t % ASK_EVERY == 0)
 
     def settle(self, t: int) -> bool:
-        """Lets done images leave after step t; returns whether that were all."""
+        """Remove done images from the batch after step t, and return whether all are done.
+
+        Raises:
+            CaptionerError: The step returned invalid values, or a done image has no caption.
+        """
         beam = self.beam
         if bool(beam.is_broken()):
             assert self._scores is not None
@@ -125,21 +127,21 @@ class RunningSearch:
         return False
 
     def _may_leave(self, finished: int, images: int) -> bool:
-        """Whether it is worth while to go on without the done images: for an eighth of the work.
+        """Return whether removing the done images saves at least an eighth of the work.
 
-        On a GPU steps of a smaller batch take as long, and a search that is recorded, where all
-        stay, must give the same digits as one that is not.
+        On GPU they always stay: a smaller batch is no faster, and captured and uncaptured searches
+        must agree to the last bit.
         """
         return self._may_ask and 8 * finished >= images
 
     def result(self) -> Hypotheses:
-        """The captions of all images, once all have left."""
+        """Return the captions of all images in their original order, once all are done."""
         return Hypotheses.concatenate(self._found).of_images(torch.cat(self._images).argsort())
 
     def advance_without_asking(self, steps: range) -> Tensor:
-        """Some steps; (2,) bool after them: whether all images are done, and whether all is well.
+        """Run several steps and return (2,) bool: all images are done, and all values are valid.
 
-        With `read_all` it stands for `settle` and `result` where nothing may be asked.
+        With `read_all`, this replaces `settle` and `result` where synchronisation is not allowed.
         """
         for t in steps:
             self.advance(t)
@@ -150,24 +152,24 @@ class RunningSearch:
         return torch.stack([done.all(), is_well])
 
     def read_all(self) -> Hypotheses:
-        """The captions of all images as they are now."""
+        """Return the current captions of all images."""
         return self.beam.read_all()
 
     def _read(self, done: Tensor, t: int) -> None:
-        """Takes the captions of the images of the mask (A,)."""
+        """Store the captions of the images in the mask (A,)."""
         beam = self.beam
         lost = beam.without_caption(done)
         if bool(lost.any()):
             raise CaptionerError(
-                f"no caption is left for image {int(beam.images[lost][0])} of the batch (counted "
-                f"from 0) at word {t}: every continuation has probability zero or is forbidden"
+                f"image {int(beam.images[lost][0])} of the batch (counted from 0) has no caption "
+                f"left at word {t}: every continuation has probability zero or is forbidden"
             )
         self._images.append(beam.images[done])
         self._found.append(beam.read(done))
 
 
 def answers_at_once(device: torch.device) -> bool:
-    """Whether reading a value costs nothing; a GPU's queue of work has to run empty first."""
+    """Return whether reading a value from the device is free, that is, needs no synchronisation."""
     return device.type == "cpu"
 
 
@@ -175,7 +177,7 @@ def _required(constraints: Sequence[Constraint], options: SearchOptions) -> Requ
     found = [one for one in constraints if isinstance(one, RequiredPhrases)]
     if len(found) > 1:
         raise UsageError(
-            f"constraints: {len(found)} RequiredPhrases; give all the phrases to one of them"
+            f"constraints: {len(found)} RequiredPhrases; at most 1, put all phrases into it"
         )
     for one in found:
         one.check(options.max_length)

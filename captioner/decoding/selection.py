@@ -1,6 +1,7 @@
-"""Which continuations of an image live on.
+"""Selection of the continuations of each image that stay in the beam.
 
-Letters: A images, J live hypotheses of each, K of them after the step, k words offered for each.
+Dimensions: A images, J live hypotheses per image before the step, K after it, k candidate words per
+hypothesis.
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True)
 class Selection:
-    """The K continuations of each image that live on, best first.
+    """The K continuations of each image that stay live, best first.
 
     Attributes:
-        log_probs: (A, K), total; -inf where there are fewer than K.
-        parents: (A, K) int64, place 0 .. J - 1 of the hypothesis continued.
-        words: (A, K) int64, the word that continues it.
-        word_log_probs: (A, K), the log-probability of that word.
-        complete: (A, K) bool, whether all that is required has been said; None: nothing is.
+        log_probs: (A, K). Total log-probability; -inf where there are fewer than K.
+        parents: (A, K) int64. Index 0 .. J - 1 of the hypothesis continued.
+        words: (A, K) int64. The word that continues it.
+        word_log_probs: (A, K). The log-probability of that word.
+        complete: (A, K) bool. Whether all required phrases are complete. None if none is required.
     """
 
     log_probs: Tensor
@@ -36,11 +37,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the hypotheses of one step must still say.
+    """The required words that the hypotheses of one step still lack.
 
     Attributes:
-        next_words: (A * J, P) int64, words that bring each hypothesis further.
-        progress_after: From words (A * J, N) to the progress (A * J, N) int64 made with each.
+        next_words: (A * J, P) int64. Words that increase the progress of each hypothesis.
+        progress_after: Maps words (A * J, N) to the progress (A * J, N) int64 after each of them.
         target: The progress of a hypothesis that lacks nothing.
     """
 
@@ -56,25 +57,32 @@ def select(
     penalty: Tensor | None = None,
     requirement: Requirement | None = None,
 ) -> Selection:
-    """The best continuations of each image.
+    """Select the best continuations of each image.
 
-    Without a requirement, the most probable. With one, dynamic beam allocation (Post & Vilar
-    2018): each hypothesis offers its best words and those that bring it further; continuations are
-    banked by their progress, and the beam takes the best of each bank, the furthest bank first,
-    then the second best of each, and so on. So the furthest hypothesis always gets further.
+    Without a requirement, these are the most probable ones. With a requirement, the beam is divided
+    by dynamic beam allocation (Post & Vilar 2018). Each hypothesis contributes its best words and
+    the words that increase its progress. Continuations are grouped into banks of equal progress.
+    The beam takes the best of each bank, from the most advanced bank down, then the second best of
+    each, and so on. So the most advanced hypothesis always advances.
 
     Args:
-        totals: (A, J), log-probabilities of the live hypotheses; -inf is a dead one.
-        log_probs: (A * J, V), of the next word; the end word is -inf.
-        width: K.
-        penalty: (A, V), subtracted for the ranking only, or None.
-        requirement: What is still to be said, or None.
+        totals: (A, J). Log-probabilities of the live hypotheses; -inf marks a dead one.
+        log_probs: (A * J, V). Of the next word, with -inf for the end word.
+        width: K, continuations per image.
+        penalty: (A, V). Subtracted for ranking only.
+        requirement: What the hypotheses still lack.
+
+    Example:
+        >>> log_probs = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]]).log()
+        >>> chosen = select(torch.tensor([[0.6, 0.4]]).log(), log_probs, width=2)
+        >>> chosen.parents.tolist(), chosen.words.tolist()
+        ([[1, 0]], [[1, 0]])
     """
     images, beams = totals.shape
     ranking = log_probs
     if penalty is not None:
         ranking = log_probs - penalty.repeat_interleave(beams, dim=0)
-    # No image has more than K continuations of one hypothesis among its best K.
+    # At most K continuations of one hypothesis can be among an image's best K.
     ranks, words = top_words(ranking, min(width, log_probs.shape[1]))
     values = ranks if penalty is None else log_probs.gather(1, words)
     if requirement is not None:
@@ -84,7 +92,7 @@ def select(
 
     k = words.shape[1]
     ranks = totals.unsqueeze(2) + ranks.view(images, beams, k)
-    # A dead beam may hold anything, NaN too: it stays dead.
+    # A dead hypothesis may hold any value, including NaN; keep it dead.
     ranks = ranks.masked_fill((totals == NEVER).unsqueeze(2), NEVER).flatten(1)
     if beams * k < width:
         ranks = F.pad(ranks, (0, width - beams * k), value=NEVER)
@@ -111,14 +119,14 @@ def select(
 
 
 def _said_before(words: Tensor) -> Tensor:
-    """(M, N) bool: whether a word stands further left in its row of words (M, N)."""
+    """Return (M, N) bool: whether a word occurs earlier in its row of words (M, N)."""
     same = words.unsqueeze(2) == words.unsqueeze(1)
     return same.tril(diagonal=-1).any(dim=2)
 
 
 def _in_turns(ranks: Tensor, progress: Tensor, target: int) -> Tensor:
-    """Order (A, N) that takes the best of each bank in turn, the furthest bank first."""
-    # Sort by rank, then stably by bank: a turn is the distance from the start of the bank.
+    """Return the round-robin order (A, N): best of each bank in turn, most advanced bank first."""
+    # Sort by rank, then stably by bank. The turn is the distance from the start of the bank.
     by_rank = ranks.argsort(dim=1, descending=True, stable=True)
     banks, by_bank = progress.gather(1, by_rank).sort(dim=1, stable=True)
     order = by_rank.gather(1, by_bank)

@@ -1,6 +1,6 @@
-"""The step of a model, which takes captions one word further, and what it must return.
+"""The interface between a search and a model: a step that extends each caption by one word.
 
-Letters: M rows, V vocabulary.
+Dimensions: M rows, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -12,22 +12,25 @@ from captioner.decoding.pytree import State
 from captioner.errors import CaptionerError, UsageError
 
 # (ids (M,) int64, state) -> (logits or log-probabilities (M, V), state);
-# where something is shared it comes third: step(ids, state, shared).
+# with shared tensors, they are the third argument: step(ids, state, shared).
 Step = Callable[..., tuple[Tensor, State]]
 
 Looked = Callable[[State], Tensor]
-"""The state after a step to the weights (M, R) with which its rows looked at what they share."""
+"""Maps the state after a step to the attention weights (M, R) of its rows."""
 
 
 def normalised(logits: Tensor, rows: int, end_id: int) -> Tensor:
-    """Log-probabilities (M, V) of what a step returned, in float32 at least.
+    """Return the log-probabilities (M, V) of a step's scores, in float32 or wider.
 
-    Half precision cannot tell the sums of twenty log-probabilities apart.
+    Half precision is too coarse: sums of twenty log-probabilities would tie.
+
+    Raises:
+        UsageError: The scores have the wrong shape, or `end_id` is not in the vocabulary.
     """
     if logits.dim() != 2 or logits.shape[0] != rows:
         raise UsageError(
-            f"step: it returned scores of shape {tuple(logits.shape)} for {rows} words; "
-            f"they should be ({rows}, vocabulary)"
+            f"step: returned scores of shape {tuple(logits.shape)} for {rows} words; "
+            f"expected ({rows}, vocabulary)"
         )
     if not 0 <= end_id < logits.shape[1]:
         raise UsageError(f"end_id: {end_id} is not in the vocabulary of {logits.shape[1]} words")
@@ -35,10 +38,10 @@ def normalised(logits: Tensor, rows: int, end_id: int) -> Tensor:
 
 
 def broken_step(logits: Tensor, t: int) -> CaptionerError:
-    """Says what a step returned that is not a distribution."""
+    """Return the error for a step whose scores are not a distribution."""
     if bool((logits == float("-inf")).all(dim=1).any()) and not bool(logits.isnan().any()):
-        return CaptionerError(f"the step allows no word at all at word {t}: a row is all -inf")
+        return CaptionerError(f"step: all words are -inf at word {t}; allow at least one")
     return CaptionerError(
-        f"the step returned NaN or infinity by word {t}; it should return logits or "
-        f"log-probabilities (look for NaN in the weights and in the image features)"
+        f"step: returned NaN or infinity by word {t}; expected logits or log-probabilities "
+        f"(check the weights and the image features for NaN)"
     )

@@ -1,1 +1,1 @@
-"""Scores of captions against references: BLEU, ROUGE-L, CIDEr, with intervals and a recipe."""
+"""Evaluation of caption files: scores with intervals and recipes, comparisons and reports."""

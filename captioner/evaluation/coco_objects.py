@@ -1,10 +1,10 @@
-"""The words by which captions mention the 80 object categories of COCO.
+"""Words that mention the 80 object categories of COCO.
 
-The list is this project's own. It leans towards few false mentions: words that usually mean
-something else are left out (a "glass" need not be a wine glass, "orange" is mostly a colour, "ski"
-and "baseball" are mostly the sport). Plurals are made by rule from the last word of a phrase, but
-for the irregular ones below; a phrase that is longer is tried before its parts, so that a "hot dog"
-is no dog, a "baby elephant" no baby, and a "train station" no train.
+The list is this project's own. It favours precision: words that usually mean something else are
+excluded (a "glass" may not be a wine glass, "orange" is mostly a colour, "ski" and "baseball" are
+mostly the sport). Plurals are formed by rule from the last word of a phrase, except for the
+irregular ones below. Longer phrases match first: a "hot dog" is not a dog, a "baby elephant" not a
+baby and a "train station" not a train.
 """
 
 PERSON = """person, people, human, individual, someone, somebody, man, woman, boy, girl, child, kid,
@@ -21,7 +21,7 @@ BIRD = """bird, pigeon, dove, seagull, gull, duck, duckling, goose, gosling, swa
 owl, eagle, hawk, crow, sparrow, peacock, pelican, flamingo, penguin, ostrich, rooster, hen, heron,
 robin"""
 
-# Names of animals; "mother", "baby" and the like before one of them are no people.
+# Names of animals. Words such as "mother" or "baby" before one of them do not mention a person.
 ANIMALS = {
     "bird": BIRD,
     "cat": "cat, kitten, kitty",
@@ -109,17 +109,17 @@ OBJECTS = {
     "hair drier": "hair drier, hair dryer, hairdryer, blow dryer",
     "toothbrush": "toothbrush, tooth brush",
 }
-"""Category to the words and phrases that mention it, in the singular."""
+"""Words and phrases that mention each category, in the singular."""
 
 NOT_OBJECTS = """train station, train track, train platform, train car, bus stop, bus station,
 car park, car seat, boat dock, boat house, bear rug, dog house, dog food, dog park, cat food,
 bird house, bird cage, bird feeder, bird bath, horse shoe, book shelf, book case, book store,
 phone booth, mouse pad, toilet paper, table cloth, table top, table tennis, bed room, bed spread,
 apple computer, apple laptop, chair lift, power plant, ball park, ball game, ball room, cow boy"""
-"""Phrases whose words are no mention."""
+"""Phrases whose words do not mention an object."""
 
 OF_ANIMALS = "baby, mother, father, adult, male, female, family of, mom"
-"""Words before an animal that are then no people."""
+"""Words that do not mention a person before the name of an animal."""
 
 IRREGULAR = {
     "man": "men",
@@ -142,4 +142,4 @@ IRREGULAR = {
     "people": "people",
     "luggage": "luggage",
 }
-"""Plurals that no rule gives."""
+"""Plurals that do not follow a rule."""

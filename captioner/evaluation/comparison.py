@@ -1,10 +1,10 @@
-"""Systems beside one another: every pair under every score, told as tables or JSON.
+"""Pairwise comparison of systems under every score, reported as tables or JSON.
 
-Two kinds of noise stand between two systems. *Images*: other photos would give other scores; the
-paired tests of `significance` say how much that can be. *Seeds*: another run of the same training
-would give another system; where both have several runs, Welch's test over these says how much that
-can be. A difference counts as one only if it is more than both, after Holm's correction for all
-scores and pairs told together.
+Two kinds of noise affect a difference between systems. *Images*: other photos would give other
+scores; the paired tests of `significance` measure this. *Seeds*: another training run would give
+another system; if both systems have several runs, Welch's test measures this. A difference is
+distinguishable only if it exceeds both, after Holm's correction for all scores and pairs in the
+report.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Pair:
-    """Two systems under each score that both have."""
+    """The comparison of two systems under each score that both have."""
 
     first: str
     second: str
@@ -52,14 +52,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What is told of systems beside one another.
+    """The comparison of several systems.
 
     Attributes:
-        systems: In the order given.
-        pairs: Each with each later one.
-        recipe: What produced the scores and the tests.
-        warnings: What a reader should know, one line each.
-        intervals: Over images, by system and score; empty if they were not asked for.
+        systems: The systems in the order given.
+        pairs: Each system with each later one.
+        recipe: Recipe of the scores and tests.
+        warnings: Warnings for the reader, one line each.
+        intervals: Intervals over images by system and score; empty if not requested.
     """
 
     systems: tuple[System, ...]
@@ -69,7 +69,7 @@ class ComparisonReport:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
     def tables(self) -> list[Table]:
-        """For a person; scores times 100: all systems, then each pair."""
+        """Return tables with scores times 100: all systems, then each pair."""
         names = list(self.systems[0].runs[0].corpus)
         rows = [(name, *(self._cell(system, name) for system in self.systems)) for name in names]
         header = ("score", *(system.name for system in self.systems))
@@ -84,21 +84,17 @@ class ComparisonReport:
         return text
 
     def notes(self) -> list[str]:
-        """What a reader of the tables must know."""
+        """Return the lines below the tables: how to read them, warnings and recipe."""
         lines = []
         runs = [len(system.runs) for system in self.systems]
         if max(runs) > 1:
             lines.append("mean ± standard deviation over runs")
         if self.pairs:
-            over = (
-                "randomisation or over runs, whichever is larger"
-                if max(runs) > 1
-                else "randomisation"
-            )
+            over = "the larger of randomisation and runs" if max(runs) > 1 else "randomisation"
             lines.append(
-                "differences: second system less first; p (Holm): of "
-                f"{over}, corrected for the {self._n_tests()} tests together; "
-                f"not distinguishable: from {1 - _LEVEL:.2g} up"
+                "difference: second system minus first; p (Holm): p-value of "
+                f"{over}, corrected for {self._n_tests()} tests; "
+                f"not distinguishable: p (Holm) of {1 - _LEVEL:.2g} or more"
             )
         return [*lines, *notes_on(self.warnings, self.recipe)]
 
@@ -106,7 +102,7 @@ class ComparisonReport:
         return sum(len(pair.comparisons) for pair in self.pairs)
 
     def content(self) -> dict[str, Any]:
-        """For a program; scores as the official tool gives them."""
+        """Return the report as a JSON object, with scores on the scale of the official tool."""
         return {
             "systems": [self._system_content(system) for system in self.systems],
             "comparisons": [
@@ -146,17 +142,17 @@ def compare_systems(
     with_intervals: bool = False,
     recipe: Recipe | None = None,
 ) -> ComparisonReport:
-    """Every system beside every later one.
+    """Compare every system with every later one.
 
     Args:
-        systems: Scored on the same images.
-        resamples: Draws of each test.
-        seed: Of the draws.
-        with_intervals: Whether intervals over images are told of each system.
-        recipe: What the scores' own recipes do not say.
+        systems: Systems scored on the same images.
+        resamples: Number of resamples of each test.
+        seed: Seed of the resampling.
+        with_intervals: Whether to compute intervals over images for each system.
+        recipe: Entries to add to the recipe of the scores.
 
     Raises:
-        CaptionerError: If the images differ, or there is no score that all runs have.
+        CaptionerError: The images differ, or no score is common to all runs.
     """
     systems = in_common(systems)
     averaged = {system.name: average(system.runs) for system in systems}
@@ -200,17 +196,17 @@ def compare_pair(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Two systems under each score; to be corrected for the other pairs (`correct`).
+    """Compare two systems under each score, without correction for other pairs (see `correct`).
 
     Args:
-        first: One system.
-        second: Another one, on the same images.
-        averaged: The runs of each as one (`average`), by the system's name.
-        resamples: Draws of each test.
-        seed: Of the draws.
+        first: The first system.
+        second: The second system, scored on the same images.
+        averaged: The averaged runs of each system (see `average`), by name.
+        resamples: Number of resamples of each test.
+        seed: Seed of the resampling.
 
     Raises:
-        CaptionerError: If the images differ.
+        CaptionerError: The images differ.
     """
     over_images = compare(
         averaged[first.name], averaged[second.name], resamples=resamples, level=_LEVEL, seed=seed
@@ -242,14 +238,14 @@ def _warnings(systems: Sequence[System], n_tests: int, resamples: int) -> list[s
     single = [system.name for system in systems if len(system.runs) == 1]
     if single and len(systems) > 1:
         warnings.append(
-            f"one run only of {', '.join(single)}: that another seed would give other scores is "
-            "not in its p-values"
+            f"single run of {', '.join(single)}: p-values do not include the variation between "
+            "seeds; compare several runs"
         )
     needed = ceil(n_tests / (1 - _LEVEL))
     if resamples < needed:
         warnings.append(
-            f"{n_tests} tests together: with {resamples} resamples none can be distinguished; "
-            f"take {needed} or more"
+            f"{n_tests} tests with {resamples} resamples: no difference can be distinguished; "
+            f"use at least {needed} resamples"
         )
     return warnings
 
@@ -279,7 +275,7 @@ def _pair_table(pair: Pair) -> Table:
         "p (Holm)",
         pair.second,
     )
-    title = f"{pair.second} beside {pair.first}"
+    title = f"{pair.second} compared with {pair.first}"
     return Table(header, tuple(rows), title, frozenset({0, len(header) - 1}))
 
 

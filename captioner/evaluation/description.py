@@ -1,4 +1,4 @@
-"""What is told of captions beside their scores: how they are made, and what objects they name."""
+"""Report sections beside the scores: properties of the captions and objects they mention."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def description_section(
     training: Sequence[str] | None = None,
     vocabulary: Collection[str] | None = None,
 ) -> Section:
-    """Length, variety, novelty and well-formedness of captions, and how an image's captions differ.
+    """Describe the length, diversity, novelty and well-formedness of captions.
+
+    Where images have several captions, the section includes their mean self-CIDEr, with document
+    frequencies from the references.
 
     Args:
-        system: The captions; where images have several, their mean self-CIDEr is told, with the
-            document frequencies of the references.
+        system: The captions and their references.
         training: Captions that the system was trained on.
-        vocabulary: Words that it could have used; None: those of ``training``.
+        vocabulary: Words that the system could have used. Default: the words of `training`.
     """
     if vocabulary is None and training is not None:
         vocabulary = {word for tokens in tokenize_all(training) for word in tokens}
@@ -60,19 +62,19 @@ def description_section(
 
 
 def objects_section(system: SystemCaptions, instances: Path) -> Section:
-    """Objects that the captions mention beside COCO's instance annotations.
+    """Compare the objects that captions mention with COCO's instance annotations.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is no instance file, or captioned images are not in it.
+        UsageError: There is no such file.
+        CaptionerError: It is not an instance file, or captioned images are missing from it.
     """
     found = score_objects(system.captions, system.references, read_instances(instances))
     rows = [
         ("recall of annotated objects, %", _percent(found.recall)),
-        ("the same, of one reference, %", _percent(found.recall_of_references)),
+        ("recall of a single reference, %", _percent(found.recall_of_references)),
         ("precision of mentioned objects, %", _percent(found.precision)),
         ("hallucinated objects, % (CHAIR-i)", _percent(found.chair_i)),
-        ("captions with one, % (CHAIR-s)", _percent(found.chair_s)),
+        ("captions with hallucinations, % (CHAIR-s)", _percent(found.chair_s)),
         ("objects annotated", f"{found.n_annotated:,}"),
         ("objects mentioned", f"{found.n_mentioned:,}"),
     ]

@@ -1,14 +1,14 @@
-r"""What the scores do not say about captions: how long, how varied, how new, how well-formed.
+r"""Length, diversity, novelty and well-formedness of captions, measured without references.
 
-None of these needs references. Van Miltenburg et al. 2018, "Measuring the diversity of automatic
-image descriptions", has most of them; the words that a caption should not end in are those that
-Rennie et al. 2017 and their followers forbid. Mean self-CIDEr (Wang and Chan 2019, "Describing like
-humans: on diversity in image captioning") compares the N captions of one image: with K their
-matrix of plain CIDEr similarities (1 on the diagonal) and :math:`\lambda_i` its eigenvalues,
+Most measures are from Van Miltenburg et al. 2018, "Measuring the diversity of automatic image
+descriptions". The bad endings are the words that Rennie et al. 2017 and later work forbid at the
+end of a caption. Mean self-CIDEr (Wang and Chan 2019, "Describing like humans: on diversity in
+image captioning") compares the N captions of one image. Let K be their matrix of plain CIDEr
+similarities (1 on the diagonal) and :math:`\lambda_i` its eigenvalues. Then
 
 .. math:: -\log_N \frac{\max_i \sqrt{\lambda_i}}{\sum_i \sqrt{\lambda_i}}
 
-is 0 where all captions are the same and 1 where no two share an n-gram.
+is 0 if all captions are equal and 1 if no two captions share an n-gram.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ BAD_ENDINGS = frozenset([
     "of", "on", "or", "that", "the", "their", "this", "to", "while", "with",
 ])
 # fmt: on
-"""Words after which an English caption has not ended."""
+"""Words with which a complete English caption does not end."""
 
 _LONGEST_REPEAT = 4  # words
 
 
 @dataclass(frozen=True)
 class Description:
-    """Captions described. Shares are from 0 to 1.
+    """Properties of a set of captions. Shares are from 0 to 1.
 
     Attributes:
-        n_captions: How many.
-        mean_length: Words in a caption.
-        distinct_1: Different words, as a share of all words.
-        distinct_2: Different pairs of neighbouring words, as a share of all such pairs.
-        words_used: How many different words.
-        vocabulary_used: ``words_used`` as a share of the vocabulary; None without one.
-        distinct_captions: Different captions, as a share of all captions.
-        seen: Captions that stand word for word in the training set, as a share; None without one.
-        novel: The other captions, as a share; None without a training set.
-        bad_endings: Captions that end in a word of `BAD_ENDINGS`, as a share.
-        repetitions: Captions in which one to four words are at once said again, as a share.
+        n_captions: Number of captions.
+        mean_length: Mean number of words per caption.
+        distinct_1: Distinct words as a share of all words.
+        distinct_2: Distinct bigrams as a share of all bigrams.
+        words_used: Number of distinct words.
+        vocabulary_used: Share of the vocabulary that is used; None without a vocabulary.
+        distinct_captions: Distinct captions as a share of all captions.
+        seen: Share of captions that occur verbatim in the training set; None without one.
+        novel: Share of captions that do not; None without a training set.
+        bad_endings: Share of captions that end with a word of `BAD_ENDINGS`.
+        repetitions: Share of captions in which one to four words are immediately repeated.
     """
 
     n_captions: int
@@ -73,15 +73,15 @@ def describe(
     training: Iterable[str] | None = None,
     vocabulary: Collection[str] | None = None,
 ) -> Description:
-    """Describes captions without references.
+    """Describe captions without references.
 
     Args:
-        captions: The captions of a system, one for each image.
-        training: Captions it was trained on.
-        vocabulary: Words it could have used.
+        captions: The captions of a system, one per image.
+        training: Captions that the system was trained on.
+        vocabulary: Words that the system could have used.
 
     Raises:
-        CaptionerError: If there are no captions.
+        CaptionerError: There are no captions.
 
     Example:
         >>> found = describe(["A dog runs.", "a dog on a", "a a kite"], training=["a dog runs"])
@@ -117,7 +117,7 @@ def describe(
 
 
 def repeats_itself(tokens: Tokens) -> bool:
-    """Whether one to four words are at once said again ("a man and a man and a dog")."""
+    """Return whether one to four words are immediately repeated ("a man and a man and a dog")."""
     return any(
         tokens[at : at + n] == tokens[at + n : at + 2 * n]
         for n in range(1, _LONGEST_REPEAT + 1)
@@ -128,25 +128,30 @@ def repeats_itself(tokens: Tokens) -> bool:
 def mean_self_cider(
     captions: Mapping[ImageId, Sequence[str]], frequencies: DocumentFrequencies | None = None
 ) -> float:
-    """Mean over images of the self-CIDEr of each image's captions, from 0 (alike) to 1.
+    """Compute the mean self-CIDEr over images, from 0 (all captions equal) to 1.
 
     Args:
-        captions: Two or more captions for each image: an n-best list, or samples.
-        frequencies: Document frequencies; None: those of ``captions`` themselves.
+        captions: Two or more captions per image, from an n-best list or from sampling.
+        frequencies: Document frequencies. Default: those of `captions`.
 
     Raises:
-        CaptionerError: If an image has fewer than two captions.
+        CaptionerError: An image has fewer than two captions.
+
+    Example:
+        >>> alike, varied = ["a dog", "a dog"], ["a dog runs", "two red kites fly"]
+        >>> round(mean_self_cider({1: varied, 2: ["a cat", "one bird"]}), 2)
+        1.0
     """
     few = [image for image, group in captions.items() if len(group) < 2]
     if few or not captions:
         raise CaptionerError(
-            f"self-CIDEr compares the captions of an image: {len(few)} of {len(captions)} images "
-            "have fewer than two"
+            f"self-CIDEr: {len(few)} of {len(captions)} images have fewer than two captions; "
+            "at least two per image are required"
         )
     groups = [tokenize_all(group) for group in captions.values()]
     if frequencies is None:
         frequencies = DocumentFrequencies.of(groups)
-    # Every caption is the one reference of an "image" of its own: each pair gets its similarity.
+    # Make every caption the only reference of its own "image", to get each pair's similarity.
     flat = [tokens for group in groups for tokens in group]
     scorer = CiderScorer({at: [tokens] for at, tokens in enumerate(flat)}, frequencies)
     scores = []
@@ -162,9 +167,9 @@ def mean_self_cider(
 
 
 def _spread(similarity: np.ndarray, captions: Sequence[Tokens]) -> float:
-    """How evenly the eigenvalues of a matrix of similarities are spread, from 0 to 1."""
-    # Captions of fewer than four words are not wholly similar to themselves, and those made of
-    # words that every image has not at all: like captions are set to 1.
+    """Return how evenly the eigenvalues of a similarity matrix are spread, from 0 to 1."""
+    # CIDEr of a caption with itself is below 1 if it has fewer than four words, and 0 if all its
+    # words occur in every image. So rescale, and set equal captions to 1.
     scale = np.sqrt(np.diagonal(similarity))
     scale[scale == 0] = 1
     similarity = similarity / np.outer(scale, scale)

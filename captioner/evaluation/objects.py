@@ -1,18 +1,18 @@
-r"""Objects that captions mention, beside those that COCO's instance annotations see in the images.
+r"""Objects that captions mention, compared with COCO's instance annotations.
 
-With :math:`m_i` the object categories mentioned in the caption of image i, :math:`a_i` those
-annotated there, and :math:`t_i = a_i \cup` those its references mention:
+Let :math:`m_i` be the object categories mentioned in the caption of image i, :math:`a_i` those
+annotated, and :math:`t_i` the union of :math:`a_i` and those mentioned by its references:
 
 .. math::
     \text{recall} = \frac{\sum_i |m_i \cap a_i|}{\sum_i |a_i|} \qquad
     \text{precision} = \frac{\sum_i |m_i \cap t_i|}{\sum_i |m_i|}
     \qquad \text{CHAIR}_i = 1 - \text{precision}
 
-and :math:`\text{CHAIR}_s` is the share of captions that mention an object outside :math:`t_i`
-(Rohrbach et al. 2018, "Object hallucination in image captioning"). Each category counts once an
-image. The words that mention a category are this project's own list (`coco_objects`), so that the
-numbers compare captions with one another, not with those of other lists. People do not name
-everything either: the recall of a single reference stands beside that of the captions.
+:math:`\text{CHAIR}_s` is the share of captions that mention an object outside :math:`t_i` (Rohrbach
+et al. 2018, "Object hallucination in image captioning"). Each category counts once per image.
+`coco_objects` lists the words that mention a category. The list is this project's own, so compare
+the numbers only with others computed here. People do not name every object either, so the recall of
+a single reference is reported for comparison.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from captioner.text.tokenizer import tokenize_all
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """How well captions name what is there. Shares are from 0 to 1; None where of nothing.
+    """Agreement of mentioned and annotated objects. Shares are from 0 to 1, None for 0 / 0.
 
     Attributes:
-        n_images: Images.
-        n_annotated: Categories annotated, summed over images.
-        n_mentioned: Categories mentioned, summed over captions.
-        recall: Annotated categories that the captions mention, as a share.
-        recall_of_references: The same of the references, one by one.
-        precision: Mentioned categories that are annotated or mentioned by a reference.
-        chair_i: The other mentioned categories, as a share.
-        chair_s: Captions that mention one of these, as a share.
+        n_images: Number of images.
+        n_annotated: Annotated categories, summed over images.
+        n_mentioned: Mentioned categories, summed over captions.
+        recall: Share of annotated categories that the captions mention.
+        recall_of_references: The same for each reference, averaged.
+        precision: Share of mentioned categories that are annotated or mentioned by a reference.
+        chair_i: Share of mentioned categories that are neither (hallucinated objects).
+        chair_s: Share of captions that mention a hallucinated object.
     """
 
     n_images: int
@@ -66,21 +66,28 @@ def score_objects(
     references: Mapping[ImageId, Sequence[str]],
     annotated: Mapping[ImageId, frozenset[str]],
 ) -> ObjectScores:
-    """Objects mentioned beside objects annotated.
+    """Compare the objects that captions mention with annotated objects.
 
     Args:
-        captions: A caption for each image.
+        captions: One caption per image.
         references: References of the same images.
-        annotated: Categories annotated, for at least the same images.
+        annotated: Annotated categories of at least the same images.
 
     Raises:
-        CaptionerError: If images are not annotated.
+        CaptionerError: A captioned image has no annotations.
+
+    Example:
+        >>> found = score_objects(
+        ...     {1: "a dog and a cat"}, {1: ["a dog on a bench"]}, {1: frozenset(["dog", "bench"])}
+        ... )
+        >>> found.recall, found.precision, found.chair_s
+        (0.5, 0.5, 1.0)
     """
     strange = [image for image in captions if image not in annotated]
     if strange:
         raise CaptionerError(
-            f"{len(strange)} of {len(captions)} captioned images (the first is {strange[0]!r}) are "
-            "not among the images of the instance annotations"
+            f"{len(strange)} of {len(captions)} captioned images are missing from the instance "
+            f"annotations, for example image {strange[0]!r}"
         )
     ours = dict(zip(captions, map(mentions, tokenize_all(list(captions.values()))), strict=True))
     theirs = {
@@ -112,7 +119,7 @@ def score_objects(
 
 
 def mentions(tokens: Tokens) -> frozenset[str]:
-    """The categories that a caption mentions.
+    """Return the categories that a caption mentions.
 
     Example:
         >>> sorted(mentions("two puppies eat a hot dog at the train station".split()))
@@ -123,7 +130,7 @@ def mentions(tokens: Tokens) -> frozenset[str]:
     found = set()
     at = 0
     while at < len(words):
-        # The longest phrase that begins here; its words are then used up.
+        # Take the longest phrase that begins here; its words mention nothing else.
         for length in range(min(_longest(), len(words) - at), 0, -1):
             phrase = tuple(words[at : at + length])
             if phrase in phrases:
@@ -138,12 +145,12 @@ def mentions(tokens: Tokens) -> frozenset[str]:
 
 
 def read_instances(path: Path | str) -> dict[ImageId, frozenset[str]]:
-    """The categories annotated in each image of a COCO instance file.
+    """Read the annotated categories of each image from a COCO instance file.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is no instance file, names a category that it does not list, or none
-            of its categories is one of COCO's.
+        UsageError: There is no such file.
+        CaptionerError: It is not an instance file, uses a category that it does not list, or lists
+            none of COCO's categories.
     """
     file = Path(path)
     document = read_json(file)
@@ -153,7 +160,7 @@ def read_instances(path: Path | str) -> dict[ImageId, frozenset[str]]:
     names = dict(_category(file, row) for row in as_list(document, file, "categories"))
     if not set(names.values()).intersection(OBJECTS):
         first = ", ".join(map(shown, list(names.values())[:3]))
-        raise CaptionerError(f"{file}: none of its categories ({first}, …) is one of COCO's 80")
+        raise CaptionerError(f"{file}: none of its categories ({first}, …) is a COCO category")
     found: dict[ImageId, set[str]] = {}
     for row in as_list(document, file, "images"):
         found[_image_id(file, row, "id")] = set()
@@ -177,7 +184,7 @@ def _category(file: Path, row: object) -> tuple[int, str]:
         if type(number) is int and isinstance(name, str):
             return number, name
     raise CaptionerError(
-        f'{file}: expected a category with "id", a whole number, and "name", not {shown(row)}'
+        f'{file}: expected a category with an integer "id" and a "name", not {shown(row)}'
     )
 
 
@@ -192,7 +199,7 @@ def _image_id(file: Path, row: object, key: str) -> ImageId:
 
 @cache
 def _phrases() -> dict[tuple[str, ...], str | None]:
-    """Phrase to category, plurals included; None for phrases that mention nothing."""
+    """Map phrases, including plurals, to categories; None for phrases that mention no object."""
     phrases: dict[tuple[str, ...], str | None] = {}
     for category, words in OBJECTS.items():
         phrases |= dict.fromkeys(_with_plurals(words), category)
@@ -214,12 +221,12 @@ def _with_plurals(words: str) -> Iterable[tuple[str, ...]]:
 
 
 def _split(words: str) -> list[tuple[str, ...]]:
-    # As the tokenizer does it: "catcher's" is catcher 's.
+    # Split clitics as the tokenizer does: "catcher's" becomes catcher 's.
     return [tuple(phrase.replace("'s", " 's").split()) for phrase in words.split(",")]
 
 
 def plural(noun: str) -> str:
-    """The plural of an English noun, by rule but for `IRREGULAR`.
+    """Return the plural of an English noun, by rule except for `IRREGULAR`.
 
     Example:
         >>> [plural(noun) for noun in ("puppy", "toy", "bus", "bench", "man")]

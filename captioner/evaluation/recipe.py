@@ -1,7 +1,7 @@
-"""What produced a number: the recipe that goes beside every score.
+"""The recipe of a score: everything that determines its value.
 
-A BLEU without its tokenizer, its number of references and its split cannot be compared with
-another one (Post 2018, "A call for clarity in reporting BLEU scores").
+A BLEU score is comparable only if its tokenizer, number of references and split are known (Post
+2018, "A call for clarity in reporting BLEU scores").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOKENIZER = "PTB 3.4.1, no punctuation"
 
 
 def tokenizer_recipe(name: str) -> str:
-    """A tokenizer of `captioner.text.word_tokenizers`, for the recipe.
+    """Describe a tokenizer of `captioner.text.word_tokenizers` for the recipe.
 
     Example:
         >>> tokenizer_recipe("ptb")
@@ -29,7 +29,7 @@ def tokenizer_recipe(name: str) -> str:
         return f"{name}, no punctuation"
 
 
-# The short names of the signature; the rest keep theirs.
+# Abbreviations used in the signature.
 _SHORT = {
     "n_images": "images",
     "n_references": "refs",
@@ -45,14 +45,14 @@ def recipe_of(
     tokenizer: str = "ptb",
     **more: str | int | float,
 ) -> Recipe:
-    """The recipe of scores made by this package.
+    """Return the recipe of scores computed by this package.
 
     Args:
-        n_images: Images scored.
-        n_references: Fewest and most references of an image.
-        metrics: What exactly each score is, by its name.
-        tokenizer: What made the words.
-        more: What only the caller knows: split, checkpoint, beam_size …
+        n_images: Number of images scored.
+        n_references: Minimum and maximum number of references per image.
+        metrics: Exact variant of each metric, by name.
+        tokenizer: Name of the tokenizer.
+        more: Further entries known to the caller: split, checkpoint, beam_size …
     """
     fewest, most = n_references
     return {
@@ -67,7 +67,7 @@ def recipe_of(
 
 
 def package_version() -> str:
-    """The version of this package, or "unknown" where it runs without being installed."""
+    """Return the version of this package, or "unknown" if it is not installed."""
     try:
         return version("captioner")
     except PackageNotFoundError:
@@ -75,7 +75,7 @@ def package_version() -> str:
 
 
 def signature(recipe: Mapping[str, str | int | float]) -> str:
-    """The recipe in one line, for a table or a caption under it.
+    """Format the recipe as one line, for tables and figure captions.
 
     Example:
         >>> signature({"split": "test", "n_images": 1000, "n_references": 5, "case": "lower"})

@@ -1,8 +1,7 @@
-"""References of images from files of any format that data sets come in, and images by file name.
+"""Read references from annotation files of any supported format, and find images by file name.
 
-A file's content says which format it is: COCO's annotations, one of Karpathy's, JSON Lines (named
-``.jsonl``), ``Flickr8k.token.txt``, or a table (`captioner.datasets.caption_table`). No photo has
-to be there.
+The format is detected: COCO annotations, Karpathy's files, JSON Lines (named `.jsonl`),
+`Flickr8k.token.txt` or a table (`captioner.datasets.caption_table`). Photos are not needed.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class References:
-    """What captions are scored against.
+    """References that captions are scored against.
 
     Attributes:
-        groups: The references of each image, in the order of the file.
-        names: The file name of each image, where the file gives one.
-        splits: The split of each image, where the file gives one.
-        notes: What a reader of the scores should know.
+        groups: The references of each image, in file order.
+        names: The photo's file name of each image, if given.
+        splits: The split of each image, if given.
+        notes: Remarks for the reader of the scores.
     """
 
     groups: dict[ImageId, list[str]]
@@ -41,14 +40,18 @@ class References:
 
 
 class ImageNames:
-    """Finds images by the path of their photo.
+    """Find images by the path of their photo.
 
-    The file names of the images decide first, then ids that are names. A number that ends a name
-    (COCO_val2014_000000391895.jpg) is an id only where no file name contradicts it.
+    File names of images match first, then ids that are names. A number at the end of a name
+    (COCO_val2014_000000391895.jpg) is an id only if no file name contradicts it.
 
     Args:
-        images: The ids.
+        images: The image ids.
         names: File names of some or all of them.
+
+    Example:
+        >>> ImageNames([391895, 7], {7: "train/dog.jpg"}).find("photos/train/dog.jpg")
+        7
     """
 
     def __init__(self, images: Collection[ImageId], names: Mapping[ImageId, str]) -> None:
@@ -62,10 +65,10 @@ class ImageNames:
                 self._by_base.setdefault(parts[-1], []).append((parts, image))
 
     def find(self, path: str) -> ImageId | None:
-        """The image of a photo; None if there is none.
+        """Return the image of a photo, or None if there is none.
 
         Raises:
-            ValueError: Several images have photos of this name.
+            ValueError: Several images match.
         """
         parts = _parts(path)
         same_base = self._by_base.get(parts[-1], [])
@@ -79,8 +82,8 @@ class ImageNames:
             images = [image for length, image in found if length == longest]
             if len(images) > 1:
                 raise ValueError(
-                    f"{shown(path)} may be image {images[0]!r} or {images[1]!r}: "
-                    "write the folder of the photo too"
+                    f"{shown(path)} matches images {images[0]!r} and {images[1]!r}; "
+                    "include the folder of the photo"
                 )
             return images[0]
         number = image_of_photo(Path(path))
@@ -91,7 +94,7 @@ class ImageNames:
         return None
 
     def misleading(self) -> str | None:
-        """A file name that is a number and the id of another image; None if there is none."""
+        """Return a file name that is also the id of another image, or None if there is none."""
         for image, name in self._names.items():
             number = image_of_photo(Path(name))
             if isinstance(number, int) and number != image and number in self._images:
@@ -100,7 +103,7 @@ class ImageNames:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The parts of a path, in one Unicode form; never none."""
+    """Return the parts of a path in NFC form, at least one."""
     return PurePosixPath(unicodedata.normalize("NFC", path)).parts or ("",)
 
 
@@ -110,19 +113,17 @@ def _one_ends_the_other(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 
 def read_references(path: Path | str) -> dict[ImageId, list[str]]:
-    """The references of each image, as `load_references` reads them."""
+    """Read the references of each image with `load_references`."""
     return load_references(path).groups
 
 
 def load_references(path: Path | str) -> References:
-    """Reads the references of each image, in the order of the file's images.
-
-    Images without references are left out.
+    """Read the references of each image, in file order. Images without references are ignored.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is of none of the formats, or a caption is no text or belongs to no
-            image of the file; the message says where, and how many there are of the kind.
+        UsageError: There is no such file.
+        CaptionerError: The format is unknown, or a caption is not a string or belongs to no image
+            of the file. The message says where and how often.
     """
     file = Path(path)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
@@ -162,7 +163,7 @@ def _from_records(
     faults = []
     for image, name, split, captions in read(collector, file):
         if image in groups:
-            faults.append(f"image {image!r} occurs twice: list it once, with all its captions")
+            faults.append(f"image {image!r} occurs twice; list it once, with all its captions")
             continue
         names[image] = name
         if split is not None:
@@ -181,15 +182,15 @@ def _from_records(
 def _from_coco(file: Path, document: object) -> References:
     if isinstance(document, list):
         raise CaptionerError(
-            f'{file}: an annotation file is an object with a list "annotations", not a list '
-            "(a result file?)"
+            f'{file}: expected an object with a list "annotations", not a list '
+            "(is this a result file?)"
         )
     rows = as_list(document, file, "annotations")
     if rows and not any(isinstance(row, dict) and is_caption(row) for row in rows):
         instances = any(isinstance(row, dict) and "category_id" in row for row in rows)
         raise CaptionerError(
-            f'{file}: no annotation has a "caption": not a COCO caption file'
-            f"{' but one of instances' * instances}"
+            f'{file}: no annotation has a "caption"; expected a COCO caption file'
+            f"{', not an instance file' * instances}"
         )
     rows, flagged = unflagged(rows)
     groups: dict[ImageId, list[str]] = {}
@@ -213,10 +214,10 @@ def _from_coco(file: Path, document: object) -> References:
 
 
 def image_pairs(file: Path, what: str, rows: Sequence[object]) -> list[tuple[ImageId, str]]:
-    """Image and caption of each row of a COCO file.
+    """Return the image and caption of each row of a COCO file.
 
     Raises:
-        CaptionerError: A row is wrong; the message says where, and how many are.
+        CaptionerError: Rows are invalid. The message says where and how many.
     """
     pairs = []
     faults = []
@@ -254,28 +255,30 @@ def _value(row: object, key: str, check: Callable[[object], _T]) -> _T:
 
 
 def refuse(file: Path, faults: Sequence[str], of: int) -> None:
-    """Raise with the first of some faults and the number of the others.
+    """Raise an error with the first fault and the number of others, if there are any.
 
     Raises:
         CaptionerError: There are faults.
     """
     if faults:
-        others = f"; and {len(faults) - 1} more of {of} are wrong" if len(faults) > 1 else ""
+        others = f"; {len(faults) - 1} more of {of} are invalid" if len(faults) > 1 else ""
         raise CaptionerError(f"{file}, {faults[0]}{others}")
 
 
 def check_text(caption: object) -> str:
-    """A caption; an empty one is a caption without words, and scored as one.
+    """Check a caption and return it. An empty caption is valid and scored as one without words.
 
     Raises:
-        ValueError: It is no text, or longer than a score can take.
+        ValueError: It is not a string, is too long, or is not valid Unicode.
     """
     if not isinstance(caption, str):
-        raise ValueError(f"a caption must be text, not {shown(caption)}")
+        raise ValueError(f"a caption must be a string, not {shown(caption)}")
     check_length(caption)
     try:
         caption.encode()
     except UnicodeEncodeError:
         text = shown(caption)
-        raise ValueError(f"caption {text} holds half a surrogate pair: not valid Unicode") from None
+        raise ValueError(
+            f"caption {text} is not valid Unicode: it has half a surrogate pair"
+        ) from None
     return caption

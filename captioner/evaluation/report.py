@@ -1,7 +1,7 @@
-"""What is told of the captions of one system: scores, intervals, images, description.
+"""The evaluation report of one system: scores, intervals, per-image scores and further sections.
 
-`report_on` computes it, a `Report` holds it, and gives it as tables for a person (scores times 100)
-and as JSON (scores as the official tool gives them, BLEU from 0 to 1), the recipe with both.
+`report_on` computes a `Report`. A report is printed as tables (scores times 100) or written as JSON
+(scores on the scale of the official tool, BLEU from 0 to 1). Both include the recipe.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _FEW_IMAGES = 30
 
 @dataclass(frozen=True)
 class SystemCaptions:
-    """Captions and what they are judged by.
+    """Captions of one system and their references.
 
     Attributes:
-        candidates: The captions of each image, best first; the first is scored.
-        references: Of the same images.
-        recipe: Where they come from: results, split, checkpoint, beam_size …
-        training: Captions that the system was trained on, where that is known.
-        vocabulary: Words that it could have used, where that is known.
-        notes: What a reader of the scores should know.
-        tokenizer: What makes words of captions and references.
+        candidates: The captions of each image, best first. The first is scored.
+        references: References of the same images.
+        recipe: Origin of the captions: results, split, checkpoint, beam_size …
+        training: Captions that the system was trained on, if known.
+        vocabulary: Words that the system could have used, if known.
+        notes: Remarks for the reader of the scores.
+        tokenizer: Name of the tokenizer for captions and references.
     """
 
     candidates: Mapping[ImageId, Sequence[str]]
@@ -50,23 +50,23 @@ class SystemCaptions:
 
     @property
     def captions(self) -> dict[ImageId, str]:
-        """The caption of each image that is scored."""
+        """The scored caption of each image."""
         return {image: group[0] for image, group in self.candidates.items()}
 
     def results(self) -> str:
-        """The captions as a COCO result file."""
+        """Return the captions as a COCO result file."""
         rows = [{"image_id": i, "caption": text} for i, text in self.captions.items()]
         return json.dumps(rows, ensure_ascii=False, indent=0) + "\n"
 
 
 @dataclass(frozen=True)
 class Section:
-    """Something told beside the scores.
+    """A section of a report beside the scores.
 
     Attributes:
-        name: Under which JSON holds it.
-        table: For a person.
-        content: For a program.
+        name: Key in the JSON report.
+        table: The section as a table.
+        content: The section as a JSON object.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told of one system.
+    """The evaluation of one system.
 
     Attributes:
-        scores: Of the whole set and of each image, with their recipe.
-        intervals: Of the corpus scores, by name; empty if they were not asked for.
-        sections: What else was asked for.
+        scores: Corpus and per-image scores with their recipe.
+        intervals: Confidence intervals of the corpus scores by name; empty if not requested.
+        sections: Further sections.
     """
 
     scores: Scores
@@ -89,16 +89,16 @@ class Report:
     sections: tuple[Section, ...] = ()
 
     def tables(self) -> list[Table]:
-        """For a person; scores times 100."""
+        """Return the report as tables, with scores times 100."""
         scores = score_table(self.scores.corpus, self.intervals)
         return [scores, *(section.table for section in self.sections)]
 
     def notes(self) -> list[str]:
-        """What a reader of the tables must know."""
+        """Return the lines below the tables: warnings, scale and recipe."""
         return notes_on(self.scores.warnings, self.scores.recipe)
 
     def content(self) -> dict[str, Any]:
-        """For a program; scores as the official tool gives them."""
+        """Return the report as a JSON object, with scores on the scale of the official tool."""
         content: dict[str, Any] = {
             "scores": {name: float(value) for name, value in self.scores.corpus.items()},
             "recipe": dict(self.scores.recipe),
@@ -111,7 +111,7 @@ class Report:
         return content | {section.name: dict(section.content) for section in self.sections}
 
     def per_image(self, *, as_csv: bool) -> str:
-        """The scores of each image, a line each, as CSV or JSON Lines, the recipe in each line."""
+        """Return per-image scores as CSV or JSON Lines, with the recipe in every line."""
         scores, recipe = self.scores, signature(self.scores.recipe)
         rows = zip(scores.image_ids, *(v.tolist() for v in scores.per_image.values()), strict=True)
         if as_csv:
@@ -140,19 +140,18 @@ def report_on(
     seed: int = 0,
     bleu_smoothing: int | None = None,
 ) -> Report:
-    """Scores captions and tells what else was asked for.
+    """Score captions and compute the intervals requested.
 
     Args:
-        system: The captions.
-        metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
-        resamples: Draws of images for confidence intervals; None for no intervals.
-        level: Of the intervals.
-        seed: Of the draws.
-        bleu_smoothing: Method by which BLEU is smoothed for each image; None: not at all.
+        system: The captions and their references.
+        metrics: Names of the metrics. Default: `captioner.evaluation.scores.REPORTED`.
+        resamples: Number of bootstrap resamples for confidence intervals. Default: no intervals.
+        level: Confidence level of the intervals.
+        seed: Seed of the resampling.
+        bleu_smoothing: Smoothing method of per-image BLEU (see `smoothed_bleu`). Default: none.
 
     Raises:
-        CaptionerError: If images and captions do not belong together, or not one of the scores
-            can be computed here.
+        CaptionerError: Images and captions do not match, or none of the metrics is available.
     """
     scores = score(
         system.captions,
@@ -162,7 +161,7 @@ def report_on(
         bleu_smoothing=bleu_smoothing,
     )
     if not scores.statistics:
-        raise CaptionerError(f"no score to tell: {'; '.join(scores.warnings)}")
+        raise CaptionerError(f"no metric is available: {'; '.join(scores.warnings)}")
     scores = replace(scores, warnings=(*system.notes, *scores.warnings))
     recipe = system.recipe | scores.recipe
     found: dict[str, Interval] = {}
@@ -170,26 +169,26 @@ def report_on(
         found = intervals(scores, resamples=resamples, level=level, seed=seed)
         recipe["intervals"] = bootstrap_recipe(resamples, level, seed)
         if len(scores.image_ids) < _FEW_IMAGES:
-            few = f"intervals from {len(scores.image_ids)} images are too narrow: resampling "
-            scores = replace(scores, warnings=(*scores.warnings, few + "sees only these"))
+            few = f"intervals from {len(scores.image_ids)} images are too narrow; "
+            few += f"evaluate at least {_FEW_IMAGES} images"
+            scores = replace(scores, warnings=(*scores.warnings, few))
     return Report(replace(scores, recipe=recipe), found)
 
 
 def read_system(
     results: Path, references: Path, *, n_best: int = 1, subset: bool = False
 ) -> SystemCaptions:
-    """Captions and references from files.
+    """Read captions and references from files.
 
     Args:
-        results: Result file of any form (`result_files`), or a folder of ``captioner caption``.
-        references: Annotation file of any format (`references`).
-        n_best: Captions that an image may have.
-        subset: Whether images that have references but no caption are left out.
+        results: Result file in any format of `result_files`, or a folder of `captioner caption`.
+        references: Annotation file in any format of `references`.
+        n_best: Maximum number of captions per image.
+        subset: Whether to ignore images that have references but no caption.
 
     Raises:
-        UsageError: If a file is not there.
-        CaptionerError: If a file is not of its format, or images and captions do not belong
-            together.
+        UsageError: A file does not exist.
+        CaptionerError: A file has the wrong format, or images and captions do not match.
     """
     known = load_references(references)
     found = load_results(results, known, n_best=n_best)
@@ -202,8 +201,8 @@ def read_system(
         chosen = {image: group for image, group in groups.items() if image in candidates}
         if not chosen:
             raise CaptionerError(
-                f"{results}: none of its images (the first is {next(iter(candidates))!r}) is in "
-                f"{references} (the first there is {next(iter(groups))!r})"
+                f"{results}: none of its images is in {references}; the first images are "
+                f"{next(iter(candidates))!r} and {next(iter(groups))!r}"
             )
         recipe["subset"] = f"{len(chosen)} of {len(groups)} images"
         groups = chosen
@@ -211,15 +210,15 @@ def read_system(
     try:
         check_pairing(system.captions, groups)
     except CaptionerError as error:
-        raise CaptionerError(f"{results} beside {references}: {error}") from error
+        raise CaptionerError(f"{results} with references {references}: {error}") from error
     return system
 
 
 def split_of(images: Collection[ImageId], references: References) -> str | None:
-    """The split that all captioned images are of, where the references hold several.
+    """Return the split of all captioned images if the references contain several splits.
 
-    Files such as Karpathy's hold all splits; captions are of one. Its images must still all be
-    captioned.
+    Files such as Karpathy's contain all splits, while captions usually belong to one. All images of
+    that split must then be captioned.
     """
     found = {references.splits.get(image) for image in images if image in references.groups}
     several = len(set(references.splits.values())) > 1
@@ -227,7 +226,7 @@ def split_of(images: Collection[ImageId], references: References) -> str | None:
 
 
 def score_table(scores: Mapping[str, float], intervals: Mapping[str, Interval]) -> Table:
-    """One score a row, with its interval beside it if it has one."""
+    """Return a table with one score per row and its interval, if any."""
     if not intervals:
         return Table(("score", "value"), tuple((name, shown(v)) for name, v in scores.items()))
     level = next(iter(intervals.values())).level
@@ -239,25 +238,35 @@ def score_table(scores: Mapping[str, float], intervals: Mapping[str, Interval]) 
 
 
 def notes_on(warnings: Sequence[str], recipe: Recipe) -> list[str]:
-    """Warnings, scale and recipe, as they stand below a table."""
+    """Return the lines below a table: warnings, scale and recipe."""
     return [*(f"note: {warning}" for warning in warnings), f"scores x 100; {signature(recipe)}"]
 
 
 def bootstrap_recipe(resamples: int, level: float, seed: int) -> str:
-    """How intervals were made, for the recipe."""
+    """Describe how intervals were computed, for the recipe."""
     return f"{percent(level)} bootstrap over images, {resamples} resamples, seed {seed}"
 
 
 def shown(value: float) -> str:
-    """A score, times 100."""
+    """Format a score times 100.
+
+    Example:
+        >>> shown(0.3456)
+        '34.6'
+    """
     return f"{100 * value:z.1f}"
 
 
 def shown_interval(interval: Interval) -> str:
-    """An interval of scores, times 100."""
+    """Format an interval of scores times 100."""
     return f"{shown(interval.low)} to {shown(interval.high)}"
 
 
 def percent(share: float) -> str:
-    """A share as a percentage, without needless digits."""
+    """Format a share as a percentage without trailing zeros.
+
+    Example:
+        >>> percent(0.95)
+        '95 %'
+    """
     return f"{100 * share:g} %"

@@ -1,14 +1,14 @@
-"""Captions of images from result files, as other programs and this one write them.
+"""Read captions from result files of this and other programs.
 
-- A COCO result file is a list, ``[{"image_id": 7, "caption": "a dog"}, …]``, with one caption for
-  each image, or several, best first, where that is asked for.
-- A file named ``.jsonl`` holds the records of ``captioner caption --format jsonl``, one per line.
-- A file named ``.csv``, ``.tsv`` or ``.txt`` is a table of photos and captions, as ``captioner
-  caption`` writes with ``--format csv`` or ``text``.
-- A folder is one that ``captioner caption --output FOLDER/`` wrote.
+- A COCO result file is a list, `[{"image_id": 7, "caption": "a dog"}, …]`, with one caption per
+  image, or several, best first, if allowed.
+- A `.jsonl` file has the records of `captioner caption --format jsonl`, one per line.
+- A `.csv`, `.tsv` or `.txt` file is a table of photos and captions, as written by
+  `captioner caption` with `--format csv` or `--format text`.
+- A folder is an output folder of `captioner caption --output FOLDER/`.
 
-Records that name a photo instead of an image id are found among the images that have references
-(`references.ImageNames`). Special tokens that a captioner left in are stripped (`special_tokens`).
+Records with a photo's name instead of an image id are matched to the images that have references
+(`references.ImageNames`). Special tokens in captions are stripped (`special_tokens`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Results:
 
     Attributes:
         groups: The captions of each image, best first.
-        notes: What a reader of the scores should know.
+        notes: Remarks for the reader of the scores.
     """
 
     groups: dict[ImageId, list[str]]
@@ -52,12 +52,12 @@ class Results:
 
 
 def read_results(path: Path | str) -> dict[ImageId, str]:
-    """Reads one caption for each image from a COCO result file.
+    """Read one caption per image from a COCO result file.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is no result file, or an image has two captions, or a caption is no
-            text; the message says where, and how many there are of the kind.
+        UsageError: There is no such file.
+        CaptionerError: It is not a result file, an image has two captions, or a caption is not a
+            string. The message says where and how often.
     """
     return {image: captions[0] for image, captions in read_candidates(path).items()}
 
@@ -65,29 +65,29 @@ def read_results(path: Path | str) -> dict[ImageId, str]:
 def read_candidates(
     path: Path | str, *, n_best: int = 1, images: Collection[ImageId] = ()
 ) -> dict[ImageId, list[str]]:
-    """The captions of each image, best first, as `load_results` reads them.
+    """Read the captions of each image, best first, with `load_results`.
 
     Args:
         path: The file.
-        n_best: Captions that an image may have.
-        images: Ids of the images that there are.
+        n_best: Maximum number of captions per image.
+        images: Known image ids.
     """
     return load_results(path, References({image: [] for image in images}), n_best=n_best).groups
 
 
 def load_results(path: Path | str, references: References, *, n_best: int = 1) -> Results:
-    """Reads the captions of each image, best first, from a result file of any form.
+    """Read the captions of each image, best first, from a result file of any format.
 
     Args:
         path: The file or folder.
-        references: The images that there are, among which photos are found by name.
-        n_best: Captions that an image may have. Those of ``candidates`` in JSON Lines are read up
-            to this number; a COCO file with more is refused.
+        references: The known images, to which photos are matched by name.
+        n_best: Maximum number of captions per image. JSON Lines `candidates` beyond it are ignored;
+            a COCO file with more is refused.
 
     Raises:
-        UsageError: If there is no such file.
-        CaptionerError: If it is of no such form, or an image has more captions, or a caption is no
-            text; the message says where, and how many there are of the kind.
+        UsageError: There is no such file.
+        CaptionerError: The format is wrong, an image has too many captions, or a caption is not a
+            string. The message says where and how often.
     """
     file = Path(path)
     if not file.exists():
@@ -108,9 +108,9 @@ def load_results(path: Path | str, references: References, *, n_best: int = 1) -
         ]
         if misleading := names.misleading():
             notes.append(
-                f"image_id in {file.name} is taken for the id of an image, not for its file name, "
-                f"though {shown(misleading)} looks like the id of another one; "
-                "JSON Lines with file names are unambiguous"
+                f"image_id in {file.name} is interpreted as an image id, not as a file name, but "
+                f"the file name {shown(misleading)} looks like the id of another image; "
+                "use JSON Lines with file names to avoid the ambiguity"
             )
     if not pairs:
         raise CaptionerError(f"{file}: the list of results is empty")
@@ -121,37 +121,37 @@ def load_results(path: Path | str, references: References, *, n_best: int = 1) -
     if often:
         raise CaptionerError(
             f"{file}: {len(often)} of {len(groups)} images have more than "
-            f"{'one caption' if n_best == 1 else f'{n_best} captions'}, "
-            f"image {often[0]!r} for one; expected {'one' if n_best == 1 else 'no more'} each"
+            f"{'one caption' if n_best == 1 else f'{n_best} captions'}, for example image "
+            f"{often[0]!r}; at most {n_best} per image"
         )
     marked = sum(has_special_tokens(caption) for _, caption in pairs)
     if marked:
         notes.append(
-            f"{marked} of {len(pairs)} captions in {file.name} hold special tokens (<end>, …): "
-            "stripped; a token of an unknown word stays a word"
+            f"{marked} of {len(pairs)} captions in {file.name} contain special tokens (<end>, …), "
+            "which are stripped; tokens for unknown words stay"
         )
     return Results(groups, tuple(notes))
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
-    """The files of a folder that ``captioner caption`` wrote, in order.
+    """Return the shard files of an output folder of `captioner caption`, in order.
 
     Raises:
-        CaptionerError: It is another folder, or not complete.
+        CaptionerError: It is not such a folder, or it is incomplete.
     """
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         raise CaptionerError(
-            f"{folder}: no manifest.json: not a folder that `captioner caption --output` wrote; "
-            "name a result file"
+            f"{folder}: no manifest.json, so not an output folder of `captioner caption`; "
+            "pass a result file"
         )
     values = read_json(manifest)
     shards = values.get("shards") if isinstance(values, dict) else None
     if not isinstance(values, dict) or not isinstance(shards, dict):
-        raise CaptionerError(f"{manifest}: damaged: has no list of files")
+        raise CaptionerError(f"{manifest}: damaged: no list of files")
     if values.get("complete") is not True:
         raise CaptionerError(
-            f"{folder}: not complete: rerun the `captioner caption` command that wrote it"
+            f"{folder}: incomplete; rerun the `captioner caption` command that wrote it"
         )
     files = []
     for _, shard in sorted(shards.items(), key=lambda item: (len(item[0]), item[0])):
@@ -163,7 +163,7 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 
 def _known(image: ImageId, references: References, names: ImageNames) -> ImageId:
-    """The image of a COCO result, whose id may be a file name (`--format coco` writes such)."""
+    """Return the image of a COCO entry, whose id may be a file name, as `--format coco` writes."""
     if isinstance(image, str) and image not in references.groups and Path(image).suffix:
         found = names.find(image)
         return image if found is None else found
@@ -171,24 +171,24 @@ def _known(image: ImageId, references: References, names: ImageNames) -> ImageId
 
 
 def _rows(file: Path) -> list[object]:
-    """The entries of a COCO result file."""
+    """Return the entries of a COCO result file."""
     try:
         rows = read_json(file)
     except CaptionerError as error:
         if read_bytes(file).startswith(b"{"):
-            raise CaptionerError(f"{error} (JSON Lines? name the file .jsonl)") from error
+            raise CaptionerError(f"{error} (if it is JSON Lines, rename it to .jsonl)") from error
         raise
     if not isinstance(rows, list):
         annotations = isinstance(rows, dict) and "annotations" in rows
         raise CaptionerError(
-            f'{file}: a result file is a list of {{"image_id": …, "caption": …}}, '
-            f"not {_kind(rows)}{' (an annotation file?)' * annotations}"
+            f'{file}: expected a list of {{"image_id": …, "caption": …}}, '
+            f"not {_kind(rows)}{' (is this an annotation file?)' * annotations}"
         )
     return rows
 
 
 def _read_lines(file: Path, n_best: int, names: ImageNames) -> _Pairs:
-    """Image and caption from JSON Lines; photos that could not be captioned have none."""
+    """Read images and captions from JSON Lines, skipping records of failed photos."""
     pairs: _Pairs = []
     faults = []
     numbered = enumerate(read_bytes(file).split(b"\n"), start=1)
@@ -210,15 +210,15 @@ def _read_lines(file: Path, n_best: int, names: ImageNames) -> _Pairs:
 
 
 def _read_rows(file: Path, names: ImageNames) -> _Pairs:
-    """Image and caption from a table; photos that could not be captioned have none."""
+    """Read images and captions from a table, skipping rows of failed photos."""
     collector = Collector()
     pairs: _Pairs = []
     faults = []
     for row in read_table(collector, file):
-        # (a table of text has no column of errors)
+        # A table in text format has no error column, so its captions hold the errors.
         if not row.error and not row.caption.startswith("error: "):
             try:
-                # (a bare number, as other programs write, is an id and no file name)
+                # Other programs write bare numbers, which are ids rather than file names.
                 number = row.image.isdecimal() and row.image.isascii() and len(row.image) < 20
                 image = int(row.image) if number else _image_named(row.image, names)
                 pairs.append((image, check_text(row.caption)))
@@ -238,7 +238,7 @@ def _image_of_row(row: dict[str, Any], names: ImageNames) -> ImageId:
 
 
 def _image_named(name: str, names: ImageNames) -> ImageId:
-    """The image of a photo; the photo's own name, which has no references, if there is none."""
+    """Return the image of a photo, or its name (which has no references) if there is none."""
     found = names.find(name)
     return name if found is None else found
 

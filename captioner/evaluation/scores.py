@@ -1,4 +1,4 @@
-"""Captions and references in, scores with their recipe out."""
+"""Score captions against references, with the recipe of every score."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from captioner.text.tokenizer import tokenize_all
 from captioner.text.word_tokenizers import word_tokenizer
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr-D")
-"""What is computed unless asked otherwise: what takes no time, for scores after each epoch."""
+"""Default metrics: those fast enough for scores after every epoch."""
 
 REPORTED = ("BLEU", "METEOR", "ROUGE-L", "CIDEr-D")
-"""What `captioner evaluate` tells."""
+"""Metrics that `captioner evaluate` reports."""
 
-# What a reader must know to compare; the modules of the metrics say the rest. In the order in which
-# they are told, which is the official tool's.
+# The exact variant of each metric, for the recipe; the modules of the metrics have the details. The
+# order is that of the official tool.
 _VARIANTS = {
     "BLEU": "corpus, closest reference length",
     "METEOR": "1.5, en, norm",
@@ -48,7 +48,7 @@ _VARIANTS = {
     SPICE: "pycocoevalcap",
 }
 
-# Those that stand on data or programs which may not be installed.
+# Metrics that need data or programs which may not be installed.
 _NEED_MORE = ("METEOR", JAVA_METEOR, SPICE)
 
 
@@ -57,12 +57,13 @@ class Scores:
     """Scores of one system.
 
     Attributes:
-        corpus: BLEU-1 to BLEU-4, METEOR and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10, by name.
-        per_image: The same for each image, in the order of ``image_ids``, (images,) each.
+        corpus: Corpus scores by name: BLEU-1 to BLEU-4, METEOR and ROUGE-L from 0 to 1, CIDEr-D
+            from 0 to 10.
+        per_image: Scores of each image by name, in the order of `image_ids`, (images,) each.
         image_ids: The images.
-        recipe: What produced the numbers.
-        warnings: What a reader of the numbers should know, one line each.
-        statistics: What each metric is made of, for intervals and comparisons.
+        recipe: Recipe of the scores.
+        warnings: Warnings for the reader, one line each.
+        statistics: Per-image statistics of each metric, for intervals and comparisons.
     """
 
     corpus: dict[str, float]
@@ -83,26 +84,26 @@ def score(
     bleu_smoothing: int | None = None,
     **recipe: str | int | float,
 ) -> Scores:
-    """Scores one caption for each image as the official COCO evaluation does.
+    """Score one caption per image, as the official COCO evaluation does.
 
     Args:
-        captions: The candidate for each image.
-        references: One or more references for each of the same images. Their order is the order
-            of the result, and (as in the official tool, see `captioner.text.tokenizer`) decides
-            about the tokens of a caption that ends in a single letter with a period.
-        metrics: Names out of "BLEU", "METEOR", "ROUGE-L", "CIDEr-D" and "CIDEr" (without clipping
-            and length penalty), "METEOR-Java" and "SPICE" (`java_programs`). What METEOR and the
-            last two need may not be installed; then they are left out, with a warning.
-        frequencies: Document frequencies for CIDEr; None: those of ``references``.
-        tokenizer: What makes words (`captioner.text.word_tokenizers`). Only "ptb" gives scores
-            equal to the official tool's; METEOR is of English, and left out with any other.
-        bleu_smoothing: Method by which BLEU is smoothed for each image (`smoothed_bleu`); the
-            BLEU of the corpus is not.
-        recipe: What only the caller knows about the numbers: split, checkpoint, beam_size …
+        captions: One caption per image.
+        references: One or more references of the same images. Their order is the order of the
+            result. As in the official tool, it also affects the tokens of a caption that ends in a
+            single letter with a period (see `captioner.text.tokenizer`).
+        metrics: Names from "BLEU", "METEOR", "ROUGE-L", "CIDEr-D", "CIDEr" (without clipping and
+            length penalty), "METEOR-Java" and "SPICE" (`captioner.metrics.java`). METEOR and the
+            last two are skipped with a warning if the data or programs they need are missing.
+        frequencies: Document frequencies for CIDEr. Default: those of `references`.
+        tokenizer: Name of the tokenizer (`captioner.text.word_tokenizers`). Only "ptb" gives the
+            official tool's scores. METEOR needs "ptb" and is skipped otherwise.
+        bleu_smoothing: Smoothing method of per-image BLEU (see `smoothed_bleu`). Corpus BLEU is
+            never smoothed.
+        recipe: Recipe entries known to the caller: split, checkpoint, beam_size …
 
     Raises:
-        CaptionerError: If images and captions do not belong together, or something is no text.
-        UsageError: If a metric is unknown.
+        CaptionerError: Images and captions do not match, or a caption is not a string.
+        UsageError: A metric or tokenizer is unknown.
 
     Example:
         >>> result = score({7: "a dog runs", 8: "a blue kite"},
@@ -142,7 +143,7 @@ def score_tokens(
     bleu_smoothing: int | None = None,
     **recipe: str | int | float,
 ) -> Scores:
-    """Like `score`, for token lists."""
+    """Score tokenised captions; otherwise like `score`."""
     image_ids = tuple(references)
     candidates = [captions[image] for image in image_ids]
     groups = list(references.values())
@@ -151,8 +152,8 @@ def score_tokens(
     found: dict[str, ImageStatistics] = {}
     warnings = _empty_warnings(candidates, groups)
 
-    # The official tool parts BLEU's and CIDEr's words at any white space, ROUGE-L's at the blank
-    # alone, and "1 1/2" holds a no-break space.
+    # The official tool splits words at any white space for BLEU and CIDEr, but only at spaces for
+    # ROUGE-L. They differ for "1 1/2", which contains a no-break space.
     [words], reference_words = _split_at_blanks([candidates]), _split_at_blanks(groups)
     scorer = CiderScorer(dict(zip(image_ids, reference_words, strict=True)), frequencies)
     counts = scorer.index.count(words)
@@ -168,21 +169,21 @@ def score_tokens(
             if scorer.n_images == 1:
                 warnings.append(
                     f"{variant} is 0 by definition: the document frequencies come from one image, "
-                    "where every n-gram weighs ln 1 = 0; give frequencies from a larger set"
+                    "so every n-gram has weight ln 1 = 0; use frequencies from a larger set"
                 )
             elif scorer.is_weightless:
                 warnings.append(
                     f"{variant} is 0 by definition: the references of all images have the same "
-                    "n-grams, each of which weighs ln 1 = 0; give frequencies from a larger set"
+                    "n-grams, so each has weight ln 1 = 0; use frequencies from a larger set"
                 )
     for name in _NEED_MORE:
         if name in metrics:
             try:
                 if tokenizer != "ptb":
-                    raise CaptionerError("it knows English alone, and words of the PTB tokenizer")
+                    raise CaptionerError("it requires the tokenizer ptb")
                 found[name] = _with_data(name, candidates, groups)
             except CaptionerError as error:
-                warnings.append(f"{name} is left out: {error}")
+                warnings.append(f"{name} is skipped: {error}")
 
     sizes = [len(group) for group in groups]
     statistics = [found[name] for name in _VARIANTS if name in found]
@@ -206,22 +207,25 @@ def score_tokens(
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Sees to it that scores of these names can be computed.
+    """Check the names of metrics.
 
     Raises:
-        UsageError: If one is unknown.
+        UsageError: A metric is unknown.
+
+    Example:
+        >>> check_metrics(["BLEU", "CIDEr-D"])
     """
     if isinstance(metrics, str):
-        raise UsageError(f"metrics: one text, {shown(metrics)}; give a list of names")
+        raise UsageError(f"metrics: one string, {shown(metrics)}; expected a list of names")
     for name in metrics:
         if name not in _VARIANTS:
             near = _near_metric(name)
             hint = f"; did you mean {near}?" if near else ""
-            raise UsageError(f"unknown metric {name!r}{hint}; known are {', '.join(_VARIANTS)}")
+            raise UsageError(f"unknown metric {name!r}{hint}; choose from {', '.join(_VARIANTS)}")
 
 
 def _near_metric(name: str) -> str | None:
-    """The metric that was meant, whatever the case, hyphens and order of n-grams ("bleu4")."""
+    """Return the metric closest to a name, ignoring case, hyphens and n-gram orders ("bleu4")."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z]", "", text.lower())
@@ -235,16 +239,16 @@ def _near_metric(name: str) -> str | None:
 def _with_data(
     name: str, candidates: Sequence[Tokens], groups: Sequence[Sequence[Tokens]]
 ) -> ImageStatistics:
-    """A score that stands on what may not be installed.
+    """Compute a score that needs data or programs which may not be installed.
 
     Raises:
-        CaptionerError: If it is not, or does not work; one line.
+        CaptionerError: They are not installed, or fail.
     """
     if name != "METEOR":
         return java_statistics(name, candidates, groups)
     folder = find_folder()
     if folder is None:
-        raise CaptionerError(f"its data are not installed ({HOW_TO_GET_IT})")
+        raise CaptionerError(f"its data files are not installed ({HOW_TO_GET_IT})")
     values = meteor_statistics(candidates, groups, load_data(folder))
     return ImageStatistics(("METEOR",), values, meteor_from_statistics)
 
@@ -252,15 +256,15 @@ def _with_data(
 def check_pairing(
     captions: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]
 ) -> None:
-    """Sees to it that each image has one caption and at least one reference, all of them text.
+    """Check that each image has one caption and at least one reference, all of them strings.
 
     Raises:
-        CaptionerError: With one line that says what does not fit, how often, and for which images.
+        CaptionerError: They do not. The message says what is wrong, how often and for which images.
     """
     if not references:
-        raise CaptionerError("no references: expected at least one image with references")
+        raise CaptionerError("references: none given; at least one image is required")
     if not captions:
-        raise CaptionerError("no captions: expected one for each image with references")
+        raise CaptionerError("captions: none given; one per image with references is required")
     unknown = [image for image in captions if image not in references]
     missing = [image for image in references if image not in captions]
     if unknown and missing:
@@ -269,28 +273,28 @@ def check_pairing(
             raise CaptionerError(
                 f"image ids of {len(unknown)} of {len(captions)} captions are of type "
                 f"{type(unknown[0]).__name__} ({unknown[0]!r}), those of references of type "
-                f"{type(missing[0]).__name__} ({missing[0]!r}): make them alike"
+                f"{type(missing[0]).__name__} ({missing[0]!r}); use one type"
             )
     if unknown:
         raise CaptionerError(
-            f"{_images(unknown)} with a caption but without references: "
-            "give some for all images, or leave out the captions of these"
+            f"{_images(unknown)} with a caption but without references; "
+            "add references or remove these captions"
         )
     if missing:
         raise CaptionerError(
-            f"{_images(missing)} with references but without a caption: "
-            "caption all images, or leave out the references of those that are not to be scored"
+            f"{_images(missing)} with references but without a caption; "
+            "caption these images or remove their references"
         )
     for image, caption in captions.items():
         if not isinstance(caption, str):
             raise CaptionerError(
                 f"image {image!r}: the caption is {caption!r} of type {type(caption).__name__}; "
-                "expected text"
+                "expected a string"
             )
     for image, group in references.items():
         if isinstance(group, str):
             raise CaptionerError(
-                f"image {image!r}: the references are one text; expected a list of texts"
+                f"image {image!r}: the references are one string; expected a list of strings"
             )
         if not len(group):
             raise CaptionerError(f"image {image!r}: the list of references is empty")
@@ -298,7 +302,7 @@ def check_pairing(
             if not isinstance(reference, str):
                 raise CaptionerError(
                     f"image {image!r}: a reference is {reference!r} of type "
-                    f"{type(reference).__name__}; expected text"
+                    f"{type(reference).__name__}; expected a string"
                 )
 
 

@@ -1,23 +1,24 @@
-r"""How much of a score is noise: intervals over images, and comparisons of two systems.
+r"""Statistical significance: confidence intervals over images, and tests between two systems.
 
-The images of a test set are a sample; another thousand photos would give other scores.
+The images of a test set are a sample; other images would give other scores.
 
-- **Interval** (`intervals`): draw as many images with replacement, score, repeat; the middle 95 %
-  of the scores is the interval (percentile bootstrap, Efron 1979; for BLEU: Koehn 2004,
+- **Interval** (`intervals`): draw as many images with replacement, score them, repeat. The middle
+  95 % of the scores is the interval (percentile bootstrap, Efron 1979; for BLEU: Koehn 2004,
   "Statistical significance tests for machine translation evaluation").
-- **Paired bootstrap** (`compare`): the same draws for two systems; how the difference varies
-  around the observed one d tells how often a difference as large as d arises where there is none.
-- **Approximate randomisation** (`compare`): if the systems were alike, it would not matter which
-  of the two captions of an image came from which; swap them at random and see how often the
-  difference is as large as d (Noreen 1989; Riezler and Maxwell 2005, who find it the more careful
-  of the two).
-- **Holm's correction** (`holm`): of many comparisons some come out small by chance (Holm 1979).
-- **Runs** (`over_runs`, `welch`): mean, spread and interval over runs that differ in their
-  seed, and whether two systems' runs differ (Welch's t-test).
+- **Paired bootstrap** (`compare`): use the same draws for both systems. The variation of the
+  difference around its observed value d shows how often chance alone gives a difference as large
+  as d.
+- **Approximate randomisation** (`compare`): if the systems were equal, the two captions of an image
+  could be swapped. Swap them at random and count how often the difference is as large as d (Noreen
+  1989). Riezler and Maxwell 2005 find this test the more conservative of the two.
+- **Holm's correction** (`holm`): adjust p-values for the number of tests, because some of many
+  tests are small by chance (Holm 1979).
+- **Runs** (`over_runs`, `welch`): mean, deviation and interval over runs with different seeds, and
+  Welch's t-test between the runs of two systems.
 
 A p-value is (1 + draws as extreme) / (1 + draws), so it is never 0. CIDEr's document frequencies
-stay those of the whole set in every draw. All draws of a score are a few matrix products: sums of
-per-image statistics, from which the score follows (`statistics`).
+stay those of the whole set in every draw. A score of all draws takes a few matrix products over
+per-image statistics (`captioner.metrics.statistics`).
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.scores import Scores
 from captioner.metrics.statistics import ImageStatistics
 
-_CHUNK = 100  # draws at a time: 4 MB of weights for 5,000 images
-_ROUNDING = 1e-12  # differences of sums in another order are not differences
+_CHUNK = 100  # draws per batch: 4 MB of weights for 5,000 images
+_ROUNDING = 1e-12  # ignore differences caused by another order of summation
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of a score, from ``low`` to ``high``, at ``level``."""
+    """A confidence interval of a score, from `low` to `high`, at `level`."""
 
     low: float
     high: float
@@ -47,19 +48,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems under one score, on the same images.
+    """Two systems compared under one score, on the same images.
 
     Attributes:
-        name: The score.
+        name: Name of the score.
         first: Score of the first system.
         second: Score of the second system.
-        difference: ``second - first``.
-        interval: Of the difference, by paired bootstrap.
-        p_bootstrap: By paired bootstrap, two-sided.
-        p_randomisation: By approximate randomisation, two-sided.
-        p_holm: `p_value` corrected for the number of tests made together.
-        distinguishable: Whether ``p_holm`` is below 1 - level.
-        p_runs: Over runs that differ in their seed, by Welch's test; None where there are none.
+        difference: `second - first`.
+        interval: Confidence interval of the difference, by paired bootstrap.
+        p_bootstrap: Two-sided p-value of the paired bootstrap.
+        p_randomisation: Two-sided p-value of approximate randomisation.
+        p_holm: `p_value` corrected for the number of tests.
+        distinguishable: Whether `p_holm` is below 1 - level.
+        p_runs: P-value of Welch's test over runs with different seeds; None without such runs.
     """
 
     name: str
@@ -75,12 +76,12 @@ class Comparison:
 
     @property
     def p_value(self) -> float:
-        """``p_randomisation``, or ``p_runs`` if that is larger: both must be small."""
+        """The larger of `p_randomisation` and `p_runs`: both must be small."""
         return max(self.p_randomisation, self.p_runs or 0.0)
 
     @property
     def verdict(self) -> str:
-        """What is to be said of the second system: better, worse or not distinguishable."""
+        """The verdict on the second system: better, worse or not distinguishable."""
         if not self.distinguishable:
             return "not distinguishable"
         return "better" if self.difference > 0 else "worse"
@@ -91,12 +92,12 @@ class RunSummary:
     """One score over several runs of a system.
 
     Attributes:
-        name: The score.
-        mean: Over runs.
+        name: Name of the score.
+        mean: Mean over runs.
         deviation: Standard deviation over runs (divisor: runs - 1).
-        n_runs: How many.
-        interval: Of the mean, from Student's t distribution: what another set of runs might give
-            on the same images.
+        n_runs: Number of runs.
+        interval: Confidence interval of the mean over further runs on the same images, from
+            Student's t distribution.
     """
 
     name: str
@@ -109,13 +110,16 @@ class RunSummary:
 def intervals(
     scores: Scores, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Bootstrap confidence intervals over images of every corpus score.
+    """Compute bootstrap confidence intervals over images for every corpus score.
 
     Args:
-        scores: As `captioner.evaluation.scores.score` returns them.
-        resamples: Draws.
-        level: Share of draws inside.
-        seed: Of the draws.
+        scores: Scores returned by `captioner.evaluation.scores.score`.
+        resamples: Number of resamples.
+        level: Confidence level.
+        seed: Seed of the resampling.
+
+    Raises:
+        UsageError: `resamples` or `level` is out of range.
     """
     _check(resamples, level)
     draws = _bootstrap(scores.statistics, resamples, seed)
@@ -130,23 +134,32 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Whether two systems differ, under each score that both have.
+    """Test whether two systems differ, under each score that both have.
 
     Args:
-        first: One system.
-        second: Another one, on the same images.
-        resamples: Draws, of each test.
-        level: Of the intervals, and 1 - level the bar for p-values.
-        seed: Of the draws.
+        first: Scores of the first system.
+        second: Scores of the second system on the same images.
+        resamples: Number of resamples of each test.
+        level: Confidence level of the intervals; 1 - level is the threshold for p-values.
+        seed: Seed of the resampling.
 
     Raises:
-        CaptionerError: If the images differ.
+        UsageError: `resamples` or `level` is out of range.
+        CaptionerError: The images differ.
+
+    Example:
+        >>> from captioner.evaluation.scores import score
+        >>> references = {image: ["a dog runs on grass"] for image in range(20)}
+        >>> good = score({image: "a dog runs on grass" for image in range(20)}, references)
+        >>> bad = score({image: "a red kite" for image in range(20)}, references)
+        >>> compare(good, bad)[0].verdict
+        'worse'
     """
     _check(resamples, level)
     ours, theirs = _on_the_same_images(first, second)
     names = [name for one in ours for name in one.names]
     observed = {name: second.corpus[name] - first.corpus[name] for name in names}
-    # The same seed twice: the same images are drawn for both systems.
+    # The same seed draws the same images for both systems.
     before, after = _bootstrap(ours, resamples, seed), _bootstrap(theirs, resamples, seed)
     resampled = {name: after[name] - before[name] for name in names}
     swapped = _swap(ours, theirs, resamples, seed)
@@ -168,11 +181,11 @@ def compare(
 
 
 def correct(comparisons: Sequence[Comparison], level: float = 0.95) -> list[Comparison]:
-    """Comparisons made together, their p-values corrected for their number (`holm`).
+    """Correct the p-values of comparisons for their number (see `holm`).
 
     Args:
-        comparisons: Of any scores and systems.
-        level: 1 - level is the bar for the corrected p-values.
+        comparisons: Comparisons of any scores and systems.
+        level: 1 - level is the threshold for corrected p-values.
     """
     corrected = holm([comparison.p_value for comparison in comparisons])
     return [
@@ -182,7 +195,7 @@ def correct(comparisons: Sequence[Comparison], level: float = 0.95) -> list[Comp
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down method.
+    """Correct p-values for their number by Holm's step-down method.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -197,13 +210,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def over_runs(runs: Sequence[Scores], *, level: float = 0.95) -> list[RunSummary]:
-    """Mean and spread of every score over runs that differ in their seed.
+    """Summarise every score over runs with different seeds.
 
     Raises:
-        UsageError: If there are fewer than two runs.
+        UsageError: There are fewer than two runs, or `level` is out of range.
     """
     if len(runs) < 2:
-        raise UsageError(f"a spread over runs needs at least two of them, not {len(runs)}")
+        raise UsageError(f"runs: {len(runs)}; a deviation needs at least 2")
     _check(1, level)
     summaries = []
     for name in runs[0].corpus:
@@ -216,7 +229,7 @@ def over_runs(runs: Sequence[Scores], *, level: float = 0.95) -> list[RunSummary
 
 
 def student_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's t distribution above its middle, to four digits.
+    """Return a quantile above 0.5 of Student's t distribution, to four digits.
 
     Example:
         >>> round(student_quantile(0.975, 2), 3)
@@ -227,24 +240,24 @@ def student_quantile(probability: float, freedom: float) -> float:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """P-value of a difference between the means of two samples, two-sided (Welch 1947).
+    """Return the two-sided p-value of Welch's t-test (Welch 1947).
 
-    The samples need not be alike in spread or size: t = d / sqrt(s1^2/n1 + s2^2/n2), with the
-    degrees of freedom of Welch and Satterthwaite.
+    The samples may differ in variance and size: t = d / sqrt(s1^2/n1 + s2^2/n2), with the degrees
+    of freedom of Welch and Satterthwaite.
 
     Args:
-        first: Scores of one system's runs, at least two.
-        second: Scores of the other's, at least two.
+        first: Scores of the first system's runs, at least two.
+        second: Scores of the second system's runs, at least two.
 
     Raises:
-        UsageError: If there are fewer than two of one.
+        UsageError: A system has fewer than two runs.
 
     Example:
         >>> round(welch([0.40, 0.42, 0.41], [0.45, 0.46, 0.47]), 4)
         0.0036
     """
     if len(first) < 2 or len(second) < 2:
-        raise UsageError("a comparison over runs needs at least two of each system")
+        raise UsageError(f"runs: {len(first)} and {len(second)}; at least 2 per system")
     variances = [float(np.var(sample, ddof=1)) / len(sample) for sample in (first, second)]
     difference = abs(float(np.mean(first)) - float(np.mean(second)))
     if sum(variances) == 0:
@@ -258,12 +271,12 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Student's t with t = sqrt(n) tan(a): angles a, and the probability between 0 and t.
+    """Tabulate Student's t distribution: angles a, and the probability between 0 and t.
 
-    The density is then a power of the cosine, over a finite range.
+    With t = sqrt(n) tan(a), the density is a power of the cosine over a finite range.
     """
     angle = np.linspace(0, pi / 2, 200_001)
-    # (gamma itself overflows from 345 degrees of freedom up)
+    # Use lgamma: gamma overflows from 345 degrees of freedom up.
     constant = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(pi)
     density = constant * np.cos(angle) ** (freedom - 1)
     steps = (density[1:] + density[:-1]) / 2 * (angle[1] - angle[0])
@@ -272,13 +285,13 @@ def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _check(resamples: int, level: float) -> None:
     if resamples < 1:
-        raise UsageError(f"resamples must be at least 1, not {resamples}")
+        raise UsageError(f"resamples: {resamples} is too small; at least 1")
     if not 0 < level < 1:
-        raise UsageError(f"level must lie between 0 and 1 (0.95, say), not {level}")
+        raise UsageError(f"level: {level} is not between 0 and 1; 0.95 is usual")
 
 
 def _bootstrap_weights(n_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn, in pieces of (draws, images)."""
+    """Yield how often each image is drawn, in batches of (draws, images)."""
     generator = np.random.default_rng(seed)
     for begin in range(0, resamples, _CHUNK):
         n_draws = min(_CHUNK, resamples - begin)
@@ -291,7 +304,7 @@ def _bootstrap_weights(n_images: int, resamples: int, seed: int) -> Iterator[np.
 def _bootstrap(
     statistics: Sequence[ImageStatistics], resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Every score in every draw of images, (draws,) each."""
+    """Return every score of every bootstrap draw, (draws,) each."""
     sums: list[list[np.ndarray]] = [[] for _ in statistics]
     for weights in _bootstrap_weights(len(statistics[0].values), resamples, seed):
         for one, pieces in zip(statistics, sums, strict=True):
@@ -302,7 +315,7 @@ def _bootstrap(
 def _swap(
     ours: Sequence[ImageStatistics], theirs: Sequence[ImageStatistics], resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Differences when the systems' captions change places at random, (draws,) each."""
+    """Return the differences after random swaps of the systems' captions, (draws,) each."""
     generator = np.random.default_rng(seed)
     changes: list[list[np.ndarray]] = [[] for _ in ours]
     for begin in range(0, resamples, _CHUNK):
@@ -333,13 +346,13 @@ def _scores_of_sums(
 def _on_the_same_images(
     first: Scores, second: Scores
 ) -> tuple[list[ImageStatistics], list[ImageStatistics]]:
-    """The statistics of both under the metrics that both have, the images in the same order."""
+    """Return the statistics of the common metrics, with images in the same order."""
     row = {image: at for at, image in enumerate(second.image_ids)}
     missing = [image for image in first.image_ids if image not in row]
     if missing or len(row) != len(first.image_ids):
         raise CaptionerError(
             f"the systems were scored on different images ({len(first.image_ids)} and {len(row)}, "
-            f"{len(first.image_ids) - len(missing)} in common); score both on the same"
+            f"{len(first.image_ids) - len(missing)} in common); score both on the same images"
         )
     order = np.array([row[image] for image in first.image_ids])
     by_names = {one.names: one for one in second.statistics}

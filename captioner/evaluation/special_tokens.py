@@ -1,8 +1,8 @@
-"""Marks that captioners leave in their captions: start, end, padding and unknown words.
+"""Remove the special tokens that captioning programs leave in captions.
 
-They are words of a vocabulary, not of a caption. Those at its edges are stripped, and what follows
-an end mark is no part of the caption. A mark of an unknown word stands for a word, so it stays, and
-matches no reference.
+Start, end and padding tokens are not words of the caption and are stripped, together with all text
+after an end token. A token for an unknown word stands for a word, so it stays and matches no
+reference.
 """
 
 import re
@@ -27,17 +27,17 @@ _INSIDE = re.compile(rf"\s*{_pattern((*_START, *_PAD))}", re.IGNORECASE)
 
 
 def has_special_tokens(caption: str) -> bool:
-    """Whether a caption holds a special token of a captioner, unknown words included.
+    """Return whether a caption contains a special token, including one for unknown words.
 
     Example:
-        >>> has_special_tokens("a dog <end>"), has_special_tokens("a dog"), has_special_tokens("[UNK]")
-        (True, False, True)
-    """  # noqa: E501
+        >>> [has_special_tokens(text) for text in ("a dog <end>", "a dog", "[UNK]")]
+        [True, False, True]
+    """
     return _ANY.search(caption) is not None
 
 
 def strip_special_tokens(caption: str) -> str:
-    """A caption without special tokens and without what follows its end.
+    """Return a caption without special tokens and without any text after an end token.
 
     Example:
         >>> strip_special_tokens("<start> a dog runs <end> <pad> <pad>")

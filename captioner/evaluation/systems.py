@@ -1,4 +1,4 @@
-"""Systems to be compared: one or more runs each, read from files, under the scores they share."""
+"""Systems to compare: one or more runs each, read from result files and scored alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class System:
     """One or more runs of a system on the same images.
 
     Attributes:
-        name: What it is called.
-        runs: The scores of each.
-        files: The result file of each.
+        name: Name of the system.
+        runs: Scores of each run.
+        files: Result file of each run.
     """
 
     name: str
@@ -33,25 +33,27 @@ class System:
     files: tuple[str, ...] = ()
 
     def values(self, name: str) -> list[float]:
-        """A score of each run."""
+        """Return one score of each run."""
         return [run.corpus[name] for run in self.runs]
 
     def mean(self, name: str) -> float:
-        """A score's mean over runs."""
+        """Return the mean of one score over runs."""
         return float(np.mean(self.values(name)))
 
 
 def average(runs: Sequence[Scores]) -> Scores:
-    """Runs as one: of each image the statistics' mean over runs.
+    """Average the per-image statistics of several runs.
 
-    For a score that is a mean over images that is its mean over runs. BLEU becomes that of all
-    runs' captions together, which is near the mean of their BLEUs.
+    A score that is a mean over images becomes its mean over runs. BLEU becomes the BLEU of all
+    runs' captions pooled, which is close to the mean of their BLEU scores.
 
     Raises:
-        CaptionerError: If the runs were scored on different images.
+        CaptionerError: The runs were scored on different images.
     """
     if any(run.image_ids != runs[0].image_ids for run in runs):
-        raise CaptionerError("the runs of one system were scored on different images")
+        raise CaptionerError(
+            "the runs of a system were scored on different images; score all on the same"
+        )
     statistics = tuple(
         replace(group[0], values=np.mean([one.values for one in group], axis=0))
         for group in zip(*(run.statistics for run in runs), strict=True)
@@ -65,18 +67,18 @@ def average(runs: Sequence[Scores]) -> Scores:
 
 
 def in_common(systems: Sequence[System]) -> list[System]:
-    """The systems under the scores that every run of each has.
+    """Restrict systems to the scores that all runs have.
 
-    A score that stands on a Java program may be there for one run and fail for the next.
+    A score computed by a Java program may succeed for one run and fail for the next.
 
     Raises:
-        CaptionerError: If there is none.
+        CaptionerError: No score is common to all runs.
     """
     runs = [run for system in systems for run in system.runs]
     names = set.intersection(*({one.names for one in run.statistics} for run in runs))
     if not names:
         told = dict.fromkeys(warning for run in runs for warning in run.warnings)
-        raise CaptionerError(f"no score that all runs have: {'; '.join(told)}")
+        raise CaptionerError(f"no score is common to all runs: {'; '.join(told)}")
     return [
         replace(system, runs=tuple(_of_statistics(run, names) for run in system.runs))
         for system in systems
@@ -84,7 +86,7 @@ def in_common(systems: Sequence[System]) -> list[System]:
 
 
 def _of_statistics(run: Scores, names: Collection[tuple[str, ...]]) -> Scores:
-    """A run under some of its scores."""
+    """Restrict a run to some of its scores."""
     dropped = {name for one in run.statistics if one.names not in names for name in one.names}
     return replace(
         run,
@@ -102,32 +104,32 @@ def read_systems(
     metrics: Sequence[str] | None = None,
     subset: bool = False,
 ) -> tuple[list[System], Recipe]:
-    """Systems from result files.
+    """Read and score systems from result files.
 
     Args:
-        given: For each system ``FILE``, ``FILE,FILE,…`` for several runs of it, or either behind
-            ``NAME=``.
-        references: Annotation file of any format (`references`).
-        metrics: Which scores; None: `captioner.evaluation.scores.REPORTED`.
-        subset: Whether to score only the images that all files have captions for.
+        given: One argument per system: `FILE`, or `FILE,FILE,…` for several runs. Either may be
+            prefixed by `NAME=`.
+        references: Annotation file in any format of `references`.
+        metrics: Names of the metrics. Default: `captioner.evaluation.scores.REPORTED`.
+        subset: Whether to score only the images captioned in all files.
 
     Returns:
-        The systems, and what to say of their images.
+        The systems, and recipe entries about their images.
 
     Raises:
-        UsageError: If a file is not there or stands twice in a system, or two systems have one
+        UsageError: A file does not exist or occurs twice in a system, two systems have the same
             name, or there is nothing to compare.
-        CaptionerError: If a file is not of its format, or images have no caption.
+        CaptionerError: A file has the wrong format, or images have no caption.
     """
     named = [_parse_system(text) for text in given]
     if len(named) == 1 and len(named[0][1]) == 1:
         raise UsageError(
-            "--compare: one result file; give two or more, or several runs: A1.json,A2.json"
+            "--compare: one result file; at least two, or several runs: A1.json,A2.json"
         )
     for name, count in Counter(name for name, _ in named).items():
         if count > 1:
             raise UsageError(
-                f"--compare: {count} systems are called {name}; name them: "
+                f"--compare: {count} systems have the name {name}; rename them: "
                 f"one={given[0]} two={given[1]}"
             )
     known = load_references(references)
@@ -171,16 +173,18 @@ def read_systems(
 
 
 def _parse_system(text: str) -> tuple[str, list[Path]]:
-    """Name and files of one argument; an argument that is a file's name is that file."""
+    """Return the name and files of one argument. The path of an existing file means that file."""
     if Path(text).exists():
         return Path(text).name, [Path(text)]
     name, equals, rest = text.partition("=")
     if equals and not name:
-        raise UsageError(f"--compare: {text} has no name before the =; write NAME{text}")
+        raise UsageError(f"--compare: {text} has no name before =; write NAME{text}")
     files = [Path(part) for part in (rest if equals else text).split(",")]
     for file, count in Counter(files).items():
         if count > 1:
-            raise UsageError(f"--compare: {file} stands {count} times among the runs of {text}")
+            raise UsageError(
+                f"--compare: {file} occurs {count} times in {text}; list each run once"
+            )
         if not file.exists():
             raise UsageError(f"--compare: no result file {file}")
     several = f" and {len(files) - 1} more" if len(files) > 1 else ""

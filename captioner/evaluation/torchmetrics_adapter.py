@@ -1,11 +1,11 @@
-"""The scores as a torchmetrics metric, for other people's Lightning code.
+"""The scores as a torchmetrics metric, for use in Lightning code.
 
-The metric keeps the captions themselves, as bytes: CIDEr's document frequencies need all references
-together, so there is nothing smaller to keep, and 5,000 images are 2 MB. Bytes are gathered across
-processes like any other tensor. A distributed sampler fills the last batch with images that another
-process has too; an image that comes twice with the same caption counts once.
+The state of the metric is the captions themselves, as bytes: CIDEr's document frequencies need all
+references, so no smaller state exists. 5,000 images take 2 MB. Bytes are gathered across processes
+like any tensor. A distributed sampler may pad the last batch with images of another process. An
+image that occurs twice with the same caption counts once.
 
-torchmetrics comes with lightning. No other module of the evaluation imports it, or torch.
+torchmetrics is installed with lightning. No other module of the evaluation imports it or torch.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class CaptionScores(Metric):
     """Scores of captions, gathered over batches and processes.
 
     Args:
-        metrics: Names of scores, as `captioner.evaluation.scores.score` knows them.
-        options: Those of `torchmetrics.Metric`.
+        metrics: Names of metrics, as in `captioner.evaluation.scores.score`.
+        options: Options of `torchmetrics.Metric`.
 
     Example:
         >>> metric = CaptionScores()
@@ -46,7 +46,7 @@ class CaptionScores(Metric):
     def __init__(self, metrics: Sequence[str] = METRICS, **options: Any):
         super().__init__(**options)
         self.metrics = tuple(metrics)
-        # A process without images joins in with an empty tensor, which must be one of bytes too.
+        # A process without images gathers an empty tensor, which must have the same dtype.
         self.set_dtype(torch.uint8)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
@@ -56,33 +56,33 @@ class CaptionScores(Metric):
         captions: Sequence[str],
         references: Sequence[Sequence[str]],
     ) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
-            image_ids: One for each image, whole numbers or texts, (B,).
-            captions: The candidate for each image, (B,).
-            references: The references of each image, (B,): a list of texts each.
+            image_ids: Image ids, integers or strings, (B,).
+            captions: The caption of each image, (B,).
+            references: A list of references of each image, (B,).
 
         Raises:
-            CaptionerError: If a text stands where a list of texts belongs.
+            CaptionerError: A string was passed instead of a list.
         """
         for name, batch in (("image_ids", image_ids), ("captions", captions)):
             if isinstance(batch, str):
-                raise CaptionerError(f"{name}: one text, {shown(batch)}; expected a list")
+                raise CaptionerError(f"{name}: one string, {shown(batch)}; expected a list")
         if isinstance(references, str) or any(isinstance(group, str) for group in references):
             raise CaptionerError(
-                "references: a text stands where a list of texts belongs; "
-                "expected [[text, …], …], a list for each image"
+                "references: a string instead of a list; expected [[caption, …], …], "
+                "one list per image"
             )
         for row in zip(image_ids, captions, references, strict=True):
             line = json.dumps([row[0], row[1], list(row[2])]).encode() + b"\n"
             self.rows.append(torch.tensor(list(line), dtype=torch.uint8, device=self.device))
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores of all images so far, in all processes, by name; float64.
+        """Return the corpus scores over all batches and processes by name, as float64.
 
         Raises:
-            CaptionerError: If an image came twice with different captions.
+            CaptionerError: An image has two different captions.
         """
         rows = [self.rows] if isinstance(self.rows, Tensor) else self.rows
         lines = b"".join(bytes(row.tolist()) for row in rows).decode().splitlines()
@@ -90,7 +90,7 @@ class CaptionScores(Metric):
         references: dict[ImageId, list[str]] = {}
         for image, caption, group in map(json.loads, lines):
             if captions.setdefault(image, caption) != caption:
-                raise CaptionerError(f"image {image!r} came twice, with different captions")
+                raise CaptionerError(f"image {image!r}: two different captions; give one per image")
             references[image] = group
         scores = score(captions, references, metrics=self.metrics)
         return {

@@ -38,10 +38,10 @@ class Record:
     """One stored record.
 
     Attributes:
-        name: its name, without the archive's folder.
-        start: its first byte in the file.
-        size: bytes.
-        crc32: of its bytes.
+        name: Its name, without the archive's folder.
+        start: Its first byte in the file.
+        size: Bytes.
+        crc32: Of its bytes.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Record:
 
 
 def records_of(file: BinaryIO) -> list[Record]:
-    """The records of an archive, in the order of the file.
+    """Return the records of an archive, in the order of the file.
 
     Raises:
         ArchiveError: A record is compressed or encrypted, records share bytes, headers contradict
@@ -85,7 +85,7 @@ def records_of(file: BinaryIO) -> list[Record]:
 
 
 def damaged_records(path: Path) -> list[str]:
-    """Names of the records whose bytes do not have the checksum they were written with.
+    """Return names of the records whose bytes do not have the checksum they were written with.
 
     Reads the whole file, about a second per gigabyte.
 

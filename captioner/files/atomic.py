@@ -39,7 +39,7 @@ def check_folder(name: str | None, flag: str) -> None:
     """Check that a file can be made, before the work that fills it.
 
     Raises:
-        UsageError: its folder does not exist, it is a folder itself, or a link to itself.
+        UsageError: Its folder does not exist, it is a folder itself, or a link to itself.
     """
     if name is None:
         return
@@ -55,10 +55,10 @@ def check_folder(name: str | None, flag: str) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """The file that a name stands for: of a symbolic link its target, there or not.
+    """Return the file that a name stands for: of a symbolic link its target, there or not.
 
     Raises:
-        OSError: links that lead to one another.
+        OSError: Links that lead to one another.
     """
     if not path.is_symlink():
         return path
@@ -72,7 +72,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file at once; text is written as UTF-8, its line ends as they are.
 
     Raises:
-        CaptionerError: it cannot be written; what was there before still is.
+        CaptionerError: It cannot be written; what was there before still is.
     """
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -82,7 +82,7 @@ def write_output(name: str | Path, content: str) -> None:
     """Write a file whose name the user gave, as `named_output` does.
 
     Raises:
-        CaptionerError: it cannot be written.
+        CaptionerError: It cannot be written.
     """
     with named_output(name) as file:
         file.write(content.encode())
@@ -93,7 +93,7 @@ def named_output(name: str | Path) -> Iterator[BinaryIO]:
     """Open a file whose name the user gave, for writing.
 
     Raises:
-        CaptionerError: it cannot be written.
+        CaptionerError: It cannot be written.
     """
     path = Path(name)
     if not is_stream(path):
@@ -121,7 +121,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     The mode is that of the file replaced, or what the umask leaves of 0666.
 
     Raises:
-        CaptionerError: it cannot be written; what was there before still is.
+        CaptionerError: It cannot be written; what was there before still is.
     """
     remove_drafts(path)
     with cannot_be_written(path):
@@ -167,8 +167,8 @@ def cannot_be_written(path: Path) -> Iterator[None]:
     """Turn an operating system's error about a file or its draft into one line.
 
     Raises:
-        CaptionerError: there was one; the message names the file.
-        BrokenPipeError: the reader of a pipe has closed it, which is for `cli` to handle.
+        CaptionerError: There was one; the message names the file.
+        BrokenPipeError: The reader of a pipe has closed it, which is for `cli` to handle.
     """
     try:
         yield
@@ -188,7 +188,7 @@ def open_unfollowed(path: Path, flags: int) -> int:
     A new file's mode is what the umask leaves of 0666.
 
     Raises:
-        OSError: it is a link, or cannot be opened.
+        OSError: It is a link, or cannot be opened.
     """
     extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags | extra, 0o666)
@@ -216,7 +216,7 @@ def _shortened(name: str) -> str:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open file that a name such as /dev/fd/3 stands for."""
+    """Return the open file that a name such as /dev/fd/3 stands for."""
     text = str(path)
     if (stream := _STREAMS.get(text)) is not None:
         return stream

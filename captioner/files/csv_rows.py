@@ -11,7 +11,7 @@ from captioner.errors import CaptionerError
 
 
 def text_of(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV."""
+    """Return rows as CSV."""
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()
@@ -21,7 +21,7 @@ def append_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Append rows in one write; where that fails, the file is left as it was.
 
     Raises:
-        CaptionerError: the disk is full, or the file may not be written.
+        CaptionerError: The disk is full, or the file may not be written.
     """
     try:
         with path.open("ab", buffering=0) as file:

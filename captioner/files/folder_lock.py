@@ -21,11 +21,11 @@ def held_folder(folder: Path, work: str) -> Iterator[None]:
     and blocks nobody.
 
     Args:
-        folder: is made if it is absent.
-        work: what the other process is, for the message: "training run".
+        folder: Is made if it is absent.
+        work: What the other process is, for the message: "training run".
 
     Raises:
-        CaptionerError: another process holds it; the message names process, host and time.
+        CaptionerError: Another process holds it; the message names process, host and time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME

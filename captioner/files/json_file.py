@@ -19,7 +19,7 @@ MAX_DEPTH = 100
 
 
 def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
-    """A regular file's bytes, at most so many, as UTF-8 without a byte order mark.
+    """Return a regular file's bytes, at most so many, as UTF-8 without a byte order mark.
 
     UTF-16 with a byte order mark is recoded.
 
@@ -42,7 +42,7 @@ def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def read_json(file: Path, most: int = MAX_BYTES) -> object:
-    """The content of a JSON file of at most so many bytes.
+    """Return the content of a JSON file of at most so many bytes.
 
     Raises:
         UsageError: There is no such file.
@@ -62,7 +62,7 @@ def read_json(file: Path, most: int = MAX_BYTES) -> object:
 
 
 def parse_json(text: str) -> object:
-    """``json.loads``, whose every complaint is a ValueError; nesting is bounded by `MAX_DEPTH`."""
+    """`json.loads`, whose every complaint is a ValueError; nesting is bounded by `MAX_DEPTH`."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -73,7 +73,7 @@ def parse_json(text: str) -> object:
 
 
 def _depth(value: object) -> int:
-    """Levels of lists and objects, without recursion."""
+    """Level of lists and objects, without recursion."""
     depth = 0
     level: list[Any] = [value] if isinstance(value, (list, dict)) else []
     while level:
@@ -88,7 +88,7 @@ def _depth(value: object) -> int:
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:
-    """The first of some folders that is there.
+    """Return the first of some folders that is there.
 
     Raises:
         UsageError: None is; the message names them all.
@@ -101,7 +101,7 @@ def first_folder(candidates: Sequence[Path], what: str) -> Path:
 
 
 def as_list(value: object, file: Path, key: str) -> list[Any]:
-    """The list a JSON file must hold under a key.
+    """Return the list a JSON file must hold under a key.
 
     Raises:
         CaptionerError: The file is no object, or holds no list there.

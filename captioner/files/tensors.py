@@ -41,7 +41,7 @@ system, contents, names of tensors."""
 
 
 def read_tensors(path: Path) -> Any:
-    """The contents of a file; tensors are mapped, so what is never touched is never read.
+    """Return the contents of a file; tensors are mapped, so what is never touched is never read.
 
     A file of torch before 1.6 is read as a whole.
 

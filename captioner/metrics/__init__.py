@@ -1,1 +1,1 @@
-"""BLEU, ROUGE-L, CIDEr-D and METEOR as functions of strings; they know no network and no files."""
+"""BLEU, ROUGE-L, CIDEr-D and METEOR as functions of tokens, independent of models and data sets."""

@@ -1,21 +1,21 @@
-r"""BLEU-1 to BLEU-4 from counts: the counts first, the score last.
+r"""BLEU-1 to BLEU-4, computed from counts that sum over images.
 
-Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation". With
-:math:`m_n` the n-grams of the candidates that are matched in their references (each at most as
-often as in the one reference that has it most often), :math:`g_n` all n-grams of the candidates,
-c the length of the candidates and r that of the references, summed over all images:
+Papineni et al. 2002, "BLEU: a method for automatic evaluation of machine translation". Let
+:math:`g_n` be the number of n-grams of the candidates, and :math:`m_n` the number of them matched
+in the references, where an n-gram matches at most as often as it occurs in any one reference. Let c
+be the length of the candidates and r that of the references. All are summed over images:
 
 .. math::
     \text{BLEU-}N = \min(1, e^{1 - r/c}) \Bigl(\prod_{n=1}^{N} m_n / g_n\Bigr)^{1/N}
 
-For an image with several references r counts the one whose length is closest to the candidate's,
-the shorter one of two that are as close.
+For an image with several references, r is the length closest to the candidate's; of two equally
+close lengths, the shorter.
 
-Where the official COCO tool departs from the paper: it adds 1e-15 to every numerator and 1e-9 to
-every denominator, so that the score of a single image without a matched four-gram is tiny instead
-of zero (and a candidate shorter than N words gets a score of the order of 1e-6 instead of none).
-The same is done here. nltk counts a denominator of at least 1 for each candidate, which shows in
-the fifth digit wherever candidates are shorter than four words.
+This module follows the official COCO tool where it differs from the paper: 1e-15 is added to every
+numerator and 1e-9 to every denominator. So a single image without a matched four-gram scores a tiny
+value instead of zero, and a candidate shorter than N words about 1e-6. nltk instead uses a
+denominator of at least 1 per candidate, which differs in the fifth digit if candidates are shorter
+than four words.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from captioner.metrics.ngrams import MAX_ORDER, NgramCounts, Tokens
 BLEU_NAMES = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
 
 SMOOTHINGS = (1, 2, 3, 4)
-"""Numbers of Chen & Cherry's methods (2014) that keep a sentence's BLEU from 0 to 1."""
+"""Smoothing methods of Chen & Cherry (2014) whose sentence BLEU stays between 0 and 1."""
 
 _TINY = 1e-15  # the official tool's constants
 _SMALL = 1e-9
@@ -43,18 +43,21 @@ def bleu_statistics(
     candidate_counts: Sequence[NgramCounts],
     reference_counts: Sequence[NgramCounts],
 ) -> np.ndarray:
-    """What BLEU needs to know of each image; the sum over images is what it needs of a corpus.
+    """Compute the counts of each image from which BLEU follows; sum them for a corpus.
 
     Args:
-        candidates: One caption for each image.
-        references: One or more references for each image.
-        candidate_counts: N-grams of the candidates, one entry for each order.
-        reference_counts: For each image its n-grams and how often the one reference that has most
-            of it has it (`NgramCounts.most_in_group`).
+        candidates: One tokenised caption per image.
+        references: One or more tokenised references per image.
+        candidate_counts: N-gram counts of the candidates, one entry per order.
+        reference_counts: For each order, the maximum count of each n-gram over the references of
+            an image (`NgramCounts.most_in_group`).
 
     Returns:
         Whole numbers as float64, (images, 10): matched n-grams of order 1 to 4, n-grams of order 1
         to 4, length of the candidate, length of the closest reference.
+
+    Raises:
+        CaptionerError: A string was passed instead of a list.
     """
     check_captions(candidates)
     check_references(references)
@@ -80,26 +83,33 @@ def _closest_lengths(lengths: np.ndarray, references: Sequence[Sequence[Tokens]]
     n_references = np.array([len(group) for group in references])
     theirs = _lengths([tokens for group in references for tokens in group])
     difference = np.abs(theirs - np.repeat(lengths, n_references))
-    # The closest first, then the shortest: both in one number.
+    # Closest first, then shortest: pack both into one sort key.
     both = (difference << 32) | theirs
     return np.minimum.reduceat(both, np.cumsum(n_references) - n_references) & 0xFFFFFFFF
 
 
 def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
-    """BLEU-1 to BLEU-4 from statistics of one image, or from a sum of them.
+    """Compute BLEU-1 to BLEU-4 from the statistics of one image or from a sum of them.
 
     Args:
-        statistics: As `bleu_statistics` returns them, (..., 10).
+        statistics: As returned by `bleu_statistics`, (..., 10).
 
     Returns:
         Scores from 0 to 1, (..., 4).
+
+    Example:
+        A candidate of three words against one reference of three: two words and one pair match.
+
+        >>> statistics = np.array([2, 1, 0, 0, 3, 2, 1, 0, 3, 3], dtype=float)
+        >>> bleu_from_statistics(statistics)[:2].round(2)
+        array([0.67, 0.58])
     """
     matched = statistics[..., :MAX_ORDER]
     total = statistics[..., MAX_ORDER : 2 * MAX_ORDER]
     precision = np.cumprod((matched + _TINY) / (total + _SMALL), axis=-1)
     scores = precision ** (1 / np.arange(1, MAX_ORDER + 1))
     ratio = (statistics[..., -2] + _TINY) / (statistics[..., -1] + _SMALL)
-    # One over a ratio of zero words is about 1e16, and the brevity penalty then exactly 0.
+    # Without words, 1 / ratio is about 1e16 and the brevity penalty underflows to exactly 0.
     brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
     return np.asarray(scores * brevity[..., np.newaxis])
 
@@ -107,22 +117,24 @@ def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
 def smoothed_bleu(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], method: int
 ) -> np.ndarray:
-    """BLEU-1 to BLEU-4 of each image, smoothed by nltk, for correlations and examples.
+    """Compute smoothed BLEU-1 to BLEU-4 per image with nltk.
 
-    Without smoothing, a caption that shares no four words in a row with a reference has BLEU-4 0,
-    however good it is. Chen & Cherry 2014, "A systematic comparison of smoothing techniques for
-    sentence-level BLEU". The BLEU of a corpus is never smoothed.
+    Without smoothing, BLEU-4 is 0 for any caption that shares no four consecutive words with a
+    reference. Smoothing makes per-image scores usable for correlations (Chen & Cherry 2014, "A
+    systematic comparison of smoothing techniques for sentence-level BLEU"). Corpus BLEU is never
+    smoothed.
 
     Args:
-        candidates: One caption for each image.
-        references: One or more references for each image.
-        method: One of `SMOOTHINGS`, nltk's ``SmoothingFunction().methodN``.
+        candidates: One tokenised caption per image.
+        references: One or more tokenised references per image.
+        method: One of `SMOOTHINGS`: nltk's `SmoothingFunction().methodN`.
 
     Returns:
         Scores from 0 to 1, (images, 4).
 
     Raises:
-        UsageError: There is no such method.
+        UsageError: The method is unknown.
+        CaptionerError: A string was passed instead of a list.
 
     Example:
         >>> smoothed_bleu([["a", "dog", "runs"]], [[["a", "dog", "sleeps"]]], 2).round(2)

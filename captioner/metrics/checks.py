@@ -1,4 +1,7 @@
-"""What metrics refuse: text where a list belongs, which Python would take apart into letters."""
+"""Input checks of the metrics: refuse a string where a list belongs.
+
+Python would iterate over its letters, and the metric would return a plausible but wrong score.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,33 +9,33 @@ from captioner.errors import CaptionerError, shown
 
 
 def check_captions(captions: Sequence[Sequence[str]]) -> None:
-    """Refuse captions that are not lists of words.
+    """Check that captions are lists of words.
 
     Raises:
-        CaptionerError: One is a text, or all are.
+        CaptionerError: A string was passed instead of a list.
     """
     if isinstance(captions, str):
-        raise CaptionerError(f"captions are one text, {shown(captions)}: give a list of captions")
+        raise CaptionerError(f"captions: one string, {shown(captions)}; expected a list")
     for caption in captions:
         if isinstance(caption, str):
-            raise CaptionerError(f"a caption is the text {shown(caption)}: give a list of words")
+            raise CaptionerError(f"caption: the string {shown(caption)}; expected a list of words")
 
 
 def check_references(groups: Iterable[Sequence[Sequence[str]]]) -> None:
-    """Refuse references that are not a list of captions, lists of words, for each image.
+    """Check that references are, for each image, a list of lists of words.
 
     Raises:
-        CaptionerError: A text stands where a list belongs.
+        CaptionerError: A string was passed instead of a list.
     """
     if isinstance(groups, str):
-        raise CaptionerError(f"references are one text, {shown(groups)}: give a list per image")
+        raise CaptionerError(f"references: one string, {shown(groups)}; expected a list per image")
     for group in groups:
         if isinstance(group, str):
             raise CaptionerError(
-                f"the references of an image are one text, {shown(group)}: give a list of them"
+                f"references of an image: one string, {shown(group)}; expected a list of captions"
             )
         for reference in group:
             if isinstance(reference, str):
                 raise CaptionerError(
-                    f"a reference is the text {shown(reference)}: give a list of words"
+                    f"reference: the string {shown(reference)}; expected a list of words"
                 )

@@ -1,9 +1,9 @@
 r"""CIDEr-D, which the official tool prints as "CIDEr", and plain CIDEr.
 
 Vedantam et al. 2015, "CIDEr: consensus-based image description evaluation". An n-gram that occurs
-h times in a caption weighs :math:`g = h \ln(N / \max(1, d))`, d of N images having it in their
-references. With :math:`g^n(c)` the weights of all n-grams of order n in a candidate, s_1 … s_M its
-references:
+h times in a caption has the tf-idf weight :math:`g = h \ln(N / \max(1, d))`, where d of N images
+have it in their references. Let :math:`g^n(c)` be the weights of all n-grams of order n in a
+candidate, and s_1 … s_M its references:
 
 .. math::
     \text{CIDEr}(c) = \frac{10}{4 M} \sum_{n=1}^{4} \sum_{j=1}^{M}
@@ -12,10 +12,10 @@ references:
 CIDEr-D replaces g(c) in the product (not in the norm) by min(g(c), g(s_j)) and multiplies each
 cosine by :math:`e^{-(l(c) - l(s_j))^2 / 2 \sigma^2}` with sigma = 6.
 
-Where the official tool departs from the paper: words are not stemmed, plain CIDEr is multiplied by
-10 like CIDEr-D, and the length l counts the bigrams of a caption, which is one less than its words
-except for the empty caption. The same is done here. With a single image N = d = 1, every weight is
-ln 1 = 0 and so is every score: take document frequencies from a larger set then.
+This module follows the official tool where it differs from the paper: words are not stemmed, plain
+CIDEr is multiplied by 10 like CIDEr-D, and the length l is the number of bigrams, which is one less
+than the number of words except for the empty caption. With a single image, N = d = 1, so all
+weights are ln 1 = 0 and all scores are 0. Use document frequencies from a larger set in that case.
 """
 
 from __future__ import annotations
@@ -40,13 +40,18 @@ VARIANTS = ("CIDEr-D", "CIDEr")
 
 @dataclass(frozen=True)
 class DocumentFrequencies:
-    """In how many images' references each n-gram occurs.
+    """The number of images in whose references each n-gram occurs.
 
     Attributes:
-        n_images: Images counted.
+        n_images: Number of images counted.
         index: The n-grams.
-        counts: Images by n-gram, for each order.
-        source: Where they come from, for the recipe of a score.
+        counts: Number of images per n-gram, (n-grams,) for each order.
+        source: Where the references come from, for the recipe of a score.
+
+    Example:
+        >>> found = DocumentFrequencies.of([[["a", "dog"]], [["a", "cat"], ["a", "kitten"]]])
+        >>> found.n_images, found.counts[0][found.index.vocabulary["a"]].item()
+        (2, 2)
     """
 
     n_images: int
@@ -58,7 +63,15 @@ class DocumentFrequencies:
     def of(
         cls, references: Sequence[Sequence[Tokens]], source: str = "references"
     ) -> DocumentFrequencies:
-        """Counts them in the references, token lists, of each image."""
+        """Count the n-grams in the references of each image.
+
+        Args:
+            references: Tokenised references of each image.
+            source: Where they come from, for the recipe of a score.
+
+        Raises:
+            CaptionerError: A string was passed instead of a list.
+        """
         check_references(references)
         index, counts = NgramIndex.of([tokens for group in references for tokens in group])
         image_of = np.repeat(np.arange(len(references)), [len(group) for group in references])
@@ -66,7 +79,7 @@ class DocumentFrequencies:
         return cls(len(references), index, in_images, source)
 
     def save(self, path: Path | str) -> None:
-        """Writes them as one ``.npz`` file (some 40 MB for the training images of COCO)."""
+        """Write the frequencies to an `.npz` file (about 40 MB for the COCO training images)."""
         words = "\n".join(self.index.vocabulary).encode()
         arrays = {
             "n_images": np.array(self.n_images),
@@ -80,10 +93,10 @@ class DocumentFrequencies:
 
     @classmethod
     def load(cls, path: Path | str) -> DocumentFrequencies:
-        """Reads what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            CaptionerError: If the file is absent or something else.
+            CaptionerError: The file does not exist or was not written by `save`.
         """
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -95,25 +108,30 @@ class DocumentFrequencies:
             raise CaptionerError(f"{path}: no such file") from error
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
             raise CaptionerError(
-                f"{path}: is not a file of document frequencies (DocumentFrequencies.save makes it)"
+                f"{path}: not a document frequency file; write one with DocumentFrequencies.save"
             ) from error
         vocabulary = {word: number for number, word in enumerate(words) if word}
         return cls(n_images, NgramIndex(vocabulary, keys), counts, source)
 
 
 class CiderScorer:
-    """CIDEr of any captions for images whose references are known beforehand.
+    """Compute CIDEr for any captions of a fixed set of images.
 
-    Built once, it scores a batch of sampled captions in milliseconds, which is what a reward needs.
+    After construction, it scores a batch of sampled captions in milliseconds, fast enough for a
+    training reward.
 
     Args:
-        references: Token lists of each image's references.
-        frequencies: Document frequencies; None: those of ``references``.
+        references: Tokenised references of each image.
+        frequencies: Document frequencies. Default: those of `references`.
 
     Attributes:
-        index: Numbers of all n-grams of the references (and of ``frequencies``).
-        image_counts: For each order and image, n-grams as the reference with most of each has it.
-        n_images: Images behind the document frequencies.
+        index: Ids of all n-grams of the references and of `frequencies`.
+        image_counts: For each order, the maximum count of each n-gram over the references of an
+            image.
+        n_images: Number of images behind the document frequencies.
+
+    Raises:
+        CaptionerError: A string was passed instead of a list.
 
     Example:
         >>> references = {1: [["a", "dog", "runs", "on"]], 2: [["a", "red", "kite", "flies"]]}
@@ -161,14 +179,14 @@ class CiderScorer:
 
     @property
     def is_weightless(self) -> bool:
-        """Whether every n-gram of the references weighs 0, and so every score is 0."""
+        """Whether every n-gram of the references has weight 0, so that every score is 0."""
         return not any(
             np.any(rarity[counts.ngram] != 0)
             for rarity, counts in zip(self._rarity, self._counts, strict=True)
         )
 
     def _weights(self, order: int, counts: NgramCounts) -> np.ndarray:
-        """The tf-idf weight of each entry; an n-gram that no image has counts as if one had it."""
+        """Return the tf-idf weight of each entry; an unseen n-gram counts as seen in one image."""
         rarity = np.append(self._rarity[order], np.log(self.n_images))
         return np.asarray(counts.count * rarity[np.minimum(counts.ngram, counts.known)])
 
@@ -180,19 +198,20 @@ class CiderScorer:
         counts: Sequence[NgramCounts] | None = None,
         variant: str = "CIDEr-D",
     ) -> np.ndarray:
-        """The score of each caption beside the references of its image.
+        """Score captions against the references of their images.
 
         Args:
-            images: The image of each caption; one may occur any number of times.
-            captions: Token lists.
-            counts: N-grams of the captions by ``index``, if they are counted already.
-            variant: "CIDEr-D" or "CIDEr".
+            images: The image of each caption. An image may occur several times.
+            captions: Tokenised captions.
+            counts: N-gram counts of the captions from `index.count`, if already computed.
+            variant: `"CIDEr-D"` or `"CIDEr"`.
 
         Returns:
             Scores from 0 to 10, (captions,).
 
         Raises:
-            CaptionerError: If there are no references for an image.
+            ValueError: The variant is unknown.
+            CaptionerError: An image has no references.
         """
         if variant not in VARIANTS:
             raise ValueError(f"variant must be CIDEr-D or CIDEr, not {variant!r}")
@@ -204,7 +223,7 @@ class CiderScorer:
             rows = np.array([self._row[image] for image in images], dtype=np.int64)
         except KeyError as error:
             raise CaptionerError(f"no references for image {error.args[0]!r}") from error
-        # A pair is one caption beside one reference of its image.
+        # A pair is one caption and one reference of its image.
         n_pairs = self._n_references[rows]
         caption, reference = _slices(self._first_reference[rows], n_pairs)
         similarity = np.zeros(len(caption))
@@ -223,7 +242,7 @@ class CiderScorer:
             )
             norm = _norms(ours, self._weights(order, ours), len(captions))
             norm = norm[caption] * self._norms[order][reference]
-            # (bincount forgets its weights' type where there is nothing to count)
+            # bincount returns integers if there is nothing to count, so pass `out` explicitly.
             similarity += np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
         if clipped:
             n_bigrams = np.array([max(len(tokens) - 1, 0) for tokens in captions], dtype=np.int64)
@@ -234,23 +253,23 @@ class CiderScorer:
 
 
 def _images_with(image_counts: NgramCounts) -> np.ndarray:
-    """In how many images' references each n-gram of one order occurs, (known,)."""
+    """Return the number of images in whose references each n-gram of one order occurs, (known,)."""
     return np.bincount(image_counts.ngram, minlength=image_counts.known)
 
 
 def _entries(caption: np.ndarray, n_captions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the entries of each caption begin, and how many there are, both (captions,)."""
+    """Return the first entry and the number of entries of each caption, both (captions,)."""
     length = np.bincount(caption, minlength=n_captions)
     return np.cumsum(length) - length, length
 
 
 def _norms(counts: NgramCounts, weights: np.ndarray, n_captions: int) -> np.ndarray:
-    """Length of each caption's vector of tf-idf weights, (captions,)."""
+    """Return the norm of each caption's vector of tf-idf weights, (captions,)."""
     return np.sqrt(np.bincount(counts.caption, weights=weights**2, minlength=n_captions))
 
 
 def _slices(begin: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ranges begin[i] … begin[i] + length[i] joined: the owner i and the place of each."""
+    """Concatenate the ranges begin[i] … begin[i] + length[i]; return owner i and index of each."""
     owner = np.repeat(np.arange(len(length)), length)
     place = np.arange(len(owner)) + (begin - np.cumsum(length) + length)[owner]
     return owner, place

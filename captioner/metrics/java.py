@@ -1,9 +1,9 @@
-"""Scores by the Java programs that pycocoevalcap ships: SPICE, and METEOR as its authors wrote it.
+"""Scores computed by the Java programs in pycocoevalcap: SPICE and the original METEOR.
 
-SPICE (Anderson et al. 2016, "SPICE: semantic propositional image caption evaluation") stands on the
-parser of Stanford CoreNLP, whose models pycocoevalcap downloads when they are missing; it was made
-for Java 8. METEOR by Java is for a second opinion on this package's own. Each runs in processes of
-its own: what goes wrong there costs its own score.
+SPICE (Anderson et al. 2016, "SPICE: semantic propositional image caption evaluation") uses the
+Stanford CoreNLP parser. pycocoevalcap downloads its models if they are missing, and the parser was
+written for Java 8. The Java METEOR exists to check this package's own METEOR. Each program runs in
+its own process, so a failure affects only its own score.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from captioner.metrics.statistics import ImageStatistics, mean_statistics
 
 JAVA_METEOR, SPICE = "METEOR-Java", "SPICE"
 
-_LIMIT = 3600  # seconds until a program counts as hung
+_LIMIT = 3600  # seconds before a program counts as hung
 
 _METEOR = ("java", "-Xmx2G", "-jar", ARCHIVE, "-", "-", "-stdio", "-l", "en", "-norm")
 
-# Run by a Python of its own: captions and references of one file to the scores of another.
+# Runs in a separate Python process: reads captions and references from one file, writes scores to
+# another.
 _SPICE = """
 import json, sys
 from pycocoevalcap.spice.spice import Spice
@@ -47,7 +48,7 @@ json.dump([scores["All"]["f"] for scores in found], open(sys.argv[2], "w"))
 def java_statistics(
     name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> ImageStatistics:
-    """SPICE or METEOR by Java.
+    """Compute SPICE or METEOR with Java.
 
     Args:
         name: SPICE or JAVA_METEOR.
@@ -55,13 +56,13 @@ def java_statistics(
         references: One or more references for each image.
 
     Raises:
-        CaptionerError: If it cannot be had; one line that says why.
+        CaptionerError: pycocoevalcap or Java is not installed, or the program failed.
     """
     folder = find_folder()
     if folder is None:
         raise CaptionerError(f"{PACKAGE} is not installed ({HOW_TO_GET_IT})")
     if shutil.which("java") is None:
-        raise CaptionerError("there is no java on the path")
+        raise CaptionerError("java is not on the PATH; install a Java runtime")
     texts = [" ".join(tokens) for tokens in candidates]
     groups = [[" ".join(tokens) for tokens in group] for group in references]
     try:
@@ -74,7 +75,7 @@ def java_statistics(
 
 
 def _last_words(error: Exception) -> str:
-    """The last line of a complaint that is not one of Java's stack trace."""
+    """Return the last line of an error message that is not part of a Java stack trace."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith("at ")]
     return told[-1] if told else type(error).__name__
@@ -83,18 +84,18 @@ def _last_words(error: Exception) -> str:
 def _meteor(
     candidates: Sequence[str], references: Sequence[Sequence[str]], folder: Path
 ) -> np.ndarray:
-    """The counts of each image in the order of `meteor_statistics`, (images, 21)."""
+    """Return the counts of each image, (images, 21), in the order of `meteor_statistics`."""
     rows = zip(candidates, references, strict=True)
     lines = [" ||| ".join(["SCORE", *group, candidate]) for candidate, group in rows]
     answer = _run(_METEOR, folder, "".join(line + "\n" for line in lines))
     counts = np.array([line.split()[:N_STATISTICS] for line in answer.splitlines()], dtype=float)
     if counts.shape != (len(lines), N_STATISTICS):
-        raise ValueError(f"{len(lines)} images, {len(counts)} answers")
+        raise ValueError(f"{len(counts)} answers for {len(lines)} images")
     return leave_out_whole(counts)
 
 
 def _spice(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """SPICE of each image, (images,)."""
+    """Return SPICE of each image, (images,)."""
     with tempfile.TemporaryDirectory() as name:
         captions, scores = Path(name, "captions.json"), Path(name, "scores.json")
         content = [[[text] for text in candidates], references]
@@ -102,15 +103,17 @@ def _spice(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np
         _run((sys.executable, "-c", _SPICE, str(captions), str(scores)), Path(name), "")
         found = np.array(json.loads(scores.read_text(encoding="utf-8")), dtype=float)
     if len(found) != len(candidates):
-        raise ValueError(f"{len(found)} scores of {len(candidates)} images")
+        raise ValueError(f"{len(found)} scores for {len(candidates)} images")
     return found
 
 
 def _run(command: Sequence[str], folder: Path, text: str) -> str:
-    """What a program writes when it is given a text; no process of it outlives the call.
+    """Run a program with `text` as its input and return its output.
+
+    On any error, the program and its child processes are killed.
 
     Raises:
-        OSError: If it fails; the message ends with its last words.
+        OSError: The program failed or timed out. The message ends with its last error line.
     """
     with subprocess.Popen(
         command,

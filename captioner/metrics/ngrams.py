@@ -1,9 +1,9 @@
-"""Counts of the n-grams of many captions, as arrays.
+"""N-gram counts of many captions as arrays.
 
-BLEU and CIDEr both ask how often which n-gram stands in which caption. Here each distinct n-gram
-of the references gets a number, and a set of captions becomes one list of (caption, n-gram, count)
-for each order n. An n-gram is numbered by the pair (number of its first n - 1 words, number of its
-last word), so that a look-up is a binary search among 64-bit keys, for all captions at once.
+BLEU and CIDEr both need the count of each n-gram in each caption. Each distinct n-gram of the
+references gets an id. A set of captions becomes one list of (caption, n-gram, count) per order n.
+The key of an n-gram is the pair (id of its first n - 1 words, id of its last word) packed into 64
+bits, so that all look-ups are one vectorised binary search.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Tokens = Sequence[str]
 Ints = np.ndarray
 
 MAX_ORDER = 4
-"""BLEU-4 and CIDEr both go up to four words."""
+"""Highest n-gram order of BLEU-4 and CIDEr."""
 
 _KEY_BITS = 32
 _LOW = (1 << _KEY_BITS) - 1
@@ -26,13 +26,13 @@ _LOW = (1 << _KEY_BITS) - 1
 
 @dataclass(frozen=True)
 class NgramCounts:
-    """How often each n-gram of one order stands in each caption, ordered by caption, then n-gram.
+    """Counts of the n-grams of one order in each caption, sorted by caption, then n-gram.
 
     Attributes:
         caption: Index of the caption, (entries,).
-        ngram: Number of the n-gram; from ``known`` on: n-grams that the index does not hold.
-        count: Occurrences, at least 1.
-        known: How many n-grams of this order the index holds.
+        ngram: Id of the n-gram, (entries,). Ids from `known` up are n-grams not in the index.
+        count: Occurrences, (entries,); at least 1.
+        known: Number of n-grams of this order in the index.
     """
 
     caption: Ints
@@ -41,13 +41,13 @@ class NgramCounts:
     known: int
 
     def most_in_group(self, group_of: Ints) -> NgramCounts:
-        """The same for groups of captions: how often the caption with most of an n-gram has it.
+        """Return the maximum count of each n-gram over the captions of each group.
 
         Args:
             group_of: Index of the group of each caption, (captions,).
 
         Returns:
-            Counts whose ``caption`` is a group.
+            Counts in which `caption` is the index of a group.
         """
         keys = (group_of[self.caption] << _KEY_BITS) | self.ngram
         order = np.argsort(keys)
@@ -56,16 +56,16 @@ class NgramCounts:
         return NgramCounts(keys >> _KEY_BITS, keys & _LOW, most, self.known)
 
     def find(self, caption: Ints, ngram: Ints) -> tuple[Ints, Ints]:
-        """Looks for n-grams in captions.
+        """Look up (caption, n-gram) pairs.
 
         Args:
-            caption: Where to look, (wanted,).
-            ngram: What to look for, (wanted,).
+            caption: Index of the caption of each pair, (wanted,).
+            ngram: Id of the n-gram of each pair, (wanted,).
 
         Returns:
-            Which of the wanted pairs there are, and the entry of each of these, (found,) both.
+            Indices of the pairs that exist, and the entry of each of them, (found,) both.
         """
-        # Most n-grams of higher order stand in no caption here: sort these out cheaply.
+        # Most n-grams of higher order occur in no caption here. Exclude them before the search.
         present = np.zeros(self.known + 1, dtype=bool)
         present[np.minimum(self.ngram, self.known)] = True
         present[-1] = False
@@ -79,12 +79,19 @@ class NgramCounts:
 
 
 class NgramIndex:
-    """Numbers for n-grams of 1 to 4 words.
+    """Ids of n-grams of 1 to 4 words.
 
     Attributes:
-        vocabulary: The number of each word; these are the n-grams of order 1.
-        keys: For the orders 2, 3, 4 the sorted keys; an n-gram's number is the place of its key.
-            8 bytes for each distinct n-gram.
+        vocabulary: The id of each word, which is an n-gram of order 1.
+        keys: Sorted keys for orders 2, 3 and 4; an n-gram's id is the index of its key. Takes
+            8 bytes per distinct n-gram.
+
+    Example:
+        >>> index, counts = NgramIndex.of([["a", "dog"], ["a", "cat", "a", "dog"]])
+        >>> [index.size(order) for order in (1, 2, 3, 4)]
+        [3, 3, 2, 1]
+        >>> counts[0].count.tolist()  # "a" and "dog"; "a", "cat" and "dog"
+        [1, 1, 2, 1, 1]
     """
 
     def __init__(self, vocabulary: dict[str, int], keys: list[Ints]):
@@ -93,23 +100,23 @@ class NgramIndex:
 
     @classmethod
     def of(cls, captions: Sequence[Tokens]) -> tuple[NgramIndex, list[NgramCounts]]:
-        """The n-grams of token lists, and their counts, one entry for each order from 1 to 4."""
+        """Index the n-grams of token lists and count them, one entry per order from 1 to 4."""
         nothing = cls({}, [np.empty(0, dtype=np.int64)] * (MAX_ORDER - 1))
         index, _, counts = nothing.extended(captions)
         return index, counts
 
     def size(self, order: int) -> int:
-        """How many distinct n-grams of ``order`` words there are."""
+        """Return the number of distinct n-grams of `order` words."""
         return len(self.vocabulary) if order == 1 else len(self.keys[order - 2])
 
     def extended(
         self, captions: Sequence[Tokens]
     ) -> tuple[NgramIndex, list[Ints], list[NgramCounts]]:
-        """An index that also holds the n-grams of ``captions``.
+        """Return an index that also contains the n-grams of `captions`.
 
         Returns:
-            The new index; for each order the new numbers of the n-grams held before; the counts of
-            ``captions``.
+            The new index; for each order, the new ids of the n-grams of this index; the counts of
+            `captions`.
         """
         vocabulary = _with_words(self.vocabulary, captions)
         words, caption_of, ends = _flatten(captions, vocabulary)
@@ -128,7 +135,7 @@ class NgramIndex:
         return NgramIndex(vocabulary, all_keys), moved, counts
 
     def count(self, captions: Sequence[Tokens]) -> list[NgramCounts]:
-        """Counts the n-grams of each caption; one entry of the list for each order from 1 to 4."""
+        """Count the n-grams of each caption; return one entry per order from 1 to 4."""
         words, caption_of, ends = _flatten(captions, _with_words(self.vocabulary, captions))
         ids, starts = words, np.arange(len(words))
         out = [_tally(caption_of, ids, len(self.vocabulary))]
@@ -140,7 +147,7 @@ class NgramIndex:
 
 
 def _with_words(vocabulary: dict[str, int], captions: Sequence[Tokens]) -> dict[str, int]:
-    """The vocabulary with the words of ``captions`` numbered on from its end."""
+    """Return the vocabulary extended by the new words of `captions`."""
     strange = set(chain.from_iterable(captions)).difference(vocabulary)
     if not strange:
         return vocabulary
@@ -148,7 +155,7 @@ def _with_words(vocabulary: dict[str, int], captions: Sequence[Tokens]) -> dict[
 
 
 def _flatten(captions: Sequence[Tokens], vocabulary: dict[str, int]) -> tuple[Ints, Ints, Ints]:
-    """All words as numbers, and for each its caption and where that ends, (words,) each."""
+    """Return the id of each word, its caption and the end of that caption, (words,) each."""
     words = np.fromiter(map(vocabulary.__getitem__, chain.from_iterable(captions)), dtype=np.int64)
     lengths = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
     caption_of = np.repeat(np.arange(len(captions)), lengths)
@@ -156,22 +163,22 @@ def _flatten(captions: Sequence[Tokens], vocabulary: dict[str, int]) -> tuple[In
 
 
 def _keys(starts: Ints, ids: Ints, words: Ints, ends: Ints, order: int) -> tuple[Ints, Ints]:
-    """From the numbers of the (n-1)-grams at ``starts`` to the keys of the n-grams that fit."""
+    """Return starts and keys of the n-grams, given the ids of the (n-1)-grams at `starts`."""
     fits = starts + order <= ends[starts]
     starts = starts[fits]
     return starts, (ids[fits] << _KEY_BITS) | words[starts + order - 1]
 
 
 def _distinct(keys: Ints) -> tuple[Ints, Ints]:
-    """The distinct values of sorted keys, and where each begins."""
+    """Return the distinct values of sorted keys and the first index of each."""
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     return keys[first], first
 
 
 def _number(keys: Ints) -> tuple[Ints, Ints]:
-    """The distinct keys in order, and for each key its place among them.
+    """Return the distinct keys in order, and the index of each key among them.
 
-    (`numpy.unique` does the same at half the speed.)
+    `numpy.unique` does the same at half the speed.
     """
     order = np.argsort(keys)
     in_order = keys[order]
@@ -182,7 +189,7 @@ def _number(keys: Ints) -> tuple[Ints, Ints]:
 
 
 def _look_up(known: Ints, keys: Ints) -> Ints:
-    """The place of each key in the sorted ``known``; strangers are numbered from its length on."""
+    """Return the index of each key in the sorted `known`; new keys get ids from its length up."""
     ids = np.searchsorted(known, keys)
     strange = np.ones(len(keys), dtype=bool)
     inside = ids < len(known)

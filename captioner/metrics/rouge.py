@@ -1,14 +1,14 @@
 r"""ROUGE-L: the longest common subsequence of candidate and reference.
 
-Lin 2004, "ROUGE: a package for automatic evaluation of summaries". With L the length of the
-longest common subsequence, c and r the lengths of candidate and reference, P = L/c, R = L/r:
+Lin 2004, "ROUGE: a package for automatic evaluation of summaries". Let L be the length of the
+longest common subsequence, c and r the lengths of candidate and reference, P = L/c and R = L/r:
 
 .. math:: F = \frac{(1 + \beta^2) P R}{R + \beta^2 P}, \qquad \beta = 1.2
 
-Where the official COCO tool departs from the paper: with several references it takes the largest P
-and the largest R, which may come from different references, and the corpus score is the mean over
-images; beta is 1.2. A caption without words counts there as one empty word, so that an empty
-candidate scores 1 beside an empty reference. The same is done here.
+This module follows the official COCO tool where it differs from the paper. With several references,
+it takes the largest P and the largest R, which may come from different references. The corpus score
+is the mean over images. Beta is 1.2. A caption without words counts as one empty word, so an empty
+candidate scores 1 against an empty reference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,22 @@ _NO_WORDS: Tokens = ("",)
 
 
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """ROUGE-L of each image, from 0 to 1, (images,)."""
+    """Compute ROUGE-L per image.
+
+    Args:
+        candidates: One tokenised caption per image.
+        references: One or more tokenised references per image.
+
+    Returns:
+        Scores from 0 to 1, (images,).
+
+    Raises:
+        CaptionerError: A string was passed instead of a list.
+
+    Example:
+        >>> rouge_l([["a", "dog", "runs"]], [[["a", "dog", "sleeps"]]]).round(2)
+        array([0.67])
+    """
     check_captions(candidates)
     check_references(references)
     return np.array(
@@ -38,7 +53,7 @@ def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 
 
 def _rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
-    # Bit i of places[word] says that the word stands at place i of the candidate.
+    # Bit i of places[word] is set if the word is at position i of the candidate.
     places: dict[str, int] = {}
     for at, word in enumerate(candidate):
         places[word] = places.get(word, 0) | 1 << at
@@ -47,9 +62,9 @@ def _rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
     most, recall = 0, 0.0
     for reference in references:
         reference = reference or _NO_WORDS
-        # The bit-parallel form of the table (Hyyrö 2004): neighbouring cells differ by 0 or 1, so
-        # a row is one integer, whose bit i is 0 where the row rises at i. An addition carries a
-        # rise on to the next match; what it carries beyond the last place is cut off at the end.
+        # Bit-parallel LCS (Hyyrö 2004). Neighbouring cells of the table differ by 0 or 1, so a row
+        # is one integer in which bit i is 0 where the row increases at i. The addition carries an
+        # increase on to the next match. `full` masks carries beyond the last position.
         row = full
         for word in reference:
             if word in places:

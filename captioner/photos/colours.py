@@ -10,8 +10,8 @@ def to_rgb(image: Image.Image, layout: Layout | None = None) -> Image.Image:
     """A decoded picture as a viewer shows it: transparency over white, levels scaled to 8 bits.
 
     Args:
-        image: the picture.
-        layout: of the TIFF that it comes from, if it does.
+        image: The picture.
+        layout: Of the TIFF that it comes from, if it does.
     """
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         return _to_8_bits(image, layout).convert("RGB")
@@ -33,9 +33,9 @@ def _is_unused(alpha: Image.Image) -> bool:
 def _to_8_bits(image: Image.Image, layout: Layout | None) -> Image.Image:
     """Scale a grey picture of deeper levels to 8 bits.
 
-    Sixteen bits are scaled by 255/65535. Pillow's modes ``I`` and ``F`` do not say which value is
-    white, so the values must: 0 to 65,535 in ``I`` is taken as 16 bits, 0 to 1 in ``F`` as black to
-    white, 0 to 255 in ``F`` as 8 bits; any other range is stretched from its least value to its
+    Sixteen bits are scaled by 255/65535. Pillow's modes `I` and `F` do not say which value is
+    white, so the values must: 0 to 65,535 in `I` is taken as 16 bits, 0 to 1 in `F` as black to
+    white, 0 to 255 in `F` as 8 bits; any other range is stretched from its least value to its
     greatest. What is not finite counts as black.
     """
     values = np.asarray(image)

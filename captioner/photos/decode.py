@@ -2,8 +2,8 @@
 
 People's folders hold more than tidy JPEGs: CMYK scans, 16-bit greys, transparency, phones' rotation
 flags, half a download, a text file named .jpg, and now and then a file crafted to fill the memory.
-Every caller (``prepare``, ``caption``, the predictor) reads its photos here, so that each of them
-treats such a file alike: a picture drawn as a viewer would draw it, or a :class:`PhotoError`.
+Every caller (`prepare`, `caption`, the predictor) reads its photos here, so that each of them
+treats such a file alike: a picture drawn as a viewer would draw it, or a `PhotoError`.
 """
 
 from __future__ import annotations
@@ -81,23 +81,23 @@ def read_photo(
     height. All threads of a process share `captioner.photos.limits.MAX_MEMORY` bytes for decoding
     and wait for each other where it is used up.
 
-    Whatever Pillow raises on a damaged or crafted file becomes a :class:`PhotoError`, and the size
+    Whatever Pillow raises on a damaged or crafted file becomes a `PhotoError`, and the size
     is checked in the header before any pixel is decoded. May be called from many threads at once.
     (Tags that all point at one block of a TIFF or EXIF are bounded by Pillow itself, from 13 on.)
 
     Args:
-        path: the file; it may be a link to one.
-        max_pixels: the most pixels (width x height) to decode. Peak memory is 8 bytes a
+        path: The file; it may be a link to one.
+        max_pixels: The most pixels (width x height) to decode. Peak memory is 8 bytes a
             pixel, up to 16 for transparency or a turned photo and 24 for WebP.
-        max_bytes: the largest file to open, in bytes.
+        max_bytes: The largest file to open, in bytes.
 
     Returns:
-        A picture in mode ``RGB`` that holds no open file and no metadata.
+        A picture in mode `RGB` that holds no open file and no metadata.
 
     Raises:
-        PhotoError: with the reason, if the file is missing, not a picture of those formats, cut
+        PhotoError: With the reason, if the file is missing, not a picture of those formats, cut
             short, damaged or too large.
-        CaptionerError: if ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` has been switched on in this
+        CaptionerError: If `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` has been switched on in this
             process, since half a picture could then not be told from a whole one.
 
     Example:
@@ -115,10 +115,10 @@ def read_photo(
 
 
 def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
-    """A picture from the bytes of its file, as `read_photo` reads it from the file itself.
+    """Return a picture from the bytes of its file, as `read_photo` reads it from the file itself.
 
     Raises:
-        PhotoError: as `read_photo` does.
+        PhotoError: As `read_photo` does.
     """
     with open_content(content, max_pixels=max_pixels, name=name) as photo:
         return photo
@@ -157,10 +157,10 @@ def open_content(
 
 
 def convert_image(image: Image.Image) -> Image.Image:
-    """An image that a program holds, as `read_photo` would have read it from its file.
+    """Return an image that a program holds, as `read_photo` would have read it from its file.
 
     Raises:
-        PhotoError: it has too many pixels, or its file turns out to be damaged.
+        PhotoError: It has too many pixels, or its file turns out to be damaged.
     """
     _prepare()
     try:
@@ -262,10 +262,10 @@ def _halve_if_huge(image: ImageFile.ImageFile, name: str, max_pixels: int) -> No
 
 
 def _memory(image: ImageFile.ImageFile, frame: Frame | None, max_pixels: int) -> int:
-    """Bytes that decoding takes at most, by the header.
+    """Return bytes that decoding takes at most, by the header.
 
     Raises:
-        PhotoError: a photo that is decoded at half its size needs more than there is for all.
+        PhotoError: A photo that is decoded at half its size needs more than there is for all.
     """
     pixels = image.size[0] * image.size[1]
     if frame is None or not frame.buffer:
@@ -327,7 +327,7 @@ _IGNORE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 def _silence_pillow() -> None:
     """Keep Pillow's own warnings about odd metadata off the user's screen, and from being raised.
 
-    ``warnings.catch_warnings`` swaps a list that all threads share and would lose another thread's
+    `warnings.catch_warnings` swaps a list that all threads share and would lose another thread's
     filters. So the filter is put in once for the process, in front of the others, and again only if
     somebody has put theirs in front since; Pillow's warnings about a *caller's* mistake (its
     deprecations) are attributed to the caller's module and stay visible.

@@ -9,8 +9,8 @@ class Excerpt:
     """Parts of a binary file, one behind the other, as if they were a file.
 
     Args:
-        file: where the parts lie.
-        parts: first byte of each and the one behind its last.
+        file: Where the parts lie.
+        parts: First byte of each and the one behind its last.
     """
 
     def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
@@ -22,7 +22,7 @@ class Excerpt:
         self._at = 0
 
     def read(self, size: int = -1) -> bytes:
-        """As `BinaryIO.read`."""
+        """Return as `BinaryIO.read`."""
         end = self._starts[-1] if size < 0 else min(self._at + size, self._starts[-1])
         pieces = []
         while self._at < end:
@@ -37,13 +37,13 @@ class Excerpt:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As `BinaryIO.seek`."""
+        """Return as `BinaryIO.seek`."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
         self._at = base + offset
         return self._at
 
     def tell(self) -> int:
-        """As `BinaryIO.tell`."""
+        """Return as `BinaryIO.tell`."""
         return self._at
 
     def fileno(self) -> int:

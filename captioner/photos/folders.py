@@ -36,9 +36,9 @@ class Skipped:
     """What was passed over, counted.
 
     Attributes:
-        endings: files by ending, in lower case; "" stands for names without one.
-        hidden: names that begin with a dot.
-        links: links to folders, which could lead in circles.
+        endings: Files by ending, in lower case; "" stands for names without one.
+        hidden: Names that begin with a dot.
+        links: Links to folders, which could lead in circles.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Skipped:
             self.endings[ending if ending.isprintable() and len(ending) <= 12 else "other"] += 1
 
     def sentence(self) -> str | None:
-        """One line for the user, or None where nothing was skipped."""
+        """Return one line for the user, or None where nothing was skipped."""
         parts = []
         if self.endings:
             ordered = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))
@@ -79,8 +79,8 @@ class Found:
     """A photo or tar of a folder, or a folder that cannot be listed.
 
     Attributes:
-        path: where it lies.
-        error: why a folder cannot be listed; None for a file.
+        path: Where it lies.
+        error: Why a folder cannot be listed; None for a file.
     """
 
     path: Path
@@ -88,33 +88,33 @@ class Found:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file's name says that it is a tar."""
+    """Return whether a file's name says that it is a tar."""
     return name.lower().endswith(SHARD_SUFFIXES)
 
 
 def is_photo(name: str) -> bool:
-    """Whether a file's ending is that of a format that is read here."""
+    """Return whether a file's ending is that of a format that is read here."""
     ending = PurePath(name).suffix.lower()
     return ending in SUFFIXES or (ending in HEIF_SUFFIXES and heif_is_read())
 
 
 def is_hidden(parts: Sequence[str]) -> bool:
-    """Whether a path inside a folder or tar is hidden or litter of an operating system."""
+    """Return whether a path inside a folder or tar is hidden or litter of an operating system."""
     return any(
         _is_litter(part) or (part.startswith(".") and part not in (".", "..")) for part in parts
     )
 
 
 def files_below(folder: Path, skipped: Skipped) -> Iterator[Found]:
-    """Photos and tars in a folder and below it, sorted by path.
+    """Yield photos and tars in a folder and below it, sorted by path.
 
     A folder's own names are sorted when it is their turn, so that a million photos in a thousand
     folders take the memory of one folder; folders may be nested to any depth that the system can
     open. Links to files are followed, links to folders are not.
 
     Args:
-        folder: where to look; itself it may be hidden or a link.
-        skipped: counts what is passed over.
+        folder: Where to look; itself it may be hidden or a link.
+        skipped: Counts what is passed over.
     """
     stack: list[tuple[Path, list[str]]] = []  # a level's folder and its names, the next one last
     entering: Path | None = folder
@@ -139,7 +139,7 @@ def files_below(folder: Path, skipped: Skipped) -> Iterator[Found]:
 
 
 def _names(folder: Path, skipped: Skipped) -> list[str]:
-    """What is to be read in a folder, in descending order; folders end in a slash.
+    """Return what is to be read in a folder, in descending order; folders end in a slash.
 
     With the slash behind it a folder stands where its paths do among those of the files.
     """

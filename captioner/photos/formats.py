@@ -78,11 +78,11 @@ def identify(first: bytes, name: str = "") -> tuple[str, Reader]:
     """Format name and reader for a file.
 
     Args:
-        first: its first `FIRST_BYTES` bytes.
-        name: of the file, if it has one; only tells raw files from other TIFFs.
+        first: Its first `FIRST_BYTES` bytes.
+        name: Of the file, if it has one; only tells raw files from other TIFFs.
 
     Raises:
-        PhotoError: the format is not read; the message says what it is and what to do.
+        PhotoError: The format is not read; the message says what it is and what to do.
     """
     if first.startswith(b"\xff\xd8\xff"):
         # A stereo or burst file (MPO) is a JPEG with more of them behind it: the first one counts.
@@ -115,7 +115,7 @@ def identify(first: bytes, name: str = "") -> tuple[str, Reader]:
 
 @cache
 def heif_is_read() -> bool:
-    """Whether the optional package that reads HEIC and HEIF is installed."""
+    """Return whether the optional package that reads HEIC and HEIF is installed."""
     return find_spec("pillow_heif") is not None
 
 

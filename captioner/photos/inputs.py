@@ -1,6 +1,6 @@
 """What a user names on the command line, as photos in a settled order, one after the other.
 
-Photos, folders, globs, brace ranges (``{000..099}``), lists of paths, COCO files, tar shards. No
+Photos, folders, globs, brace ranges (`{000..099}`), lists of paths, COCO files, tar shards. No
 list of all photos is ever made: the next one is looked for when it is asked for. What cannot be
 read takes its place with the reason.
 """
@@ -29,9 +29,9 @@ class PhotoInput:
     """A photo that was named, before anything of it is read.
 
     Attributes:
-        path: as in `PhotoSource`.
-        member: of a tar, where it is one.
-        error: why it cannot be read at all.
+        path: As in `PhotoSource`.
+        member: Of a tar, where it is one.
+        error: Why it cannot be read at all.
     """
 
     path: Path
@@ -62,27 +62,27 @@ def expand(
     images: Path | None = None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[PhotoInput]:
-    """The photos that names stand for, in order.
+    """Yield the photos that names stand for, in order.
 
     A folder gives the photos and the tars in it and below it, sorted by path, and an error for each
     folder that cannot be listed; hidden files and folders are skipped. A glob gives what it
-    matches, sorted; ``shards-{000..099}.tar`` a hundred names; ``-`` and ``@F`` the paths that
-    standard input and a file list, one per line; a COCO file (``.json``) its images; a tar its
-    pictures, named ``shard.tar/member.jpg``; everything else itself, there or not.
+    matches, sorted; `shards-{000..099}.tar` a hundred names; `-` and `@F` the paths that
+    standard input and a file list, one per line; a COCO file (`.json`) its images; a tar its
+    pictures, named `shard.tar/member.jpg`; everything else itself, there or not.
 
     A name that is not there is looked up in its folder's listing in its other Unicode forms.
 
     Args:
-        names: as on the command line.
-        standard_input: lines of paths for `-`.
-        lists: files with one path per line, after the names.
-        images: folder of the photos of COCO files; None: looked for near the file.
-        note: takes a sentence for each folder or tar in which files were skipped.
+        names: As on the command line.
+        standard_input: Lines of paths for `-`.
+        lists: Files with one path per line, after the names.
+        images: Folder of the photos of COCO files; None: looked for near the file.
+        note: Takes a sentence for each folder or tar in which files were skipped.
 
     Raises:
-        UsageError: a list is not there, a brace range is senseless, a COCO file's photos are
+        UsageError: A list is not there, a brace range is senseless, a COCO file's photos are
             nowhere.
-        CaptionerError: a COCO file is none.
+        CaptionerError: A COCO file is none.
     """
     naming = _Naming(images, note)
     for name in names:
@@ -100,7 +100,7 @@ def expand(
 
 
 def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
-    """Raises UsageError where a list is not there: before the work, not in the middle of it."""
+    """Raise UsageError where a list is not there: before the work, not in the middle of it."""
     named = [name[1:] for name in names if name.startswith("@") and not os.path.lexists(name)]
     for name in [*named, *lists]:
         if not Path(name).is_file():
@@ -108,10 +108,10 @@ def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
 
 
 def braces(name: str) -> list[str]:
-    """A name with its ranges written out: ``a-{08..10}.tar`` is a-08.tar, a-09.tar, a-10.tar.
+    """Return a name with its ranges written out: `a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar.
 
     Raises:
-        UsageError: a range runs backwards, or stands for too many names.
+        UsageError: A range runs backwards, or stands for too many names.
     """
     found = re.search(r"\{([0-9]{1,12})\.\.([0-9]{1,12})\}", name)
     if found is None:
@@ -136,14 +136,14 @@ class _Naming:
         self.spellings = Spellings()
 
     def pattern(self, name: str) -> Iterator[PhotoInput]:
-        """What a name with wildcards matches, or itself."""
+        """Yield what a name with wildcards matches, or itself."""
         # Not Path.glob: it takes no absolute pattern.
         matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207
         for match in matches or [str(self.spellings.on_disk(Path(name)))]:
             yield from self.there(Path(match))
 
     def there(self, path: Path) -> Iterator[PhotoInput]:
-        """A folder, a COCO file, a tar, or a photo."""
+        """Yield a folder, a COCO file, a tar, or a photo."""
         if _is_dir(path):
             yield from self.folder(path)
         elif path.suffix.lower() == ".json" and _is_file(path):
@@ -152,7 +152,7 @@ class _Naming:
             yield from self.one(path)
 
     def folder(self, folder: Path) -> Iterator[PhotoInput]:
-        """The photos of a folder and of the tars in it."""
+        """Yield the photos of a folder and of the tars in it."""
         skipped = Skipped()
         for found in files_below(folder, skipped):
             if found.error is not None:
@@ -162,7 +162,7 @@ class _Naming:
         self._say(folder, skipped)
 
     def one(self, path: Path, skipped: Skipped | None = None) -> Iterator[PhotoInput]:
-        """A photo, or the members of a tar and what is wrong with it at their end."""
+        """Yield a photo, or the members of a tar and what is wrong with it at their end."""
         if not is_shard(path.name):
             yield PhotoInput(path)
             return
@@ -176,14 +176,14 @@ class _Naming:
             self._say(path, counted)
 
     def listed(self, lines: Iterable[str]) -> Iterator[PhotoInput]:
-        """The photos and tars that lines name."""
+        """Yield the photos and tars that lines name."""
         for line in lines:
             path = line.rstrip("\r\n")
             if path.strip():
                 yield from self.one(resolve(path, self.spellings))
 
     def coco(self, file: Path) -> Iterator[PhotoInput]:
-        """The images of a COCO annotation or image-info file, in its order."""
+        """Yield the images of a COCO annotation or image-info file, in its order."""
         entries = as_list(read_json(file), file, "images")
         folder = self.images or _photo_folder(file, entries)
         for index, entry in enumerate(entries):
@@ -203,7 +203,7 @@ class _Naming:
 
 
 def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
-    """Where COCO keeps the photos of ``annotations/captions_val2014.json`` and its like."""
+    """Return where COCO keeps the photos of `annotations/captions_val2014.json` and its like."""
     base = re.sub(r"^(captions|instances|image_info|person_keypoints)_", "", file.stem)
     roots = dict.fromkeys((file.parent.parent, file.parent))
     folders = [root / place for root in roots for place in (base, f"images/{base}", "images", "")]
@@ -221,7 +221,7 @@ def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """As `Path.is_file`, but a name that is too long for any file is none."""
+    """Return as `Path.is_file`, but a name that is too long for any file is none."""
     try:
         return path.is_file()
     except OSError:

@@ -24,9 +24,9 @@ class Frame:
     """A JPEG's picture before it is decoded.
 
     Attributes:
-        pixels: width times height.
+        pixels: Width times height.
         components: 1 for grey, 3 for colour, 4 for CMYK.
-        scans: how often a decoder goes over all pixels; 1 means that it needs no buffer for that.
+        scans: How often a decoder goes over all pixels; 1 means that it needs no buffer for that.
     """
 
     pixels: int
@@ -43,7 +43,7 @@ def read_frame(file: BinaryIO) -> Frame | None:
     """Measure a JPEG from its start; None where no picture is found, which its decoder will say.
 
     Raises:
-        PhotoError: it has more segments, scans, or pixels times scans than are allowed.
+        PhotoError: It has more segments, scans, or pixels times scans than are allowed.
     """
     file.seek(2)
     frame: Frame | None = None
@@ -86,7 +86,7 @@ def _check_scans(frame: Frame, scans: int) -> None:
 
 
 def _next_marker(file: BinaryIO) -> int | None:
-    """The next marker, as libjpeg finds it: whatever stands before it is skipped."""
+    """Return the next marker, as libjpeg finds it: whatever stands before it is skipped."""
     pair = file.read(2)
     if _MARKER.fullmatch(pair):
         return pair[1]

@@ -36,14 +36,14 @@ def is_one(photo: object) -> bool:
 
 
 def as_source(photo: object, number: int) -> PhotoSource:
-    """One photo of any kind, on its way to the decoder.
+    """Return one photo of any kind, on its way to the decoder.
 
-    What has no path is called after the file that it came from, or ``photo-<number>``. Images are
+    What has no path is called after the file that it came from, or `photo-<number>`. Images are
     brought to upright, opaque RGB here, in the caller's thread, because one image may be handed
     over twice; files are read here, up to `MAX_BYTES`.
 
     Raises:
-        UsageError: a value of another kind, an array of other values or another shape.
+        UsageError: A value of another kind, an array of other values or another shape.
     """
     if isinstance(photo, PhotoSource):
         return photo

@@ -40,7 +40,7 @@ MAX_READS = 2**23
 class PhotoError(CaptionerError):
     """A file that cannot be read as a photo.
 
-    The message is the bare reason ("the file is empty"), without the path: it is the ``error`` of
+    The message is the bare reason ("the file is empty"), without the path: it is the `error` of
     a caption record or of the feature store, both of which hold the path beside it.
     """
 
@@ -52,7 +52,7 @@ class Memory:
     that needs more than there is in all waits until it is alone.
 
     Args:
-        capacity: in bytes.
+        capacity: In bytes.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -93,8 +93,8 @@ class Metered:
     a file of comments costs minutes. The number of reads bounds that for every format.
 
     Args:
-        file: what is read.
-        reads: how often.
+        file: What is read.
+        reads: How often.
     """
 
     def __init__(self, file: BinaryIO, reads: int = MAX_HEADER_READS) -> None:
@@ -105,10 +105,10 @@ class Metered:
         self.fileno = file.fileno
 
     def read(self, size: int = -1) -> bytes:
-        """As `BinaryIO.read`.
+        """Return as `BinaryIO.read`.
 
         Raises:
-            PhotoError: after the last read.
+            PhotoError: After the last read.
         """
         self.left -= 1
         if self.left < 0:

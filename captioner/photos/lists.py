@@ -27,10 +27,10 @@ _MARKS = (
 
 
 def read_list(path: Path) -> Iterator[str]:
-    """The paths in a file, one a line; blank lines are left out.
+    """Yield the paths in a file, one a line; blank lines are left out.
 
     Raises:
-        UsageError: there is no such file, or it has a line that no path can be.
+        UsageError: There is no such file, or it has a line that no path can be.
     """
     try:
         with path.open("rb") as file:
@@ -40,20 +40,20 @@ def read_list(path: Path) -> Iterator[str]:
 
 
 def paths_of_stream(stream: TextIO) -> Iterator[str]:
-    """The paths on a text stream such as `sys.stdin`; its bytes are read, in any locale."""
+    """Return the paths on a text stream such as `sys.stdin`; its bytes are read, in any locale."""
     binary = getattr(stream, "buffer", None)
     return _stripped(stream) if binary is None else paths_in(binary, "standard input")
 
 
 def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
-    """The paths in a binary file; bytes that are not UTF-8 become surrogates, as in `os.fsdecode`.
+    """Yield the paths in a binary file; bytes that are not UTF-8 become surrogates, as in `os.fsdecode`.
 
     Args:
-        file: read line by line, so that a pipe may go on while photos are captioned.
-        name: for an error.
+        file: Read line by line, so that a pipe may go on while photos are captioned.
+        name: For an error.
 
     Raises:
-        UsageError: a line is longer than `MAX_LINE`.
+        UsageError: A line is longer than `MAX_LINE`.
     """
     encoding, mark = _encoding(file.peek(4096)[:4096])
     file.read(mark)
@@ -67,7 +67,7 @@ def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
 
 
 def resolve(path: str, spellings: Spellings) -> Path:
-    """The file that a line of a list or a name in an annotation file means.
+    """Return the file that a line of a list or a name in an annotation file means.
 
     The path as it is, if it is there; else one that differs in its Unicode form; else without the
     quotes around it; else with bytes that are not UTF-8 read as Windows-1252. Where none is there,

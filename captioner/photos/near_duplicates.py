@@ -2,12 +2,12 @@
 
 A photo becomes a thumbnail of 9 x 9 pixels and that a hash of 128 bits: whether each pixel is
 darker than its right neighbour, and than the one below it (a difference hash). Scaling, compression
-and a change of brightness turn few bits over. Two photos look alike if at most ``radius`` bits
+and a change of brightness turn few bits over. Two photos look alike if at most `radius` bits
 differ and their thumbnails have nearly the same colours: pictures with large even areas have like
 hashes whatever they show. A copy that was cropped, turned or mirrored is not found.
 
 Pairs are found without comparing each photo with each other: the bits are dealt out to
-``radius + 1`` bands, and two hashes that differ in at most ``radius`` bits agree in all bits of at
+`radius + 1` bands, and two hashes that differ in at most `radius` bits agree in all bits of at
 least one band, so that only photos that share a band are compared.
 """
 
@@ -45,7 +45,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, path: Path) -> "Fingerprint":
-        """Reads a photo.
+        """Read a photo.
 
         Raises:
             PhotoError: It cannot be read.
@@ -57,7 +57,7 @@ class Fingerprint:
 
 
 def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """The bits of thumbnails: (N, 9, 9, 3) uint8 to (N, 128) bool."""
+    """Return the bits of thumbnails: (N, 9, 9, 3) uint8 to (N, 128) bool."""
     grey = thumbnails @ np.array([0.299, 0.587, 0.114])
     right = grey[:, :-1, :-1] < grey[:, :-1, 1:]
     below = grey[:, :-1, :-1] < grey[:, 1:, :-1]
@@ -65,7 +65,7 @@ def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def like_hashes(bits: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of hashes in which at most ``radius`` bits differ.
+    """Return all pairs of hashes in which at most `radius` bits differ.
 
     Args:
         bits: (N, 128) bool.
@@ -91,7 +91,7 @@ def like_hashes(bits: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sharing(bits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of rows that are equal, in pieces."""
+    """Yield pairs of rows that are equal, in pieces."""
     _, bucket = np.unique(np.packbits(bits, axis=1), axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
@@ -106,7 +106,7 @@ def _sharing(bits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def same_colours(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which pairs of thumbnails have nearly the same colours, (pairs,) bool."""
+    """Return which pairs of thumbnails have nearly the same colours, (pairs,) bool."""
     difference = thumbnails[first].astype(np.float32) - thumbnails[second]
     difference -= difference.mean(axis=(1, 2, 3), keepdims=True)
     return np.asarray(np.abs(difference).max(axis=(1, 2, 3)) <= COLOUR_TOLERANCE)

@@ -29,7 +29,7 @@ class FileNames:
     Both look alike, and file systems other than Apple's tell them apart.
 
     Args:
-        names: as the folder lists them.
+        names: As the folder lists them.
 
     Example:
         >>> names = FileNames(["cafe\u0301.jpg"])
@@ -42,11 +42,11 @@ class FileNames:
         self._by_form: dict[str, str] | None = None
 
     def __contains__(self, name: object) -> bool:
-        """Whether the name is there in exactly this form."""
+        """Return whether the name is there in exactly this form."""
         return name in self._names
 
     def find(self, name: str) -> str | None:
-        """The name as the folder lists it, or None; the exact form wins over another one."""
+        """Return the name as the folder lists it, or None; the exact form wins over another one."""
         if name in self._names:
             return name
         if name.isascii():  # has one form only

@@ -26,7 +26,7 @@ def picture_only(file: BinaryIO) -> Excerpt:
     """The chunks of a PNG that make its picture; what is not a chunk any more is left as it is.
 
     Raises:
-        PhotoError: it has more than `MAX_PARTS` chunks.
+        PhotoError: It has more than `MAX_PARTS` chunks.
     """
     end = file.seek(0, io.SEEK_END)
     at = 8
@@ -55,7 +55,7 @@ def _add(parts: list[tuple[int, int]], first: int, behind: int) -> None:
 
 
 def _is_kept(file: BinaryIO, kind: bytes, length: int) -> bool:
-    """Whether a chunk of metadata tells transparency or orientation, and is sound."""
+    """Return whether a chunk of metadata tells transparency or orientation, and is sound."""
     if kind not in (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt") or length > _MAX_KEPT:
         return False
     content = file.read(length)
@@ -67,7 +67,7 @@ def _is_kept(file: BinaryIO, kind: bytes, length: int) -> bool:
 
 
 def _unfolds(kind: bytes, content: bytes) -> bool:
-    """Whether a text is not compressed, or not too far."""
+    """Return whether a text is not compressed, or not too far."""
     text = content.partition(b"\0")[2]
     if kind == b"zTXt":
         packed = text[1:]

@@ -33,7 +33,7 @@ def readers(workers: int = 0) -> Iterator[Executor]:
     """What decodes: threads, or a number of processes; work that is left is dropped at the end.
 
     Raises:
-        CaptionerError: a process ended early: it was killed, or the script that runs lacks a main
+        CaptionerError: A process ended early: it was killed, or the script that runs lacks a main
             guard, so that each new process would run the script again.
     """
     executor: Executor

@@ -20,11 +20,11 @@ class PhotoSource:
     """A photo that was named.
 
     Attributes:
-        path: the file; of a tar's member the tar's path and the member's name behind it.
-        content: a member's bytes; None: the file is read where it lies.
-        image: an upright RGB picture, where it has been decoded already.
-        error: why it cannot be read at all.
-        ends_batch: whether the next photo begins another batch. The last digits of a probability
+        path: The file; of a tar's member the tar's path and the member's name behind it.
+        content: A member's bytes; None: the file is read where it lies.
+        image: An upright RGB picture, where it has been decoded already.
+        error: Why it cannot be read at all.
+        ends_batch: Whether the next photo begins another batch. The last digits of a probability
             depend on the batch, so who wants them equal in all runs sees to equal batches.
     """
 
@@ -41,7 +41,7 @@ class PhotoSource:
         return size + (len(self.content) if isinstance(self.content, bytes) else 0)
 
     def without_content(self) -> "PhotoSource":
-        """The same photo by name alone, for who has handed the rest on."""
+        """Return the same photo by name alone, for who has handed the rest on."""
         return replace(self, content=None, image=None)
 
 

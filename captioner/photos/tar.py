@@ -4,7 +4,7 @@ A reader of its own rather than `tarfile`: that one keeps every header in memory
 header of any size whole, and follows links. Here a header costs at most `MAX_HEADER` bytes, members
 that nobody asks for are passed over, and whatever is no plain file is an error of its own.
 
-Formats: ustar, GNU (long names, large numbers) and pax (``path`` and ``size``), as tar and tarfile
+Formats: ustar, GNU (long names, large numbers) and pax (`path` and `size`), as tar and tarfile
 write them, also compressed with gzip. The form of a header is that of POSIX.1-2001, "pax".
 """
 
@@ -49,10 +49,10 @@ class Member:
     """A picture in a tar, or something that has no place there.
 
     Attributes:
-        name: where it says it lies in the tar.
-        size: bytes of it.
-        error: why it is not read; None for a picture.
-        file: the tar, at the member's first byte until the next member is asked for.
+        name: Where it says it lies in the tar.
+        size: Bytes of it.
+        error: Why it is not read; None for a picture.
+        file: The tar, at the member's first byte until the next member is asked for.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Member:
     file: IO[bytes]
 
     def content(self) -> bytes:
-        """Its bytes, while no later member has been asked for.
+        """Return its bytes, while no later member has been asked for.
 
         Raises:
-            TarError: the tar ends in the middle of it.
+            TarError: The tar ends in the middle of it.
         """
         return _exactly(self.file, self.size)
 
 
 def members(path: Path, skipped: Skipped | None = None) -> Iterator[Member]:
-    """The pictures of a tar in its order, by the endings of their names.
+    """Yield the pictures of a tar in its order, by the endings of their names.
 
     Folders, texts and hidden members are passed over; `skipped` counts the rest. Links, devices,
     names that lead outside and pictures that are too large come with an error.
 
     Raises:
-        TarError: the file is missing, no tar, damaged or cut short; what came before is good.
+        TarError: The file is missing, no tar, damaged or cut short; what came before is good.
     """
     try:
         with _open(path) as file:
@@ -142,7 +142,7 @@ def _members(file: IO[bytes], size_on_disk: int, skipped: Skipped) -> Iterator[M
 
 
 def _member(name: str, size: int, kind: bytes, file: IO[bytes], skipped: Skipped) -> Member | None:
-    """A header's member; None for what is passed over."""
+    """Return a header's member; None for what is passed over."""
     path = PurePosixPath(name)
     if kind == b"5" or name.endswith("/"):
         return None
@@ -217,7 +217,7 @@ def _whole_number(digits: bytes, base: int, start: int) -> int:
 
 
 def _length(file: IO[bytes]) -> int:
-    """Bytes of the file; of a compressed one nobody knows."""
+    """Return bytes of the file; of a compressed one nobody knows."""
     if isinstance(file, gzip.GzipFile):
         return 2**62
     return file.seek(0, 2)

@@ -34,8 +34,8 @@ class Layout:
 
     Attributes:
         order: "<" or ">", as `struct` writes it.
-        values: the integers of the tags that matter here.
-        photometric_at: where the first byte of the photometric tag's value lies.
+        values: The integers of the tags that matter here.
+        photometric_at: Where the first byte of the photometric tag's value lies.
     """
 
     order: str
@@ -43,7 +43,7 @@ class Layout:
     photometric_at: int | None
 
     def first(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         return (self.values.get(tag) or (default,))[0]
 
     @property
@@ -62,7 +62,7 @@ class Layout:
         return self.first(_SAMPLE_FORMAT, 1) == 1
 
     def description(self) -> str:
-        """The form of its pixels, for an error."""
+        """Return the form of its pixels, for an error."""
         kind = {1: "", 2: " signed", 3: " floating-point"}.get(
             self.first(_SAMPLE_FORMAT, 1), " odd"
         )
@@ -79,7 +79,7 @@ def read_layout(file: BinaryIO) -> Layout | None:
     """The layout of a TIFF, or None where its directory is damaged, which its decoder will say.
 
     Raises:
-        PhotoError: a raw camera file; more strips than `MAX_PARTS`; a form that is not read.
+        PhotoError: A raw camera file; more strips than `MAX_PARTS`; a form that is not read.
     """
     file.seek(0)
     head = file.read(16)
@@ -148,14 +148,14 @@ def _check(layout: Layout) -> None:
 
 
 def unread(layout: Layout) -> PhotoError:
-    """The error for a form that is not read."""
+    """Return the error for a form that is not read."""
     return PhotoError(
         f"{layout.description()}, which is not read: convert it to 8 bits, or to PNG or JPEG"
     )
 
 
 def _check_jpegs(file: BinaryIO, layout: Layout) -> None:
-    """Strips of a TIFF may be JPEGs, and those progressive: their scans are counted in all."""
+    """Strip of a TIFF may be JPEGs, and those progressive: their scans are counted in all."""
     starts = layout.values.get(_OFFSETS) or layout.values.get(_TILE_OFFSETS, ())
     counts = layout.values.get(_COUNTS) or layout.values.get(_TILE_COUNTS, ())
     scanned = 0
@@ -172,8 +172,8 @@ class BlackIsZero(io.RawIOBase):
     """A TIFF file whose photometric tag says black-is-zero.
 
     Args:
-        file: the file, whose tag says white-is-zero.
-        layout: of it.
+        file: The file, whose tag says white-is-zero.
+        layout: Of it.
     """
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
@@ -183,7 +183,7 @@ class BlackIsZero(io.RawIOBase):
         self._one = struct.pack(layout.order + "H", 1)
 
     def read(self, size: int | None = -1) -> bytes:
-        """As `BinaryIO.read`."""
+        """Return as `BinaryIO.read`."""
         start = self._file.tell()
         content = self._file.read(-1 if size is None else size)
         place = self._at - start
@@ -193,11 +193,11 @@ class BlackIsZero(io.RawIOBase):
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As `BinaryIO.seek`."""
+        """Return as `BinaryIO.seek`."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As `BinaryIO.tell`."""
+        """Return as `BinaryIO.tell`."""
         return self._file.tell()
 
     def fileno(self) -> int:

@@ -36,23 +36,23 @@ class Transform:
 
     Eight-bit values go from the loading processes to the encoder, which does the scaling: a quarter
     of the bytes of floats. Plain values only, so that it goes into a checkpoint
-    and into the feature store's key as :meth:`asdict`.
+    and into the feature store's key as `asdict`.
 
     Attributes:
-        size: side S of the square that comes out, in pixels.
-        resize: the short side, in pixels, before the crop; not used by ``squash``.
-        fit: ``crop`` resizes the short side to ``resize`` and cuts the middle S x S out (the
-            preprocessing of torchvision's ImageNet weights); ``squash`` resizes the whole photo
+        size: Side S of the square that comes out, in pixels.
+        resize: The short side, in pixels, before the crop; not used by `squash`.
+        fit: `crop` resizes the short side to `resize` and cuts the middle S x S out (the
+            preprocessing of torchvision's ImageNet weights); `squash` resizes the whole photo
             to S x S and gives its aspect ratio up, so that nothing at the edges is lost. A photo
-            that is S x S already passes ``squash`` untouched.
-        interpolation: ``bilinear`` or ``bicubic``; both average over all the pixels that fall
+            that is S x S already passes `squash` untouched.
+        interpolation: `bilinear` or `bicubic`; both average over all the pixels that fall
             into a new one (anti-aliasing).
-        detail: a short side, in pixels, that larger photos are reduced to first; None for no such
+        detail: A short side, in pixels, that larger photos are reduced to first; None for no such
             step. A network whose training photos were enlarged to `size` never saw finer detail,
             and writes nonsense about photos that have it.
 
     Raises:
-        UsageError: for a value out of range.
+        UsageError: For a value out of range.
 
     Example:
         >>> from PIL import Image
@@ -90,15 +90,15 @@ class Transform:
     def __call__(self, photo: Image.Image) -> torch.Tensor:
         """Fit one photo into the square.
 
-        ``crop`` equals torchvision's ``Resize(resize, antialias=True)`` and ``CenterCrop(size)`` on
+        `crop` equals torchvision's `Resize(resize, antialias=True)` and `CenterCrop(size)` on
         Pillow images to the bit for photos up to eight times as long as wide. A longer one would
         grow with its aspect ratio (4000 x 3 would be resized to 341,333 x 256), so of that only the
-        part that is kept is computed, through Pillow's ``box``. Its corners are in single precision
+        part that is kept is computed, through Pillow's `box`. Its corners are in single precision
         and its axes may be taken in the other order: values may then differ by roundings and, in
         bicubic, by the overshoot that is clipped in between.
 
         Args:
-            photo: a picture in mode ``RGB``.
+            photo: A picture in mode `RGB`.
 
         Returns:
             (3, S, S) uint8, red, green, blue from 0 to 255.
@@ -108,7 +108,7 @@ class Transform:
         return torch.from_numpy(self.array(photo))
 
     def array(self, photo: Image.Image) -> np.ndarray:
-        """As calling it, but a numpy array: (3, S, S) uint8."""
+        """Return as calling it, but a numpy array: (3, S, S) uint8."""
         photo = self._reduced(photo)
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
         return np.asarray(square).transpose(2, 0, 1).copy()
@@ -117,7 +117,7 @@ class Transform:
         """Read one photo file and fit it: (3, S, S) uint8.
 
         Raises:
-            PhotoError: as :func:`captioner.photos.decode.read_photo` does.
+            PhotoError: As `captioner.photos.decode.read_photo` does.
         """
         return self(read_photo(path))
 
@@ -173,10 +173,10 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transform:
-        """Undo :meth:`asdict`; a name left out takes its default.
+        """Undo `asdict`; a name left out takes its default.
 
         Raises:
-            UsageError: for an unknown name or a value out of range.
+            UsageError: For an unknown name or a value out of range.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:

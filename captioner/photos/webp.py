@@ -9,7 +9,7 @@ def canvas_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height of a WebP file, by the forms of RFC 9649.
 
     Raises:
-        PhotoError: its first chunk is none of those that a picture begins with.
+        PhotoError: Its first chunk is none of those that a picture begins with.
     """
     file.seek(0)
     head = file.read(30)

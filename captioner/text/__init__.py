@@ -1,1 +1,1 @@
-"""Words: the tokenizer of the COCO evaluation, the vocabulary, and pretrained word vectors."""
+"""Text processing: tokenizers, including the COCO evaluation's, vocabulary and word vectors."""

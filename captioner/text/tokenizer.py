@@ -1,31 +1,30 @@
-"""Penn Treebank tokens of captions, as the official COCO caption evaluation makes them.
+"""Penn Treebank tokenizer that reproduces the official COCO caption evaluation.
 
-That tool pipes all captions through the Java program PTBTokenizer of Stanford CoreNLP 3.4.1
-(options ``-preserveLines -lowerCase``) and then drops a list of punctuation marks. Here the same
-lexer is written as a table of rules, `treebank_rules`, read under the same convention: the longest
-match wins, the first rule on a tie. What comes out, in short:
+The official tool runs all captions through the Java program PTBTokenizer of Stanford CoreNLP 3.4.1
+(options `-preserveLines -lowerCase`) and then drops a list of punctuation marks. `treebank` has the
+same lexer as a table of rules with the same convention: the longest match wins, and of equal
+matches the first rule. In short:
 
-- contractions part before their clitic: ``doesn't`` -> ``does n't``, ``man's`` -> ``man 's``,
-  ``cannot`` -> ``can not``, ``gonna`` -> ``gon na``;
-- abbreviations and acronyms keep their period: ``mr.``, ``u.s.``; numbers, dates, times, ordinals,
-  fractions, telephone numbers, addresses of pages and people stay whole, a blank inside becoming a
-  no-break space (``1 1/2``);
-- hyphened words stay whole; dashes, quotes and ellipses become ``--``, double grave accents and
-  double apostrophes, and ``...``, and fall to the list of punctuation;
-- brackets become ``-lrb-`` and so on, and stay: the tool drops only their upper-case names;
-- characters that the lexer does not know (emoji, most symbols beyond the basic plane) vanish.
+- Contractions are split before the clitic: `doesn't` -> `does n't`, `man's` -> `man 's`,
+  `cannot` -> `can not`, `gonna` -> `gon na`.
+- Abbreviations and acronyms keep their period: `mr.`, `u.s.`. Numbers, dates, times, ordinals,
+  fractions, telephone numbers, URLs and e-mail addresses are one token. A space inside a token
+  becomes a no-break space (`1 1/2`).
+- Hyphenated words are one token. Dashes become `--`, ellipses `...`, and quotes double grave
+  accents or double apostrophes. All of these are dropped as punctuation.
+- Brackets become `-lrb-` and so on, and stay: the tool drops only their upper-case names.
+- Characters unknown to the lexer (emoji, most symbols beyond the basic plane) are dropped.
 
-Where this departs from the tool, on purpose:
+This module deliberately differs from the tool in three cases:
 
-- a line separator inside a caption (carriage return, vertical tab, form feed, U+2028, U+2029) is a
-  blank; the tool starts a new line there, and from then on gives every caption the tokens of its
-  neighbour;
-- the last caption is read like all others; the tool finds no end of line after it, and makes
-  ``should ve`` of a closing ``should've``;
-- a caption is read by itself; the tool reads on into the next one, which matters for one thing: a
-  single letter with a period at the end (``plan B.``) loses its period if the next caption begins
-  with one of some forty capitalised words (``A``, ``The``). Scores that shall equal the tool's to
-  the last digit need that: `tokenize_all(..., in_sequence=True)`.
+- A line separator inside a caption (carriage return, vertical tab, form feed, U+2028, U+2029) is a
+  space. The tool starts a new line there, so every later caption gets its neighbour's tokens.
+- The last caption is tokenised like any other. The tool finds no end of line after it and turns a
+  final `should've` into `should ve`.
+- Each caption is tokenised on its own. The tool looks ahead into the next caption, with one effect:
+  a final single letter with a period (`plan B.`) loses its period if the next caption begins with
+  one of about forty capitalised words (`A`, `The`). For scores equal to the tool's to the last
+  digit, use `tokenize_all(..., in_sequence=True)`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from captioner.text.lexer import Lexer
 from captioner.text.treebank import DEFINITIONS, RULES
 
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-"""Tokens that the official tool drops. Runs such as ``!!`` and brackets are not among them."""
+"""Tokens that the official tool drops. It keeps runs such as `!!` and brackets."""
 
 _LINE_BREAKS = str.maketrans(dict.fromkeys("\n\r\v\f\u2028\u2029", " "))
 
@@ -81,7 +80,7 @@ _ACTIONS: dict[str, Callable[[str], str]] = {
     "split 3": str,
     "period again": str,
     "end of sentence": str,
-    # The soft hyphen marks where a word may be broken at the end of a line.
+    # A soft hyphen marks a possible line break inside a word.
     "word": lambda token: token.replace("\u00ad", "") or "-",
     "keep blanks": _keep_blanks,
     "parentheses": _parentheses,
@@ -105,13 +104,13 @@ def _lexer() -> Lexer:
 
 
 def _lex(text: str, stop: int) -> list[str]:
-    """The tokens of ``text`` that begin before ``stop``, lower-cased, punctuation among them."""
+    """Return the lower-cased tokens of `text` that begin before `stop`, including punctuation."""
     match = _lexer().match
     tokens = []
     at = 0
     while at < stop:
         found = match(text, at)
-        if found is None:  # a character that the lexer does not know: the tool deletes it
+        if found is None:  # unknown to the lexer: dropped, as in the tool
             at += 1
             continue
         name, end = found
@@ -122,21 +121,21 @@ def _lex(text: str, stop: int) -> list[str]:
         if name == "split 2" or name == "split 3":
             at -= int(name[-1])
             token = text[end - len(token) : at]
-        elif name == "period again":  # once more, as the end of the sentence
+        elif name == "period again":  # read again, as the end of the sentence
             at -= 1
         elif name == "end of sentence":
             at -= 1
             if len(token) == 2:
                 token = token[0]
         tokens.append(_ACTIONS[name](token).lower())
-    if tokens:  # the tool strips its lines; the token of an address may end in an odd blank
+    if tokens:  # the tool strips lines; the token of a URL may end in white space
         tokens[-1] = tokens[-1].rstrip()
     return tokens
 
 
-# A word between blanks whose tokens depend on nothing outside of it: letters, apostrophes, hyphens
-# and marks that no rule carries across a blank, and a period only after a word of two letters. (One
-# letter may be an acronym, and the words of BEFORE_NUMBER wait for a digit.)
+# A word between spaces whose tokens do not depend on its neighbours: letters, apostrophes, hyphens
+# and marks that no rule continues across a space, and a period only after two letters. One letter
+# may be an acronym, and the words of BEFORE_NUMBER depend on a following digit.
 _SELF_CONTAINED = re.compile(
     r"""[A-Za-z"',;:!?-]*"""
     r"""|[A-Za-z",;:!?-]*[A-Za-z]{2}(?<!\bca)(?<!\bfig)(?<!\bfigs)(?<!\bprop)(?<!\bnos)(?<!\bno)"""
@@ -144,18 +143,18 @@ _SELF_CONTAINED = re.compile(
     re.IGNORECASE,
 )
 
-# The only words of nothing but letters that are parted.
+# The only purely alphabetic words that are split.
 _ASSIMILATIONS = frozenset(["cannot", "gonna", "gotta", "lemme", "gimme", "wanna"])
 
 
 class _KnownWords(dict[str, tuple[str, ...] | None]):
-    """Tokens of the words met so far; None where the words around have a say.
+    """Cache of the tokens of each word; None for words whose tokens depend on their neighbours.
 
-    Most captions are made of a few thousand words. Looking these up, instead of lexing them again,
-    makes the tokenizer some fifteen times faster.
+    Most captions consist of a few thousand words, so the cache makes the tokenizer about fifteen
+    times faster.
     """
 
-    LIMIT = 200_000  # words, some 30 MB: enough for every set of captions in the field
+    LIMIT = 200_000  # words, about 30 MB; no published caption data set has more
 
     def __missing__(self, word: str) -> tuple[str, ...] | None:
         if len(self) >= self.LIMIT:
@@ -177,13 +176,13 @@ def _without_punctuation(tokens: list[str]) -> tuple[str, ...]:
 
 
 def tokenize(caption: str) -> list[str]:
-    """The tokens of one caption.
+    """Tokenise one caption.
 
     Args:
-        caption: Any text; white space of any kind, line separators included, parts words.
+        caption: Any text. All white space, including line separators, separates words.
 
     Returns:
-        Lower-case tokens without punctuation. A token may hold a no-break space (``1 1/2``).
+        Lower-case tokens without punctuation. A token may contain a no-break space (`1 1/2`).
 
     Example:
         >>> tokenize("A man's dog isn't running (fast).")
@@ -193,19 +192,24 @@ def tokenize(caption: str) -> list[str]:
 
 
 def tokenize_all(captions: Iterable[str], *, in_sequence: bool = False) -> list[list[str]]:
-    """The tokens of many captions, at 3 to 5 microseconds each.
+    """Tokenise many captions, at 3 to 5 microseconds each.
 
     Args:
         captions: Any texts.
-        in_sequence: Whether the end of a caption is read in the light of the next one, as the
-            official tool does (see the head of this module). Otherwise a caption's tokens are the
-            same in any company, and those of `tokenize`.
+        in_sequence: Whether to look ahead into the next caption, as the official tool does (see the
+            module docstring). Otherwise, the result equals `tokenize` for each caption.
 
     Raises:
-        CaptionerError: The captions are one text.
+        CaptionerError: `captions` is a string.
+
+    Example:
+        >>> tokenize_all(["We follow plan B.", "The dog runs."])
+        [['we', 'follow', 'plan', 'b.'], ['the', 'dog', 'runs']]
+        >>> tokenize_all(["We follow plan B.", "The dog runs."], in_sequence=True)
+        [['we', 'follow', 'plan', 'b'], ['the', 'dog', 'runs']]
     """
     if isinstance(captions, str):
-        raise CaptionerError(f"captions are one text, {shown(captions)}: give a list of captions")
+        raise CaptionerError(f"captions: one string, {shown(captions)}; expected a list")
     captions = list(captions)
     known = _known_words
     out = []
@@ -224,7 +228,7 @@ def tokenize_all(captions: Iterable[str], *, in_sequence: bool = False) -> list[
 
 
 def _next_line(captions: Sequence[str], begin: int) -> str:
-    """How the text goes on: no rule looks further than over blanks and one word or tag."""
+    """Return the following text; no rule looks ahead further than one word or tag."""
     for index in range(begin, len(captions)):
         if captions[index] and not captions[index].isspace():
             return captions[index].translate(_LINE_BREAKS)[:200] + "\n"

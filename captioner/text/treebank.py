@@ -1,8 +1,7 @@
-"""The rules of the Penn Treebank tokenizer: which characters make one token.
+"""The rules of the Penn Treebank tokenizer.
 
-They follow the lexer of Stanford CoreNLP 3.4.1, its habits and oddities included, because published
-scores rest on them. `tokenizer` says what becomes of a token; `longest_match` how an expression is
-written and read.
+They follow the lexer of Stanford CoreNLP 3.4.1, including its quirks, because published scores
+depend on them. `tokenizer` defines the action of each rule, `lexer` the syntax of expressions.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import re
 
 from captioner.text.lexer import Definitions, Rule
 
-# A single letter with a period ends a sentence, and is then no abbreviation, before these words.
+# Before these words, a single letter with a period is the end of a sentence, not an abbreviation.
 _SENTENCE_STARTERS = (
     "About|According|Additionally|After|An|A|As|At|But|Earlier|He|Her|Here|However|If|In|It|Last|"
     "Many|More|Mr.|Ms.|Now|Once|One|Other|Our|She|Since|So|Some|Such|That|The|Their|Then|There|"
     "These|They|This|We|When|While|What|Yet|You"
 )
 
-# Vowel signs, tone marks, diacritics and other characters that count as part of a word although
-# they are not letters (or were not, to the Java of that time).
+# Vowel signs, tone marks, diacritics and other characters that are part of words although they are
+# not letters (or were not in the Java version of that time).
 _WORD_MARKS = (
     "[\u00ad\u0237-\u024f\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u037d\u0384\u0385\u03cf"
     "\u03f6\u03fc-\u03ff\u0483-\u0487\u04cf\u04f6-\u04ff\u0510-\u0525\u055a-\u055f\u0591-\u05bd"
@@ -39,7 +38,7 @@ _SYMBOLS = (
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
 )
 
-# Letters and digits that Unicode took up after version 6.3 (2013): the tool deletes them.
+# Letters and digits added to Unicode after version 6.3 (2013), which the tool drops.
 _TOO_YOUNG = re.compile(
     "[\u037f\u0528-\u052f\u0560\u0588\u05ef\u0860-\u086a\u0870-\u0887\u0889-\u088e\u08a1"
     "\u08ad-\u08c9\u0978\u0980\u09fc\u0af9\u0c34\u0c5a\u0c5d\u0c80\u0cdd\u0d04\u0d54-\u0d56"
@@ -53,13 +52,13 @@ _TOO_YOUNG = re.compile(
 
 
 def _is_letter(char: str) -> bool:
-    if char > "\uffff" or _TOO_YOUNG(char):  # of the basic plane only
+    if char > "\uffff" or _TOO_YOUNG(char):  # basic plane only
         return False
-    return char.isalpha() or char in "\u1885\u1886"  # two that have become marks since
+    return char.isalpha() or char in "\u1885\u1886"  # these two have since become marks
 
 
-# A letter of either case matches a letter of the expression, but not of a bracketed set: [A]rk is
-# an abbreviation where "ark" is a boat.
+# A plain letter in an expression matches either case, a bracketed one does not: "Ark." ([A]rk) is
+# an abbreviation, "ark" is a boat.
 DEFINITIONS: Definitions = {
     "LETTER": _is_letter,
     "UPPER": str.isupper,
@@ -128,8 +127,8 @@ DEFINITIONS: Definitions = {
     # --- the web
     "URL": ('https?://[^ \t\n\f\r"<>|(){}]+[^ \t\n\f\r"<>|.!?(){},-]'),
     "URL_PATH": '(/[^ \t\n\f\r"<>|()]+[^ \t\n\f\r"<>|.!?(){},-])?',
-    # The second set leaves out everything from "," to "_", so such a host has no capitals, digits
-    # or hyphens.
+    # The second set excludes everything from "," to "_", so such a host has no capital letters,
+    # digits or hyphens.
     "BARE_URL": (
         'www\\.([^ \t\n\f\r"<>|.!?(){},]+\\.)+[a-zA-Z]{2,4}{URL_PATH}'
         "|([^ \t\n\f\r\"`'<>|.!?(){},-_$]+\\.)+(com|net|org|edu){URL_PATH}"
@@ -165,7 +164,7 @@ DEFINITIONS: Definitions = {
     "SYMBOL": re.compile(_SYMBOLS).match,
 }
 
-# The rules in order of precedence; a name says which action of the tokenizer makes the token.
+# The rules in order of precedence. A name refers to an action of the tokenizer.
 RULES = [
     Rule("as is", "c\\+\\+|[cC]#|[fF]#"),
     Rule("split 3", "cannot|'twas"),

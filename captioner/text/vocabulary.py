@@ -1,7 +1,7 @@
-"""The words a decoder knows, and the way between captions and word ids.
+"""The vocabulary of a decoder: conversion between captions and word ids.
 
-Built from the training captions alone: a word that occurs only in a held-out split is unknown, as
-it will be for the pictures of a user.
+It is built from training captions only. A word that occurs only in a held-out split is unknown, as
+it would be for new photos.
 """
 
 from collections import Counter
@@ -14,24 +14,24 @@ from captioner.files.regular import read_regular
 from captioner.text.word_tokenizers import join_words, word_tokenizer
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
-"""Ids of the special words: filler after a caption's end, its start, its end, a word not known."""
+"""Ids of the special words: padding, start of caption, end of caption, unknown word."""
 
 MAX_BYTES = 2**26
-"""Bytes of a vocabulary's file."""
+"""Maximum size of a vocabulary file, in bytes."""
 
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
 class Vocabulary:
-    """Words by id. The special words stand first, then the others from frequent to rare.
+    """Words by id: first the special words, then the others by decreasing frequency.
 
     Args:
-        words: all words, special ones included, in the order of their ids.
-        tokenizer: what makes words of a caption, one of `captioner.text.word_tokenizers.NAMES`.
+        words: All words in the order of their ids, including the special words.
+        tokenizer: Name of the tokenizer, one of `captioner.text.word_tokenizers.NAMES`.
 
     Raises:
-        UsageError: there is no such tokenizer.
-        CaptionerError: the special words are not where they belong, or a word stands twice.
+        UsageError: The tokenizer is unknown.
+        CaptionerError: The special words are not first, or a word occurs twice.
 
     Example:
         >>> vocabulary = Vocabulary.build(["A dog runs.", "A dog sleeps."], min_count=1)
@@ -46,13 +46,13 @@ class Vocabulary:
         self.tokenizer = tokenizer
         self.tokenize = word_tokenizer(tokenizer)
         if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
-            raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
+            raise CaptionerError(f"vocabulary: must begin with {' '.join(SPECIAL_WORDS)}")
         ids = {word: i for i, word in enumerate(self.words)}
         if len(ids) < len(self.words):
             twice = next(word for i, word in enumerate(self.words) if ids[word] != i)
-            raise CaptionerError(f"the word {twice!r} stands twice in the vocabulary")
+            raise CaptionerError(f"vocabulary: the word {twice!r} occurs twice")
 
-        # A caption that spells out a special word does not get its meaning.
+        # Exclude special words: a caption that spells one out must not get its id.
         self._ids = {word: ids[word] for word in self.words[len(SPECIAL_WORDS) :]}
 
     def __len__(self) -> int:
@@ -70,28 +70,31 @@ class Vocabulary:
         max_size: int | None = None,
         tokenizer: str = "ptb",
     ) -> "Vocabulary":
-        """Count the words of training captions.
+        """Build a vocabulary from training captions.
 
         Args:
-            captions: captions of the training split.
-            min_count: times a word must occur to be known.
-            max_size: words at most, special ones included; the most frequent are kept.
-            tokenizer: what makes words of a caption.
+            captions: Captions of the training split.
+            min_count: Minimum number of occurrences of a word.
+            max_size: Maximum number of words, including special words; the most frequent are kept.
+            tokenizer: Name of the tokenizer.
+
+        Raises:
+            UsageError: The tokenizer is unknown.
         """
         tokenize = word_tokenizer(tokenizer)
         counts = Counter(word for caption in captions for word in tokenize(caption))
-        # Equally frequent words stand in alphabetical order, whatever the order of the captions.
+        # Sort ties alphabetically, so that the order of the captions does not matter.
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         known = [w for w, n in ranked if n >= min_count and w not in SPECIAL_WORDS]
         limit = None if max_size is None else max_size - len(SPECIAL_WORDS)
         return cls([*SPECIAL_WORDS, *known[:limit]], tokenizer)
 
     def encode(self, caption: str) -> list[int]:
-        """Ids of a caption's words, without start and end; unknown words as `UNKNOWN`."""
+        """Return the word ids of a caption, without start and end; `UNKNOWN` for unknown words."""
         return [self._ids.get(word, UNKNOWN) for word in self.tokenize(caption)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Caption of word ids, up to the end word; contractions are joined again."""
+        """Return the caption of word ids up to the end word, with contractions rejoined."""
         words = []
         for i in ids:
             if i == END:
@@ -101,24 +104,24 @@ class Vocabulary:
         return join_words(words, self.tokenizer)
 
     def save(self, path: Path) -> None:
-        """Write one word a line; the line's number, from 0, is the word's id."""
+        """Write one word per line; the line number, counted from 0, is the word's id."""
         write_whole(path, "".join(word + "\n" for word in self.words))
 
     @classmethod
     def load(cls, path: Path, tokenizer: str = "ptb") -> "Vocabulary":
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Args:
-            path: the file.
-            tokenizer: what made its words.
+            path: The file.
+            tokenizer: Name of the tokenizer that produced its words.
 
         Raises:
-            UsageError: no such file, or not a vocabulary.
+            UsageError: There is no such file, or it is not a vocabulary.
         """
         try:
             text = read_regular(path, MAX_BYTES).decode()
         except (OSError, UnicodeDecodeError, CaptionerError) as error:
-            raise UsageError(f"{path}: no vocabulary could be read ({error})") from error
+            raise UsageError(f"{path}: vocabulary cannot be read ({error})") from error
         try:
             return cls(text.removesuffix("\n").split("\n"), tokenizer)
         except CaptionerError as error:

@@ -1,14 +1,14 @@
-"""Word tokenizers by name: what makes the words of a vocabulary out of captions.
+"""Word tokenizers by name, for vocabularies and evaluation.
 
-``ptb`` is the tokenizer of the COCO evaluation, for English. The others come from nltk, for other
-languages; they need no download. All give lower-case words without punctuation.
+`ptb` is the tokenizer of the COCO evaluation, for English. The others are from nltk, for other
+languages, and need no download. All return lower-case words without punctuation.
 
-- ``toktok``: European languages and Arabic; abbreviations (``z.b.``) and numbers stay whole;
-- ``tweet``: informal text; contractions, emoji and hashtags stay whole;
-- ``wordpunct``: runs of letters and digits, in any language with blanks;
-- ``cjk``: every Chinese or Japanese character is a word; all else (Korean too) as ``wordpunct``.
+- `toktok`: European languages and Arabic; keeps abbreviations (`z.b.`) and numbers whole;
+- `tweet`: informal text; keeps contractions, emoji and hashtags whole;
+- `wordpunct`: runs of letters and digits, for any language with spaces between words;
+- `cjk`: one word per Chinese or Japanese character; otherwise (and for Korean) like `wordpunct`.
 
-nltk is imported when one of its tokenizers is first used.
+nltk is imported on first use of one of its tokenizers.
 """
 
 import unicodedata
@@ -26,13 +26,13 @@ NAMES = ("ptb", "toktok", "tweet", "wordpunct", "cjk")
 
 @cache
 def word_tokenizer(name: str) -> WordTokenizer:
-    """The tokenizer of a name.
+    """Return a tokenizer by name.
 
     Args:
         name: One of `NAMES`.
 
     Raises:
-        UsageError: There is none of this name.
+        UsageError: The name is unknown.
 
     Example:
         >>> word_tokenizer("toktok")("Ein Mann geht, z.B. über die Straße!")
@@ -54,7 +54,7 @@ def word_tokenizer(name: str) -> WordTokenizer:
         parts = TweetTokenizer().tokenize
 
     def words(caption: str) -> list[str]:
-        # One form for each letter: a vocabulary has no use for two spellings of "é".
+        # Normalise, so that a composed and a decomposed "é" are the same word.
         text = unicodedata.normalize("NFC", blank_out(caption)).lower()
         if name == "cjk":
             text = "".join(
@@ -67,7 +67,7 @@ def word_tokenizer(name: str) -> WordTokenizer:
 
 
 def join_words(words: list[str], name: str) -> str:
-    """A caption of its words, the inverse of `word_tokenizer` as far as there is one.
+    """Join words to a caption: the inverse of `word_tokenizer`, except for case and punctuation.
 
     Example:
         >>> join_words(["a", "man", "'s", "dog"], "ptb")
@@ -82,15 +82,15 @@ def join_words(words: list[str], name: str) -> str:
 
 
 def _is_joined(before: str, word: str, name: str) -> bool:
-    """Whether no blank stands between what is written so far and a word."""
+    """Return whether a word follows the previous letter without a space."""
     if name == "cjk":
         return not _has_blanks(before) and not _has_blanks(word[:1])
-    # The PTB tokenizer took "man's" and "don't" apart as man 's and do n't.
+    # The PTB tokenizer splits "man's" and "don't" into man 's and do n't.
     return name == "ptb" and (word.startswith("'") or word == "n't")
 
 
 def _has_blanks(letter: str) -> bool:
-    """Whether a letter is of a script that puts blanks between words."""
+    """Return whether a letter belongs to a script with spaces between words."""
     hangul = "\uac00" <= letter <= "\ud7a3"
     return hangul or unicodedata.east_asian_width(letter or "a") not in ("W", "F")
 

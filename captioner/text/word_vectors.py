@@ -1,6 +1,6 @@
-"""Word vectors as text, one word a line: GloVe's format, and word2vec's, which has a head line.
+"""Word vectors in text format, one word per line: GloVe's, or word2vec's with a header line.
 
-Letters: V vocabulary, E embedding size.
+Dimensions: V vocabulary, E embedding size.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,36 +17,36 @@ from captioner.files.regular import open_regular
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 MAX_LINE = 2**20
-"""Letters of a line: a word and up to some 50,000 numbers."""
+"""Maximum characters per line: a word and about 50,000 numbers."""
 
 LARGEST = torch.finfo(torch.float32).max
-"""What is larger would become infinite in the embeddings."""
+"""Largest absolute value; anything larger would be infinite in the embeddings."""
 
 
 class WordVectors(NamedTuple):
-    """Vectors of those words of a vocabulary that a file knows."""
+    """Vectors of the vocabulary's words found in a file."""
 
     rows: list[int]
-    """Ids of the words found, in the file's order."""
+    """Ids of the words found, in file order."""
     vectors: Tensor
     """Their vectors (found, E)."""
     missing: list[str]
-    """Words without a vector, special words not counted."""
+    """Words without a vector, except special words."""
 
 
 def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
-    """Vectors of a vocabulary's words; lines of other words are passed over, none is kept.
+    """Read the vectors of a vocabulary's words, skipping all other words.
 
     Args:
-        path: text file, a word and its E numbers a line, between blanks; a head line with the two
-            numbers of words and of dimensions is passed over.
-        words: the vocabulary, by id.
-        size: numbers that a vector must have, E.
+        path: Text file with a word and E numbers per line, separated by spaces. A header line with
+            the number of words and E is skipped.
+        words: The vocabulary, by id.
+        size: Required length of a vector, E.
 
     Raises:
-        UsageError: no such file, a row with another number of numbers, something that is no
-            number; the message names the line.
-        CaptionerError: not one word of the vocabulary is in the file.
+        UsageError: There is no such file, or a line has the wrong number of values or a value that
+            is not a finite number. The message names the line.
+        CaptionerError: The file has none of the words.
     """
     ids = {word: i for i, word in enumerate(words) if word not in SPECIAL_WORDS}
     found: dict[int, list[float]] = {}
@@ -54,8 +54,8 @@ def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
         if number == 1 and len(parts) == 2:
             _check_size(path, number, _number(parts[1]), size)
             continue
-        # A word of GloVe's may hold blanks (". . ."): the numbers are counted from the end, and
-        # what stands before them is a number too many if it is one.
+        # A word in GloVe's files may contain spaces (". . ."). So count the numbers from the end.
+        # If a number precedes them, the line has too many.
         ragged = len(parts) <= size or (len(parts) > size + 1 and _is_number(parts[-size - 1]))
         if ragged or (number == 1 and len(parts) != size + 1):
             _check_size(path, number, len(parts) - 1, size)
@@ -67,14 +67,12 @@ def read_vectors(path: Path, words: Sequence[str], size: int) -> WordVectors:
         except ValueError as error:
             raise UsageError(f"{path}: line {number}: {error}") from error
         if not all(abs(x) <= LARGEST for x in vector):
-            raise UsageError(
-                f"{path}: line {number}: a number that is not finite in single precision"
-            )
+            raise UsageError(f"{path}: line {number}: a number is not finite in single precision")
         found[i] = vector
     if not found:
         raise CaptionerError(
-            f"{path}: holds none of the {len(ids):,} words of the vocabulary; its words must be "
-            "in lower case"
+            f"{path}: has none of the {len(ids):,} words of the vocabulary; its words must be "
+            "lower-case"
         )
     missing = [word for word, i in ids.items() if i not in found]
     return WordVectors(list(found), torch.tensor(list(found.values())), missing)
@@ -94,14 +92,16 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
                 if len(line) == MAX_LINE:
-                    raise UsageError(f"{path}: line {number}: longer than {MAX_LINE:,} letters")
+                    raise UsageError(
+                        f"{path}: line {number}: at most {MAX_LINE:,} characters per line"
+                    )
                 parts = line.rstrip().split(" ")
                 if parts != [""]:
                     yield number, parts
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file of word vectors") from error
+        raise UsageError(f"{path}: no such word vector file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: no word vectors could be read ({error})") from error
+        raise UsageError(f"{path}: word vectors cannot be read ({error})") from error
 
 
 def _is_number(text: str) -> bool:
@@ -119,8 +119,10 @@ def _number(text: str) -> int:
 def _check_size(path: Path, number: int, found: int, size: int) -> None:
     if found == size:
         return
-    right = f"set decoder.embedding_size {found}" if number == 1 and found > 0 else "mend the file"
+    right = (
+        f"set decoder.embedding_size {found}" if number == 1 and found > 0 else "correct the file"
+    )
     raise UsageError(
-        f"{path}: line {number}: {max(found, 0)} numbers where decoder.embedding_size is {size}; "
+        f"{path}: line {number}: {max(found, 0)} numbers, but decoder.embedding_size is {size}; "
         f"{right}"
     )

@@ -83,13 +83,13 @@ def test_a_beam_of_too_many_scores(
         ("--sample 3 --n-best 2", "--n-best needs an order among the samples; add --rerank score"),
         ("--sample 3 --rerank score --n-best 4", "--n-best 4 is more than the 3 captions of"),
         ("--sample 3 --temperature 0", "temperature: 0 is not above 0"),
-        ("--sample 3 --top-p 1.5", "top_p: 1.5 is not above 0 and at most 1"),
-        ("--beam-size 1000000000", "beam_size: 1000000000 is more than 10000, the most"),
-        ("--max-length 1000000000", "max_length: 1000000000 is more than 10000, the most"),
-        ("--sample 1000000000", "samples: 1000000000 is more than 10000, the most"),
+        ("--sample 3 --top-p 1.5", "top_p: 1.5 is not in the range above 0 up to 1"),
+        ("--beam-size 1000000000", "beam_size: 1000000000 is too large; at most 10,000"),
+        ("--max-length 1000000000", "max_length: 1000000000 is too large; at most 10,000"),
+        ("--sample 1000000000", "samples: 1000000000 is too large; at most 10,000"),
         ("--sample 0", "not a whole number of at least 1"),
         ("--n-best 3 --beam-size 2", "n_best: 3 is more than beam_size 2"),
-        ("--groups 2 --beam-size 3", "groups: 2 do not divide beam_size 3"),
+        ("--groups 2 --beam-size 3", "groups: 2 does not divide beam_size 3"),
         ("--diversity 1", "--diversity is between the groups of a search; add --groups G"),
         ("--min-length 9 --max-length 5", "min_length: 9 is more than max_length 5"),
         ("--length-alpha 0.7", "--length-alpha is of the gnmt penalty; add --length-norm gnmt"),
@@ -206,7 +206,7 @@ def test_a_photo_without_a_caption_is_an_error_record(
     captured = capsys.readouterr()
     found = [json.loads(line) for line in captured.out.splitlines()]
     assert [record["image"] for record in found] == [str(path) for path in photos]
-    assert all("no caption is left" in record["error"] for record in found)
+    assert all("has no caption left" in record["error"] for record in found)
     assert "5 of 5 photos could not be captioned" in captured.err
 
 

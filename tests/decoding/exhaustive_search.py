@@ -1,4 +1,4 @@
-"""Independent references: brute force, and a beam search written to be obviously right.
+"""Independent references: brute force, and a simple, slow beam search.
 
 A model here is a plain function from a tuple of words to a list of probabilities of the next word.
 """
@@ -9,13 +9,13 @@ END = 0
 
 
 def score(log_prob, n, norm, alpha, reward):
-    """Score of a caption of n predicted words, the end word one of them."""
+    """Return the score of a caption with n predicted words, including the end word."""
     penalty = {"none": 1.0, "average": n, "gnmt": ((5 + n) / 6) ** alpha}[norm]
     return log_prob / penalty + reward * n
 
 
 def all_captions(model, max_length, min_length=0):
-    """Every caption with its log-probability and number of predicted words, cut ones too."""
+    """Return every caption, truncated ones too, with log-probability and number of words."""
     captions = []
     prefixes = [((), 0.0)]
     for n in range(1, max_length + 1):
@@ -34,7 +34,7 @@ def all_captions(model, max_length, min_length=0):
 
 
 def slow_beam_search(model, width, max_length, norm, alpha, reward, n_best, min_length=0):
-    """Beam search to the maximum length: no early stop, sorted lists, one caption at a time."""
+    """Search to the maximum length with sorted lists, one caption at a time, no early stop."""
     live = [((), 0.0)]
     finished = []
     for n in range(1, max_length + 1):
@@ -61,7 +61,7 @@ def ranked(captions, norm, alpha, reward):
 
 
 def slow_diverse_search(model, width, groups, diversity, max_length, norm, alpha, reward, n_best):
-    """Diverse beam search to the maximum length: each group shuns the words of those before it."""
+    """Search to the maximum length in groups that penalise the words of earlier groups."""
     live = [[((), 0.0)] for _ in range(groups)]
     finished = [[] for _ in range(groups)]
     for n in range(1, max_length + 1):

@@ -165,9 +165,9 @@ def test_a_matrix_worked_by_hand():
     assert search(beam_size=1) == ([[2, 4, 5]], pytest.approx([0.216]))
     # Two beams also keep man (.4) and its end (.7), which is better.
     assert search(beam_size=2, n_best=2) == ([[3], [2, 4, 5]], pytest.approx([0.28, 0.216]))
-    # By the mean over words, end included: ln .28 / 2 = -.636 against ln .216 / 4 = -.383.
+    # Mean over words including the end: ln .28 / 2 = -.636 against ln .216 / 4 = -.383.
     assert search(beam_size=2, length_norm="average")[0] == [[2, 4, 5]]
-    # Two words and no end in time: "a dog" .3 and "man" .28.
+    # Truncated after two words: "a dog" .3 and "man" .28.
     assert search(beam_size=2, n_best=2, max_length=2) == (
         [[2, 4], [3]],
         pytest.approx([0.3, 0.28]),
@@ -227,8 +227,8 @@ SEARCHES = [
 
 
 @pytest.mark.parametrize("options", SEARCHES)
-def test_a_device_that_is_seldom_asked_gives_the_same_captions(options, monkeypatch):
-    """What runs on a GPU, run here: done images are noticed late and leave the batch late."""
+def test_rare_synchronisation_gives_the_same_captions(options, monkeypatch):
+    """Run the GPU path on CPU: done images are detected late and leave the batch late."""
     model = RandomModel(5, 6, seed=5, images=40)
     options = SearchOptions(max_length=6, **options)
     asked = beam_search(*model.start(), model.step, END, options)
@@ -288,7 +288,7 @@ def test_per_word_log_probabilities_are_those_of_a_teacher_forced_pass():
             assert found.words[image, k, len(words) :].tolist() == [END] * (5 - len(words))
 
 
-def test_what_beams_share_follows_its_image_and_is_never_copied_for_a_beam():
+def test_shared_tensors_follow_their_image_and_are_not_copied_per_beam():
     model = RandomModel(5, 5, seed=8, images=9)
     ids, state = model.start()
     bias = torch.randn(9, 5, dtype=torch.float64)
@@ -313,7 +313,7 @@ def test_what_beams_share_follows_its_image_and_is_never_copied_for_a_beam():
     assert sizes[-1][1] < 9  # done images have left
 
 
-def test_done_images_stop_and_nothing_left_alive_stops_the_search():
+def test_done_images_stop_and_the_search_stops_with_the_last():
     steps = []
 
     def step(ids, state):
@@ -326,7 +326,7 @@ def test_done_images_stop_and_nothing_left_alive_stops_the_search():
 
 
 def test_diverse_beam_search_by_hand():
-    # Every word has the probability given, whatever came before; 0 is the end.
+    # A unigram model; 0 is the end.
     p = torch.tensor([0.01, 0.4, 0.3, 0.2, 0.09])
 
     def words(**options):
@@ -344,7 +344,7 @@ def test_diverse_beam_search_by_hand():
         [[1, 1], [2, 2], [3, 3]],
         pytest.approx([0.16, 0.09, 0.04]),
     )
-    # No penalty: three groups search alike.
+    # Without a penalty, three groups find the same.
     assert words(beam_size=3, n_best=3, groups=3, diversity=0.0)[0] == [[1, 1]] * 3
     # Groups of two: the second avoids 1 and 2 at the first step, and so on.
     assert words(beam_size=4, n_best=2, groups=2, diversity=5.0)[0] == [[1, 1], [3, 3]]
@@ -387,7 +387,7 @@ def test_diverse_search_equals_the_slow_reference(
 
 @settings(deadline=None, max_examples=30)
 @given(width=st.integers(1, 4), groups=st.integers(2, 3), seed=st.integers(0, 2**31), norm=NORMS)
-def test_groups_without_diversity_are_the_same_beam_again(width, groups, seed, norm):
+def test_groups_without_diversity_find_the_same_captions(width, groups, seed, norm):
     model = RandomModel(5, 4, seed=seed, images=3)
     alone = beam_search(
         *model.start(), model.step, END, SearchOptions(width, 4, length_norm=norm, n_best=width)
@@ -411,11 +411,11 @@ def test_states_may_be_nested_and_half_precision_is_summed_in_single():
     state = State(torch.randn(3, 8), {"keys": [torch.randn(3, 2), None]})
     found = beam_search(torch.zeros(3, dtype=torch.int64), state, step, 0, SearchOptions(2, 3))
     assert found.log_probs.dtype == torch.float32
-    with pytest.raises(TypeError, match="a state is made of tensors"):
+    with pytest.raises(TypeError, match="is not a tensor, None or a container of tensors"):
         tree_map(torch.neg, (torch.zeros(1), "state"))
 
 
-def test_results_can_be_used_where_gradients_are_wanted():
+def test_results_can_be_used_with_gradients():
     model = RandomModel(5, 3, seed=1)
     found = beam_search(*model.start(), model.step, END, SearchOptions(2, 3))
     table = torch.zeros(5, 2, requires_grad=True)
@@ -434,9 +434,9 @@ def test_no_images_no_captions():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([math.nan, 0.0, 0.0], "the step returned NaN or infinity by word 2"),
-        ([math.inf, 0.0, 0.0], "the step returned NaN or infinity by word 2"),
-        ([-math.inf] * 3, "the step allows no word at all at word 2"),
+        ([math.nan, 0.0, 0.0], "step: returned NaN or infinity by word 2"),
+        ([math.inf, 0.0, 0.0], "step: returned NaN or infinity by word 2"),
+        ([-math.inf] * 3, "step: all words are -inf at word 2"),
     ],
 )
 def test_a_step_that_returns_no_distribution(row, message):
@@ -455,7 +455,7 @@ def test_no_caption_of_the_minimum_length_is_an_error_not_a_loop(max_length):
         return torch.tensor([0.0, -math.inf]).expand(len(ids), 2), state
 
     options = SearchOptions(2, max_length=max_length, min_length=1)
-    message = r"no caption is left for image 0 of the batch .* word 1"
+    message = r"image 0 of the batch .* has no caption left at word 1"
     with pytest.raises(CaptionerError, match=message):
         beam_search(torch.tensor([1]), None, step, 0, options)
 
@@ -467,12 +467,12 @@ def test_no_caption_of_the_minimum_length_is_an_error_not_a_loop(max_length):
         ({"beam_size": 2.0}, "beam_size: 2.0 is not a whole number of at least 1"),
         ({"max_length": 0}, "max_length: 0 is not a whole number of at least 1"),
         ({"min_length": -1}, "min_length: -1 is not a whole number of at least 0"),
-        ({"min_length": 21}, "min_length: 21 is more than max_length 20; choose at most 20"),
+        ({"min_length": 21}, "min_length: 21 is more than max_length 20; at most 20"),
         ({"length_norm": "mean"}, "length_norm: unknown 'mean'; choose one of none, average, gnmt"),
         ({"length_alpha": -0.1}, "length_alpha: -0.1 is not a finite number of at least 0"),
         ({"word_reward": math.inf}, "word_reward: inf is not a finite number"),
-        ({"n_best": 6}, "n_best: 6 is more than beam_size 5; choose at most 5 or widen the beam"),
-        ({"groups": 2}, "groups: 2 do not divide beam_size 5; choose a divisor of 5"),
+        ({"n_best": 6}, "n_best: 6 is more than beam_size 5; at most 5, or widen the beam"),
+        ({"groups": 2}, "groups: 2 does not divide beam_size 5; choose a divisor of 5"),
         ({"diversity": -1.0}, "diversity: -1.0 is not a finite number of at least 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A search that is played back finds what a search that runs finds."""
+"""A replayed search returns the same captions as a running one."""
 
 from contextlib import nullcontext
 from dataclasses import fields
@@ -34,7 +34,7 @@ def assert_same(found, wanted):
 
 
 class Silent:
-    """Stands for a CUDA graph where there is no GPU: what it recorded has been done already."""
+    """Replace a CUDA graph on machines without a GPU: replaying does nothing."""
 
     def replay(self):
         pass
@@ -42,7 +42,7 @@ class Silent:
 
 @pytest.mark.parametrize("options", SEARCHES)
 @pytest.mark.parametrize("spread", [0.5, 6.0])
-def test_the_parts_of_a_recording_end_as_a_search_does(options, spread, monkeypatch):
+def test_a_recording_stops_where_a_search_stops(options, spread, monkeypatch):
     monkeypatch.setattr(running, "answers_at_once", lambda device: False)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Silent)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
@@ -72,7 +72,7 @@ def test_without_a_gpu_it_is_a_beam_search():
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_where_a_recording_fails_none_is_tried_again(error, monkeypatch):
+def test_a_failed_capture_is_not_retried(error, monkeypatch):
     model = RandomModel(5, 6, seed=5, images=40)
     search = RecordedSearch(model.step, END, record_after=0)
     tried = []
@@ -128,7 +128,7 @@ def test_weights_may_change_in_place():
 
 
 @pytest.mark.gpu
-def test_what_cannot_be_recorded_is_searched_for_as_ever():
+def test_what_cannot_be_captured_uses_plain_beam_search():
     model = RandomModel(5, 6, seed=5, images=40).to("cuda")
     options = SearchOptions(beam_size=3, max_length=6)
     once = [NoRepeatedNgram(1)]

@@ -1,4 +1,4 @@
-"""A wide, long search over a large vocabulary stays small, measured in a process of its own."""
+"""Peak memory of a wide, long search over a large vocabulary, measured in a subprocess."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Ensembles against the average worked out by hand."""
+"""Ensembles against averages computed by hand."""
 
 import doctest
 
@@ -40,7 +40,7 @@ def test_an_ensemble_is_the_average_of_its_models(average, weights):
         assert found.log_probs[image].tolist() == pytest.approx(log_probs)
 
 
-def test_an_ensemble_of_one_is_that_one_and_shared_parts_reach_their_model():
+def test_an_ensemble_of_one_equals_its_model_and_passes_on_shared_tensors():
     model = RandomModel(5, 4, seed=1, images=3)
     ids, state = model.start()
     bias = torch.randn(3, 5, dtype=torch.float64)
@@ -78,11 +78,11 @@ def test_example_of_the_module_docstring_runs():
 
 def test_bad_ensembles_are_refused():
     small, large = RandomModel(4, 2), RandomModel(5, 2)
-    with pytest.raises(UsageError, match="no step is given"):
+    with pytest.raises(UsageError, match="no steps given; at least one is required"):
         ensemble([])
     with pytest.raises(UsageError, match="unknown 'median'; choose one of probability, log_prob"):
         ensemble([small.step], "median")
-    with pytest.raises(UsageError, match="each step should have one above 0"):
+    with pytest.raises(UsageError, match="give one finite weight above 0 per step"):
         ensemble([small.step], weights=[0.0])
     states = (small.start()[1], large.start()[1])
     step = ensemble([small.step, large.step])

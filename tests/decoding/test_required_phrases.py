@@ -1,4 +1,4 @@
-"""Required words and phrases are in every caption, and the search for them is a good one."""
+"""Required phrases occur in every caption, and the search finds good captions."""
 
 from itertools import pairwise
 
@@ -40,7 +40,7 @@ def test_no_required_phrase_is_missing_over_a_thousand_models(phrases, beam_size
 @given(
     phrases=st.sampled_from(PHRASES[:4]), seed=st.integers(0, 2**31), groups=st.sampled_from([1, 2])
 )
-def test_full_width_finds_the_best_caption_that_says_it(phrases, seed, groups):
+def test_full_width_finds_the_best_caption_with_the_phrases(phrases, seed, groups):
     model = RandomModel(4, 4, seed=seed)
     found = beam_search(
         *model.start(),
@@ -58,11 +58,11 @@ def test_full_width_finds_the_best_caption_that_says_it(phrases, seed, groups):
     ]
     expected.sort(key=lambda c: c[1], reverse=True)
     best = [list(words) for words, _, _ in expected[: 6 // groups]]
-    # Each of the groups has searched for itself and found the same.
+    # Each group searches independently and finds the same captions.
     assert found.captions()[0] == [words for words in best for _ in range(groups)]
 
 
-def test_phrases_that_just_fit_are_said_and_nothing_else():
+def test_phrases_that_fill_the_caption_are_found():
     models = RandomModel(5, 5, seed=1, images=50)
     found = beam_search(
         *models.start(),
@@ -91,7 +91,7 @@ def test_required_and_banned_together():
         assert 5 not in image[0]
 
 
-def test_what_cannot_be_said_is_a_clear_error():
+def test_impossible_phrases_are_a_clear_error():
     model = RandomModel(5, 3)
     options = SearchOptions(3, max_length=3)
 
@@ -100,9 +100,9 @@ def test_what_cannot_be_said_is_a_clear_error():
 
     with pytest.raises(UsageError, match="4 required words do not fit into max_length 3"):
         search(RequiredPhrases([[1, 2], [3, 4]]))
-    with pytest.raises(CaptionerError, match="no caption is left for image 0"):
+    with pytest.raises(CaptionerError, match=r"image 0 of the batch .* has no caption left"):
         search(BannedWords([2]), RequiredPhrases([[2]]))
-    with pytest.raises(UsageError, match="phrases: none is given"):
+    with pytest.raises(UsageError, match="phrases: the list is empty"):
         RequiredPhrases([])
-    with pytest.raises(UsageError, match="2 RequiredPhrases; give all the phrases to one"):
+    with pytest.raises(UsageError, match="2 RequiredPhrases; at most 1, put all phrases into it"):
         search(RequiredPhrases([[1]]), RequiredPhrases([[2]]))

@@ -1,4 +1,4 @@
-"""Sampling draws what the model says, and the same for an image in whatever batch it stands."""
+"""Sampling follows the model's distribution and does not depend on the batch."""
 
 import math
 from itertools import pairwise
@@ -158,7 +158,7 @@ def test_rerank_sorts_drops_repeats_and_takes_any_score():
     [
         ({"temperature": 0.0}, "temperature: 0 is not above 0"),
         ({"temperature": math.nan}, "temperature: nan is not a finite number"),
-        ({"top_p": 0.0}, "top_p: 0 is not above 0 and at most 1"),
+        ({"top_p": 0.0}, "top_p: 0 is not in the range above 0 up to 1"),
         ({"top_k": -1}, "top_k: -1 is not a whole number of at least 0"),
         ({"samples": 0}, "samples: 0 is not a whole number of at least 1"),
         ({"max_length": 0}, "max_length: 0 is not a whole number of at least 1"),
@@ -179,7 +179,7 @@ def test_errors_of_the_draw():
         sample(*start, model.step, END, image_keys=KEYS[:2], constraints=[BannedWords(range(4))])
     with pytest.raises(UsageError, match=r"both should be \(images,\)"):
         sample(*start, model.step, END, image_keys=KEYS)
-    with pytest.raises(CaptionerError, match="the step returned NaN or infinity by word 1"):
+    with pytest.raises(CaptionerError, match="step: returned NaN or infinity by word 1"):
         sample(
             *start,
             lambda ids, state: (torch.full((len(ids), 4), math.nan), state),

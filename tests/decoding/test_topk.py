@@ -1,4 +1,4 @@
-"""The folded search for the best words finds what torch.topk finds."""
+"""`top_words` equals `torch.topk`."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_equal_to_topk(width, k):
     assert torch.equal(values, scores.gather(1, columns))
 
 
-def test_equal_words_are_found_each_once_and_nan_comes_first():
+def test_ties_are_found_once_each_and_nan_ranks_first():
     scores = torch.zeros(2, 2000)
     scores[1, 1234] = float("nan")
     values, columns = top_words(scores, 5)

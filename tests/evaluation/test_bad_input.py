@@ -39,56 +39,57 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-WRONG = "and {} more of {} are wrong"
+WRONG = "{} more of {} are invalid"
 
 CASES: dict[str, tuple[object, object, str]] = {
     "a result for an unknown image": (
         [*ROWS, {"image_id": 99, "caption": "a"}],
         references(),
-        "r.json beside a.json: 1 image (99) with a caption but without references: "
-        "give some for all images, or leave out the captions of these",
+        "r.json with references a.json: 1 image (99) with a caption but without references; "
+        "add references or remove these captions",
     ),
     "results for unknown images": (
         [*ROWS, *({"image_id": n, "caption": "a"} for n in range(90, 95))],
         references(),
-        "r.json beside a.json: 5 images (90, 91, 92, …) with a caption but without references: "
-        "give some for all images, or leave out the captions of these",
+        "r.json with references a.json: 5 images (90, 91, 92, …) with a caption but without "
+        "references; "
+        "add references or remove these captions",
     ),
     "images with two results": (
         [*ROWS, ROWS[0], ROWS[1]],
         references(),
-        "r.json: 2 of 6 images have more than one caption, image 1 for one; expected one each",
+        "r.json: 2 of 6 images have more than one caption, for example image 1; at most 1 "
+        "per image",
     ),
     "images without a result": (
         ROWS[2:],
         references(),
-        "r.json beside a.json: 2 images (1, 2) with references but without a caption: "
-        "caption all images, or leave out the references of those that are not to be scored",
+        "r.json with references a.json: 2 images (1, 2) with references but without a caption; "
+        "caption these images or remove their references",
     ),
     "no results": ([], references(), "r.json: the list of results is empty"),
     "no references": (ROWS, references([]), "a.json: no image has a reference"),
     "no references of one image": (
         ROWS,
         references(ANNOTATIONS[1:]),
-        "r.json beside a.json: 1 image (1) with a caption but without references: "
-        "give some for all images, or leave out the captions of these",
+        "r.json with references a.json: 1 image (1) with a caption but without references; "
+        "add references or remove these captions",
     ),
     "results given as references": (
         ROWS,
         ROWS,
-        'a.json: an annotation file is an object with a list "annotations", not a list '
-        "(a result file?)",
+        'a.json: expected an object with a list "annotations", not a list (is this a result file?)',
     ),
     "references given as results": (
         references(),
         references(),
-        'r.json: a result file is a list of {"image_id": …, "caption": …}, not an object '
-        "(an annotation file?)",
+        'r.json: expected a list of {"image_id": …, "caption": …}, not an object '
+        "(is this an annotation file?)",
     ),
     "instances given as references": (
         ROWS,
         references([{"id": 1, "image_id": 1, "category_id": 18, "bbox": [0, 0, 1, 1]}]),
-        'a.json: no annotation has a "caption": not a COCO caption file but one of instances',
+        'a.json: no annotation has a "caption"; expected a COCO caption file, not an instance file',
     ),
     "an object of another kind": (
         ROWS,
@@ -115,14 +116,16 @@ CASES: dict[str, tuple[object, object, str]] = {
     "ids as strings": (
         changed(ROWS, {at: {"image_id": str(at + 1)} for at in range(6)}),
         references(),
-        "r.json beside a.json: image ids of 6 of 6 captions are of type str ('1'), those of "
-        "references of type int (1): make them alike",
+        "r.json with references a.json: image ids of 6 of 6 captions are of type str ('1'), "
+        "those of "
+        "references of type int (1); use one type",
     ),
     "one id as a string": (
         changed(ROWS, {2: {"image_id": "3"}}),
         references(),
-        "r.json beside a.json: image ids of 1 of 6 captions are of type str ('3'), those of "
-        "references of type int (3): make them alike",
+        "r.json with references a.json: image ids of 1 of 6 captions are of type str ('3'), "
+        "those of "
+        "references of type int (3); use one type",
     ),
     "ids with a point": (
         changed(ROWS, {at: {"image_id": at + 1.0} for at in range(3)}),
@@ -138,22 +141,23 @@ CASES: dict[str, tuple[object, object, str]] = {
     "captions that are numbers": (
         changed(ROWS, {1: {"caption": 3}, 4: {"caption": 4.5}}),
         references(),
-        "r.json, entry 1: a caption must be text, not 3; " + WRONG.format(1, 6),
+        "r.json, entry 1: a caption must be a string, not 3; " + WRONG.format(1, 6),
     ),
     "a caption that is null": (
         changed(ROWS, {5: {"caption": None}}),
         references(),
-        "r.json, entry 5: a caption must be text, not None",
+        "r.json, entry 5: a caption must be a string, not None",
     ),
     "a caption that is half a character": (
         changed(ROWS, {0: {"caption": "a \ud800 dog"}}),
         references(),
-        "r.json, entry 0: caption 'a \\ud800 dog' holds half a surrogate pair: not valid Unicode",
+        "r.json, entry 0: caption 'a \\ud800 dog' is not valid Unicode: it has half a "
+        "surrogate pair",
     ),
     "a reference that is a number": (
         ROWS,
         references(changed(ANNOTATIONS, {0: {"caption": 3}, 3: {"caption": []}})),
-        "a.json, annotation 0: a caption must be text, not 3; " + WRONG.format(1, 6),
+        "a.json, annotation 0: a caption must be a string, not 3; " + WRONG.format(1, 6),
     ),
     "a result without an image": (
         [*ROWS, {"caption": "a"}],
@@ -174,7 +178,7 @@ CASES: dict[str, tuple[object, object, str]] = {
     "JSON Lines under another name": (
         b'{"image_id": 1, "caption": "a"}\n{"image_id": 2, "caption": "b"}\n',
         references(),
-        "r.json, line 2, column 1: not JSON: Extra data (JSON Lines? name the file .jsonl)",
+        "r.json, line 2, column 1: not JSON: Extra data (if it is JSON Lines, rename it to .jsonl)",
     ),
     "a photo": (b"\x89PNG\r\n", references(), "r.json, line 1: not UTF-8"),
 }
@@ -229,7 +233,7 @@ def test_bad_lines_of_json_lines(tmp_path, monkeypatch, capsys) -> None:
     good = '{"image_id": 1, "caption": "a dog"}'
     assert refused(good, "{", "[]") == (
         "r.jsonl, line 2: not JSON: Expecting property name enclosed in double quotes; "
-        "and 1 more of 3 are wrong"
+        "1 more of 3 are invalid"
     )
     assert refused(good, "5") == "r.jsonl, line 2: expected an object, not 5"
     assert refused('{"image": 5, "caption": "a"}').startswith(
@@ -239,10 +243,11 @@ def test_bad_lines_of_json_lines(tmp_path, monkeypatch, capsys) -> None:
         "r.jsonl, line 1: expected an object with \"caption\", not {'image_id': 1}"
     )
     assert refused('{"image_id": 1, "caption": 7}') == (
-        "r.jsonl, line 1: a caption must be text, not 7"
+        "r.jsonl, line 1: a caption must be a string, not 7"
     )
     assert refused(good, good) == (
-        "r.jsonl: 1 of 1 images have more than one caption, image 1 for one; expected one each"
+        "r.jsonl: 1 of 1 images have more than one caption, for example image 1; at most 1 "
+        "per image"
     )
     assert refused('{"image": "x.jpg", "error": "the file is empty"}') == (
         "r.jsonl: the list of results is empty"

@@ -158,9 +158,11 @@ def test_runs_of_one_system_alone(told) -> None:
 
 def test_what_the_p_values_leave_out_is_said(told) -> None:
     text = told("good1.json", "bad1.json")
-    assert "note: one run only of good1.json, bad1.json: that another seed would give" in text
+    assert (
+        "note: single run of good1.json, bad1.json: p-values do not include the variation" in text
+    )
     text = told("good1.json", "bad1.json", "--resamples", "100")
-    assert "with 100 resamples none can be distinguished; take 120 or more" in text
+    assert "with 100 resamples: no difference can be distinguished; use at least 120" in text
 
 
 def test_the_average_of_runs() -> None:
@@ -227,37 +229,37 @@ def test_a_score_that_one_run_lacks_is_left_out(told, monkeypatch) -> None:
     assert [list(system["scores"]) for system in content["systems"]] == [["ROUGE-L"]] * 2
     assert [one["score"] for one in content["comparisons"]] == ["ROUGE-L"]
     assert "SPICE" not in content["recipe"]
-    warning = "good2.json: SPICE is left out: the Java program failed: of old age"
+    warning = "good2.json: SPICE is skipped: the Java program failed: of old age"
     assert warning in content["warnings"]
 
 
 def test_no_score_at_all(folder, monkeypatch, capsys) -> None:
     def spice(name, candidates, groups):
-        raise CaptionerError("there is no java on the path")
+        raise CaptionerError("java is not on the PATH; install a Java runtime")
 
     monkeypatch.setattr("captioner.evaluation.scores.java_statistics", spice)
     monkeypatch.chdir(folder)
     spice_alone = ["--references", "a.json", "--metrics", "SPICE", "--intervals"]
-    reason = "SPICE is left out: there is no java on the path"
+    reason = "SPICE is skipped: java is not on the PATH; install a Java runtime"
     line = refused(capsys, "--results", "good1.json", *spice_alone, code=1)
-    assert line == f"captioner: error: no score to tell: {reason}"
+    assert line == f"captioner: error: no metric is available: {reason}"
     line = refused(capsys, "--compare", "good1.json", "bad1.json", *spice_alone, code=1)
-    assert line == f"captioner: error: no score that all runs have: {reason}"
+    assert line == f"captioner: error: no score is common to all runs: {reason}"
 
 
 def test_wrong_calls(folder, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
     a = ["--references", "a.json", "--compare"]
     assert "--compare needs --references A.json" in refused(capsys, "--compare", "good1.json")
-    assert "one result file; give two or more" in refused(capsys, *a, "good1.json")
+    assert "one result file; at least two" in refused(capsys, *a, "good1.json")
     assert "no result file none.json" in refused(capsys, *a, "good1.json", "none.json")
-    assert "good1.json stands 2 times among the runs of" in refused(
+    assert "good1.json occurs 2 times in" in refused(
         capsys, *a, "good1.json,good1.json", "bad1.json"
     )
-    assert "2 systems are called good1.json; name them: one=" in refused(
+    assert "2 systems have the name good1.json; rename them: one=" in refused(
         capsys, *a, "good1.json", "./good1.json"
     )
-    assert "=bad1.json has no name before the =" in refused(capsys, *a, "good1.json", "=bad1.json")
+    assert "=bad1.json has no name before =" in refused(capsys, *a, "good1.json", "=bad1.json")
     assert "--per-image tells of one system" in refused(
         capsys, "--per-image", "p.csv", *a, "good1.json", "bad1.json"
     )

@@ -98,7 +98,10 @@ def test_several_captions_are_an_error_unless_asked_for(several, capsys) -> None
     rows = json.loads(more.read_text())
     more.write_text(json.dumps([*rows, rows[0]]))
     assert main(["evaluate", *several, "--n-best", "2"]) == 1
-    assert "1 of 3 images have more than 2 captions, image 1 for one" in capsys.readouterr().err
+    assert (
+        "1 of 3 images have more than 2 captions, for example image 1; at most 2"
+        in capsys.readouterr().err
+    )
 
 
 def test_candidates_of_json_lines(files, tmp_path, capsys) -> None:

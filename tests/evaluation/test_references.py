@@ -65,7 +65,9 @@ def test_a_number_is_an_id_only_where_no_file_name_contradicts_it() -> None:
 
 def test_a_name_of_two_photos_is_refused(tmp_path: Path) -> None:
     file = results(tmp_path, ("a.jpg", DOG))
-    with pytest.raises(CaptionerError, match=r"line 1: 'a.jpg' may be image 1 or 2: write the fol"):
+    with pytest.raises(
+        CaptionerError, match=r"line 1: 'a.jpg' matches images 1 and 2; include the fol"
+    ):
         read_system(file, coco(tmp_path, (1, "x/a.jpg"), (2, "y/a.jpg")))
 
 
@@ -75,7 +77,7 @@ def test_a_coco_result_that_may_be_misread_is_noted(tmp_path: Path) -> None:
     rows = [{"image_id": 2, "caption": DOG}, {"image_id": 1, "caption": CAT}]
     file.write_text(json.dumps(rows))
     [note] = read_system(file, references).notes
-    assert note.startswith("image_id in r.json is taken for the id of an image")
+    assert note.startswith("image_id in r.json is interpreted as an image id")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_folder_of_captions(tmp_path: Path) -> None:
     shards = {str(at): {"file": f"captions-{at:05d}.jsonl", "count": 1} for at in range(2)}
     manifest = {"complete": False, "shards": shards}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CaptionerError, match="not complete: rerun the `captioner caption` command"):
+    with pytest.raises(CaptionerError, match="incomplete; rerun the `captioner caption` command"):
         load_results(folder, references)
     (folder / "manifest.json").write_text(json.dumps(manifest | {"complete": True}))
     assert load_results(folder, references).groups == {7: [DOG], 8: [CAT]}
@@ -213,4 +215,4 @@ def test_special_tokens_are_stripped_and_counted(tmp_path: Path, capsys) -> None
     assert main(["evaluate", "--results", str(file), "--references", str(references)]) == 0
     printed = capsys.readouterr().out
     assert "BLEU-4    100.0" in printed
-    assert "note: 1 of 2 captions in results.jsonl hold special tokens" in printed
+    assert "note: 1 of 2 captions in results.jsonl contain special tokens" in printed

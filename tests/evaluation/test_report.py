@@ -130,7 +130,7 @@ def test_json_lines_of_the_caption_command_are_results(files, tmp_path, capsys) 
 def test_a_subset_that_has_nothing_in_common(files, tmp_path, capsys) -> None:
     others = write(tmp_path / "others.json", [{"image_id": "x", "caption": "a"}])
     assert main(["evaluate", "--results", others, *files[2:], "--subset"]) == 1
-    assert "none of its images (the first is 'x') is in" in capsys.readouterr().err
+    assert "none of its images is in" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) -> None:
@@ -158,7 +158,7 @@ def test_intervals_change_no_score() -> None:
     assert report.scores.corpus == plain.corpus
     assert set(report.intervals) == set(plain.corpus)
     assert report.scores.warnings == (
-        "intervals from 2 images are too narrow: resampling sees only these",
+        "intervals from 2 images are too narrow; evaluate at least 30 images",
     )
 
 

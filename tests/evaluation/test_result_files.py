@@ -36,23 +36,24 @@ def test_good_files(tmp_path):
         ([], "r.json: the list of results is empty"),
         (
             ANNOTATIONS,
-            'r.json: a result file is a list of {"image_id": …, "caption": …}, not an object '
-            "(an annotation file?)",
+            'r.json: expected a list of {"image_id": …, "caption": …}, not an object '
+            "(is this an annotation file?)",
         ),
-        (5, 'r.json: a result file is a list of {"image_id": …, "caption": …}, not a number'),
+        (5, 'r.json: expected a list of {"image_id": …, "caption": …}, not a number'),
         ([5], 'r.json, entry 0: expected an object with "image_id", not 5'),
         (
             [{"image_id": 1}],
             "r.json, entry 0: expected an object with \"caption\", not {'image_id': 1}",
         ),
-        ([{"image_id": 1, "caption": 3}], "r.json, entry 0: a caption must be text, not 3"),
+        ([{"image_id": 1, "caption": 3}], "r.json, entry 0: a caption must be a string, not 3"),
         (
             [{"image_id": 1.5, "caption": "a"}],
             "r.json, entry 0: an image id must be a whole number or text, not 1.5",
         ),
         (
             [{"image_id": n % 2, "caption": "a"} for n in range(5)],
-            "r.json: 2 of 2 images have more than one caption, image 0 for one; expected one each",
+            "r.json: 2 of 2 images have more than one caption, for example image 0; at most "
+            "1 per image",
         ),
     ],
 )
@@ -67,8 +68,8 @@ def test_bad_results(tmp_path, content, message):
     [
         (
             [],
-            'a.json: an annotation file is an object with a list "annotations", not a list '
-            "(a result file?)",
+            'a.json: expected an object with a list "annotations", not a list '
+            "(is this a result file?)",
         ),
         ({"images": []}, 'a.json: must be an object with a list "annotations"'),
         ({"annotations": []}, "a.json: no image has a reference"),
@@ -78,7 +79,7 @@ def test_bad_results(tmp_path, content, message):
         ),
         (
             {"annotations": [{"image_id": 2, "caption": None}]},
-            "a.json, annotation 0: a caption must be text, not None",
+            "a.json, annotation 0: a caption must be a string, not None",
         ),
     ],
 )

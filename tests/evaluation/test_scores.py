@@ -108,7 +108,8 @@ def test_only_the_metrics_asked_for():
     scores = score(CAPTIONS, REFERENCES, metrics=["ROUGE-L", "CIDEr"])
     assert list(scores.corpus) == ["ROUGE-L", "CIDEr"]
     with pytest.raises(
-        UsageError, match=r"unknown metric 'METER'; did you mean METEOR\?; known are BLEU, METEOR, "
+        UsageError,
+        match=r"unknown metric 'METER'; did you mean METEOR\?; choose from BLEU, METEOR, ",
     ):
         score(CAPTIONS, REFERENCES, metrics=["METER"])
 
@@ -116,37 +117,37 @@ def test_only_the_metrics_asked_for():
 @pytest.mark.parametrize(
     ("captions", "references", "message"),
     [
-        ({1: "a"}, {}, "no references: expected at least one image with references"),
-        ({}, {1: ["a"]}, "no captions: expected one for each image with references"),
+        ({1: "a"}, {}, "references: none given; at least one image is required"),
+        ({}, {1: ["a"]}, "captions: none given; one per image with references is required"),
         (
             {1: "a", 2: "b", 3: "c"},
             {1: ["a"]},
-            "2 images (2, 3) with a caption but without references: "
-            "give some for all images, or leave out the captions of these",
+            "2 images (2, 3) with a caption but without references; "
+            "add references or remove these captions",
         ),
         (
             {1: "a"},
             {n: ["a"] for n in range(1, 8)},
-            "6 images (2, 3, 4, …) with references but without a caption: "
-            "caption all images, or leave out the references of those that are not to be scored",
+            "6 images (2, 3, 4, …) with references but without a caption; "
+            "caption these images or remove their references",
         ),
         (
             {"1": "a"},
             {1: ["a"]},
             "image ids of 1 of 1 captions are of type str ('1'), those of references of type int "
-            "(1): make them alike",
+            "(1); use one type",
         ),
-        ({1: 5}, {1: ["a"]}, "image 1: the caption is 5 of type int; expected text"),
+        ({1: 5}, {1: ["a"]}, "image 1: the caption is 5 of type int; expected a string"),
         ({1: "a"}, {1: []}, "image 1: the list of references is empty"),
         (
             {1: "a"},
             {1: "a dog"},
-            "image 1: the references are one text; expected a list of texts",
+            "image 1: the references are one string; expected a list of strings",
         ),
         (
             {1: "a"},
             {1: ["a", None]},
-            "image 1: a reference is None of type NoneType; expected text",
+            "image 1: a reference is None of type NoneType; expected a string",
         ),
     ],
 )

@@ -128,7 +128,7 @@ def test_over_runs_by_hand():
     assert (found.mean, found.deviation, found.n_runs) == (2.0, 1.0, 3)
     # Student's t, two degrees of freedom: 4.3027.
     assert found.interval.high == pytest.approx(2 + 4.3027 / np.sqrt(3), abs=1e-3)
-    with pytest.raises(UsageError, match="at least two of them, not 1"):
+    with pytest.raises(UsageError, match="runs: 1; a deviation needs at least 2"):
         over_runs(runs[:1])
 
 
@@ -140,9 +140,9 @@ def test_student_quantiles_are_those_of_the_tables(freedom, quantile):
 
 
 def test_levels_and_draws_out_of_range():
-    with pytest.raises(UsageError, match="level must lie between 0 and 1"):
+    with pytest.raises(UsageError, match=r"level: .* is not between 0 and 1"):
         intervals(system(0), level=95)
-    with pytest.raises(UsageError, match="resamples must be at least 1, not 0"):
+    with pytest.raises(UsageError, match="resamples: 0 is too small; at least 1"):
         intervals(system(0), resamples=0)
 
 

@@ -31,7 +31,7 @@ def test_one_image_with_two_captions_is_refused():
     metric = CaptionScores(metrics=["BLEU"])
     add(metric, [0])
     metric.update([0], ["another"], [REFERENCES[0]])
-    with pytest.raises(CaptionerError, match="image 0 came twice, with different captions"):
+    with pytest.raises(CaptionerError, match="image 0: two different captions"):
         metric.compute()
 
 

@@ -1,4 +1,4 @@
-"""A small set of METEOR's files, made by hand, and the real ones where they are installed."""
+"""A small set of METEOR's files written by hand, and the real ones if installed."""
 
 import gzip
 import zipfile
@@ -27,7 +27,7 @@ def write_data(
     paraphrases: Iterable[tuple[str, str]] = PARAPHRASES,
     function_words=FUNCTION_WORDS,
 ) -> Path:
-    """Files as METEOR's authors ship them, in a folder."""
+    """Write files in the layout of METEOR's release to a folder."""
     (folder / "data").mkdir(parents=True)
     with zipfile.ZipFile(folder / "meteor-1.5.jar", "w") as jar:
         jar.writestr("function/english.words", "".join(f"{word}\n" for word in function_words))
@@ -44,5 +44,5 @@ def write_data(
 
 
 def small_data(folder: Path) -> MeteorData:
-    """What a small set of files says."""
+    """Load the small set of files."""
     return load_data(write_data(folder))

@@ -34,14 +34,14 @@ def statistics(candidates, references):
 
 @settings(deadline=None, max_examples=50)
 @given(corpora)
-def test_corpus_bleu_is_nltk_s(corpus):
+def test_corpus_bleu_equals_nltks(corpus):
     candidates, references = [one for one, _ in corpus], [group for _, group in corpus]
     found = bleu_from_statistics(statistics(candidates, references).sum(axis=0))
     for order in range(1, 5):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nltk warns where no n-gram matches
             expected = corpus_bleu(references, candidates, weights=[1 / order] * order)
-        # Where nothing matches nltk gives 0, and the official tool's constants something small.
+        # Without a match, nltk returns 0 and the official tool a tiny value.
         assert found[order - 1] == pytest.approx(expected, rel=1e-7, abs=2e-4)
 
 
@@ -56,7 +56,7 @@ def test_statistics_by_hand():
     assert found.tolist() == [2, 0, 0, 0, 7, 6, 5, 4, 7, 7]
 
 
-def test_of_two_lengths_as_close_the_shorter_counts():
+def test_of_two_equally_close_lengths_the_shorter_counts():
     [found] = statistics([["a"] * 5], [[["a"] * 6, ["a"] * 4, ["a"] * 9]])
     assert found[-1] == 4
 
@@ -74,15 +74,15 @@ def test_empty_candidate_and_empty_references():
     assert (scores[0] == 0).all()
 
 
-def test_short_candidate_has_tiny_scores_not_none():
+def test_short_candidate_has_tiny_scores():
     [found] = bleu_from_statistics(statistics([["a", "b"]], [[["a", "b"]]]))
-    # One unit of 1e-15 over one of 1e-9 for each order that is missing.
+    # 1e-15 / 1e-9 for each missing order.
     np.testing.assert_allclose(found, [1, 1, 1e-6 ** (1 / 3), 1e-12 ** (1 / 4)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", SMOOTHINGS)
-def test_smoothed_bleu_of_images_is_nltks(method: int) -> None:
-    """Of whole captions it is BLEU; of others it lies between none and all."""
+def test_smoothed_bleu_per_image_equals_nltks(method: int) -> None:
+    """It equals BLEU for perfect captions and lies between 0 and 1 for others."""
     whole = [["a", "dog", "runs", "on", "grass"], ["two", "cats", "sleep", "here"]]
     same = smoothed_bleu(whole, [[caption] for caption in whole], method)
     assert same == pytest.approx(np.ones((2, 4)))
@@ -99,6 +99,6 @@ def test_smoothed_bleu_of_images_is_nltks(method: int) -> None:
     assert f"method {method}" in str(smooth.recipe["bleu_per_image"])
 
 
-def test_other_smoothings_are_refused() -> None:
+def test_unknown_smoothing_methods_are_refused() -> None:
     with pytest.raises(UsageError, match="BLEU smoothing 6: choose one of 1, 2, 3, 4"):
         smoothed_bleu([["a"]], [[["a"]]], 6)

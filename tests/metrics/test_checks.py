@@ -1,4 +1,4 @@
-"""Text where a list belongs is refused by every function that takes captions or references."""
+"""Every function that takes captions or references refuses a string instead of a list."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,13 +39,13 @@ CALLS: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_text_is_refused(call: Callable[[], Any]) -> None:
-    with pytest.raises(CaptionerError, match="text"):
+def test_a_string_is_refused(call: Callable[[], Any]) -> None:
+    with pytest.raises(CaptionerError, match="string"):
         call()
 
 
 @pytest.mark.parametrize("metric", ["CIDEr-D", "CIDEr"])
-def test_references_that_are_all_alike_are_noted(metric: str) -> None:
+def test_equal_references_of_all_images_are_noted(metric: str) -> None:
     alike = {image: ["a dog", "one dog"] for image in range(3)}
     found = score(dict.fromkeys(alike, "a dog"), alike, metrics=[metric])
     assert found.corpus[metric] == 0
@@ -68,7 +68,7 @@ def test_references_that_are_all_alike_are_noted(metric: str) -> None:
         ("meteor", "METEOR"),
     ],
 )
-def test_the_metric_that_was_meant_is_named(name: str, meant: str) -> None:
+def test_the_closest_metric_is_suggested(name: str, meant: str) -> None:
     from captioner.evaluation.scores import check_metrics
 
     with pytest.raises(CaptionerError, match=rf"unknown metric '{name}'; did you mean {meant}\?"):

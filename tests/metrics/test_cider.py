@@ -18,7 +18,7 @@ def ngrams(tokens, n):
 
 
 def cider(candidate, references, documents, *, clipped):
-    """The paper's equations, word for word, in dictionaries."""
+    """Compute the paper's equations literally, with dictionaries."""
     total = 0.0
     for n in range(1, 5):
         holding = [set().union(*(ngrams(tokens, n) for tokens in group)) for group in documents]
@@ -46,7 +46,7 @@ def cider(candidate, references, documents, *, clipped):
 
 @settings(deadline=None, max_examples=60)
 @given(groups, st.lists(words, min_size=1, max_size=6), st.booleans())
-def test_scores_are_those_of_the_equations(references, candidates, clipped):
+def test_scores_equal_the_papers_equations(references, candidates, clipped):
     images = [at % len(references) for at in range(len(candidates))]
     scorer = CiderScorer(dict(enumerate(references)))
     found = scorer.score(images, candidates, variant="CIDEr-D" if clipped else "CIDEr")
@@ -69,7 +69,7 @@ def test_frequencies_of_another_corpus(corpus, references, candidates):
     np.testing.assert_allclose(scorer.score(images, candidates), expected, atol=1e-9)
 
 
-def test_frequencies_survive_a_file(tmp_path):
+def test_frequencies_are_saved_and_loaded(tmp_path):
     corpus = [[["a", "dog", "runs", "on", "grass"], ["a", "dog"]], [["a", "red", "kite"]]]
     frequencies = DocumentFrequencies.of(corpus, source="train")
     frequencies.save(tmp_path / "df.npz")
@@ -88,10 +88,10 @@ def test_other_files_are_refused_in_one_line(tmp_path):
         DocumentFrequencies.load(tmp_path / "absent.npz")
     for content in [b"", b"{}", b"PK\x03\x04 broken"]:
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(CaptionerError, match="is not a file of document frequencies"):
+        with pytest.raises(CaptionerError, match="not a document frequency file"):
             DocumentFrequencies.load(tmp_path / "bad.npz")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(CaptionerError, match="is not a file of document frequencies"):
+    with pytest.raises(CaptionerError, match="not a document frequency file"):
         DocumentFrequencies.load(tmp_path / "other.npz")
 
 

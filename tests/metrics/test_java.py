@@ -1,4 +1,4 @@
-"""Java's scores: a failure there costs its own score, with one line. The programs are played."""
+"""Java metrics, with fake programs: a failure affects only its own score and is one line."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from captioner.metrics import java as java_programs
 CAPTIONS = {7: "A dog runs.", 8: "many red kites"}
 REFERENCES = {7: ["A hound is running."], 8: ["A lot of kites.", "A red kite flies."]}
 
-# What METEOR's program answers of these: words, function words, matches by stage, chunks …
+# Output of METEOR's program for these captions: words, function words, matches by stage, chunks …
 COUNTS = (
     "3.0 4.0 1.0 2.0 0.0 0.0 1.0 1.0 1.0 1.0 0.0 0.0 1.0 1.0 0.0 0.0 0.0 0.0 0.0 0.0 2.0 3.0 3.0\n"
     "3.0 4.0 0.0 1.0 2.0 2.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 1.0 2.0 2.0\n"
@@ -25,7 +25,7 @@ COUNTS = (
 
 @pytest.fixture
 def play(tmp_path, monkeypatch):
-    """Puts a java on the path that is a shell script, and a package with a SPICE of one's own."""
+    """Put a shell script named java on the PATH, and a package with a fake SPICE."""
     (tmp_path / "bin").mkdir()
     package = tmp_path / "packages" / "pycocoevalcap"
     (package / "spice").mkdir(parents=True)
@@ -80,17 +80,17 @@ def test_spice_is_a_mean_over_images(play):
             "echo one >&2; echo 'Out of memory' >&2; echo '  at Main' >&2; exit 1",
             "the Java program failed: Out of memory",
         ),
-        ("cat > input", "the Java program failed: 2 images, 0 answers"),
-        ("echo 1.0 2.0", "the Java program failed: 2 images, 1 answers"),
+        ("cat > input", "the Java program failed: 0 answers for 2 images"),
+        ("echo 1.0 2.0", "the Java program failed: 1 answers for 2 images"),
     ],
 )
-def test_a_program_that_fails_costs_its_own_score(play, java, reason):
+def test_a_failing_program_affects_only_its_own_score(play, java, reason):
     play(java=java)
     scores = score(CAPTIONS, REFERENCES, metrics=["BLEU", "METEOR-Java"])
     assert "BLEU-4" in scores.corpus
     assert "METEOR-Java" not in scores.corpus
     assert "METEOR-Java" not in scores.recipe
-    assert scores.warnings == (f"METEOR-Java is left out: {reason}",)
+    assert scores.warnings == (f"METEOR-Java is skipped: {reason}",)
 
 
 @pytest.mark.parametrize(
@@ -98,39 +98,39 @@ def test_a_program_that_fails_costs_its_own_score(play, java, reason):
     [
         ("raise OSError('no models')", "OSError: no models"),
         ("import os; os.abort()", "exit code -6"),
-        ("return 0, []", "0 scores of 2 images"),
+        ("return 0, []", "0 scores for 2 images"),
     ],
 )
-def test_a_spice_that_fails_costs_its_own_score(play, spice, reason):
+def test_a_failing_spice_affects_only_its_own_score(play, spice, reason):
     play(spice=spice)
     scores = score(CAPTIONS, REFERENCES, metrics=["SPICE", "ROUGE-L"])
     assert list(scores.corpus) == ["ROUGE-L"]
-    assert scores.warnings == (f"SPICE is left out: the Java program failed: {reason}",)
+    assert scores.warnings == (f"SPICE is skipped: the Java program failed: {reason}",)
 
 
-def test_a_program_that_hangs_is_ended_with_all_it_started(play, tmp_path, monkeypatch):
+def test_a_hanging_program_is_killed_with_its_children(play, tmp_path, monkeypatch):
     monkeypatch.setattr(java_programs, "_LIMIT", 0.5)
     play(java="(sleep 2; touch alive) & sleep 60")
     begin = time.monotonic()
     scores = score(CAPTIONS, REFERENCES, metrics=["METEOR-Java"])
     assert scores.warnings == (
-        "METEOR-Java is left out: the Java program failed: no answer within 0.5 s",
+        "METEOR-Java is skipped: the Java program failed: no answer within 0.5 s",
     )
     assert time.monotonic() - begin < 30
     time.sleep(2.2)
     assert not (tmp_path / "alive").exists()
 
 
-def test_without_java_or_package_one_line_says_so(monkeypatch, tmp_path):
+def test_missing_java_or_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(java_programs, "find_folder", lambda: None)
     scores = score(CAPTIONS, REFERENCES, metrics=["SPICE"])
     assert scores.warnings == (
-        "SPICE is left out: pycocoevalcap is not installed (pip install 'captioner[meteor]')",
+        "SPICE is skipped: pycocoevalcap is not installed (pip install 'captioner[meteor]')",
     )
     monkeypatch.setattr(java_programs, "find_folder", lambda: tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     scores = score(CAPTIONS, REFERENCES, metrics=["SPICE"])
-    assert scores.warnings == ("SPICE is left out: there is no java on the path",)
+    assert scores.warnings == ("SPICE is skipped: java is not on the PATH; install a Java runtime",)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_a_score_by_hand(data):
 
 
 def test_recall_weighs_more_than_precision(data):
-    # "dog" of one word, beside "dog" of two: P = 1, R = 1/2, one chunk.
+    # One of one candidate word and one of two reference words match: P = 1, R = 1/2, one chunk.
     expected = 1 / (0.15 / 1 + 0.85 / 0.5) * (1 - 0.6)
     assert meteor(data, "dog", "dog barks") == pytest.approx(expected)
     expected = 1 / (0.15 / 0.5 + 0.85 / 1) * (1 - 0.6)
@@ -61,7 +61,7 @@ def test_a_paraphrase_counts_the_words_it_covers_on_each_side(data, turned):
         paraphrase = paraphrase[:, ::-1]
     assert row[4:8].tolist() == exact.ravel().tolist()
     assert row[16:20].tolist() == paraphrase.ravel().tolist()
-    # All words are matched, in one chunk: it counts as none.
+    # All words match in one chunk, which does not count.
     assert row[-1] == 0
 
 
@@ -91,20 +91,20 @@ def test_equal_captions_are_perfect(data):
     assert meteor(data, "dog", "dog") == 1
 
 
-def test_nothing_in_common_is_nothing(data):
+def test_no_match_scores_zero(data):
     assert meteor(data, "cat", "dog") == 0
     assert meteor(data, "", "dog") == 0
     assert meteor(data, "dog", "") == 0
     assert meteor(data, "", "") == 0
 
 
-def test_the_best_reference_counts_and_of_equals_the_first(data):
+def test_the_first_best_reference_counts(data):
     assert meteor(data, "a dog runs", "a cat", "a dog") == meteor(data, "a dog runs", "a dog")
     assert statistics(data, "dog", "cat", "hound hound", "dog", "dog")[:2].tolist() == [1, 1]
     assert statistics(data, "dog", "x", "y z")[:2].tolist() == [1, 1]
 
 
-def test_a_corpus_is_scored_by_its_sums(data):
+def test_a_corpus_is_scored_by_summed_counts(data):
     candidates = [["a", "dog"], ["red", "cat", "runs"]]
     references = [[["a", "dog"]], [["a", "red", "cat"], ["cat"]]]
     rows = meteor_statistics(candidates, references, data)
@@ -119,7 +119,7 @@ def test_a_corpus_is_scored_by_its_sums(data):
     assert meteor_from_statistics(total)[0] == pytest.approx(expected)
 
 
-def test_batches_change_nothing(data, monkeypatch):
+def test_batching_does_not_change_scores(data, monkeypatch):
     candidates = [["a", "dog"], [], ["hound"], ["many", "dogs"], ["dog"] * 70]
     references = [[["a", "hound"]], [["dog"]], [["dog"]], [["a", "lot", "of", "dogs"]]]
     references.append([["dog"] * 65, ["x"]])
@@ -136,7 +136,7 @@ REFERENCES = {
 }
 
 
-def test_meteor_stands_among_the_scores(tmp_path, monkeypatch):
+def test_meteor_is_one_of_the_scores(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = write_data(tmp_path / "meteor")
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: folder)
@@ -151,17 +151,17 @@ def test_meteor_stands_among_the_scores(tmp_path, monkeypatch):
     assert same["METEOR"].p_randomisation == 1
 
 
-def test_without_its_data_meteor_is_left_out_with_one_line(monkeypatch):
+def test_without_its_data_meteor_is_skipped_with_one_line(monkeypatch):
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: None)
     scores = score(CAPTIONS, REFERENCES, metrics=REPORTED)
     assert "METEOR" not in scores.corpus
     assert "METEOR" not in scores.recipe
     assert scores.warnings == (
-        "METEOR is left out: its data are not installed (pip install 'captioner[meteor]')",
+        "METEOR is skipped: its data files are not installed (pip install 'captioner[meteor]')",
     )
 
 
-def test_data_that_cannot_be_read_cost_meteor_alone(tmp_path, monkeypatch):
+def test_unreadable_data_affects_only_meteor(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = write_data(tmp_path / "meteor")
     (folder / "data" / "paraphrase-en.gz").write_bytes(b"text")
@@ -169,12 +169,12 @@ def test_data_that_cannot_be_read_cost_meteor_alone(tmp_path, monkeypatch):
     scores = score(CAPTIONS, REFERENCES, metrics=["METEOR", "ROUGE-L"])
     assert list(scores.corpus) == ["ROUGE-L"]
     [warning] = scores.warnings
-    assert warning.startswith(f"METEOR is left out: {folder}/data/paraphrase-en.gz: METEOR's data")
+    assert warning.startswith(f"METEOR is skipped: {folder}/data/paraphrase-en.gz: METEOR's data")
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """The captions as files, and METEOR among what evaluating tells."""
+    """Write the captions to files, with METEOR installed."""
     monkeypatch.setattr("captioner.evaluation.report.REPORTED", REPORTED)
     monkeypatch.setattr("captioner.evaluation.systems.REPORTED", REPORTED)
     rows = [{"image_id": image, "caption": text} for image, text in CAPTIONS.items()]
@@ -194,20 +194,20 @@ def told(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_evaluate_tells_meteor_or_how_to_get_it(files, monkeypatch, capsys):
+def test_evaluate_reports_meteor_or_how_to_install_it(files, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(files / "cache"))
     folder = write_data(files / "meteor")
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: folder)
     lines = told(capsys, "--results", "r.json").splitlines()
     assert [line.split()[0] for line in lines[4:7]] == ["BLEU-4", "METEOR", "ROUGE-L"]
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: None)
-    note = "note: METEOR is left out: its data are not installed (pip install 'captioner[meteor]')"
-    assert note in told(capsys, "--results", "r.json").splitlines()
-    # … once for all systems that are compared.
-    assert told(capsys, "--compare", "r.json", "s.json").count("METEOR is left out") == 1
+    reason = "its data files are not installed (pip install 'captioner[meteor]')"
+    assert f"note: METEOR is skipped: {reason}" in told(capsys, "--results", "r.json").splitlines()
+    # The note occurs once for all compared systems.
+    assert told(capsys, "--compare", "r.json", "s.json").count("METEOR is skipped") == 1
 
 
-def test_evaluate_tells_the_scores_that_are_named(files, monkeypatch, capsys):
+def test_evaluate_reports_the_metrics_requested(files, monkeypatch, capsys):
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: pytest.fail("looked"))
     lines = told(capsys, "--results", "r.json", "--metrics", "CIDEr", "ROUGE-L").splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["ROUGE-L", "CIDEr"]
@@ -215,12 +215,12 @@ def test_evaluate_tells_the_scores_that_are_named(files, monkeypatch, capsys):
     assert "BLEU" not in compared
     assert main(["evaluate", "--results", "none", "--references", "a.json", "--metrics", "X"]) == 2
     assert capsys.readouterr().err == (
-        "captioner: error: unknown metric 'X'; known are BLEU, METEOR, METEOR-Java, ROUGE-L, "
+        "captioner: error: unknown metric 'X'; choose from BLEU, METEOR, METEOR-Java, ROUGE-L, "
         "CIDEr-D, CIDEr, SPICE\n"
     )
 
 
-def test_it_is_not_computed_unless_asked_for(monkeypatch):
+def test_it_is_not_computed_by_default(monkeypatch):
     monkeypatch.setattr("captioner.evaluation.scores.find_folder", lambda: pytest.fail("looked"))
     assert "METEOR" not in score(CAPTIONS, REFERENCES).corpus
     with pytest.raises(UsageError, match="unknown metric 'Meteor'"):
@@ -235,7 +235,7 @@ def real_cache(tmp_path_factory):
 @needs_data
 @pytest.mark.skipif(not ORACLES.is_dir(), reason="no oracle files")
 @pytest.mark.parametrize("name", ["clean", "awkward", "single"])
-def test_scores_are_those_of_the_java_program(name, real_cache, monkeypatch):
+def test_scores_equal_the_java_programs(name, real_cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(real_cache))
     assert find_folder() is not None
     folder = ORACLES / "scores"

@@ -1,4 +1,4 @@
-"""Which matches METEOR takes: beside every alignment there is, and beside the Java program."""
+"""METEOR's alignment against all possible alignments and against the Java program."""
 
 import random
 import shutil
@@ -77,7 +77,7 @@ def overlap(first, second):
 
 
 def every_alignment(matches):
-    """All sets of matches that cover no word twice, and leave out none that is undisputed."""
+    """Yield all sets of matches that cover no word twice and include every uncontested match."""
     pairs = combinations(range(len(matches)), 2)
     disputes = [(i, j) for i, j in pairs if overlap(matches[i], matches[j])]
     disputed = {i for pair in disputes for i in pair}
@@ -88,7 +88,7 @@ def every_alignment(matches):
 
 
 def quality(taken):
-    """Words covered as the Java program counts them, then fewest chunks."""
+    """Return the sort key of an alignment: words covered as in the Java program, then chunks."""
     covered, chunks, end = 0, 0, None
     for start, length, at, n, stage in sorted(taken):
         covered += length + n if stage == 0 else length // 2 + n // 2
@@ -122,7 +122,7 @@ def test_no_alignment_is_better(data, candidate, reference):
     assert chunks[0] == -quality(chosen)[1]
 
 
-def test_pairs_do_not_touch_one_another(data):
+def test_pairs_are_independent(data):
     captions = ["dog a dog", "a dog", "dog hound a", "", "many dogs a lot of dogs"]
     captions += [" ".join(["dog"] * 130)]
     every = [(a.split(), b.split()) for a in captions for b in captions]
@@ -140,7 +140,7 @@ PIECES = (
 
 
 def made_up_captions(n_images: int) -> tuple[list[list[str]], list[list[list[str]]]]:
-    """Sentences with much to choose between, some longer than a machine word has bits."""
+    """Generate ambiguous sentences, some longer than 64 words."""
     generator = random.Random(7)
 
     def caption(length: int) -> list[str]:
@@ -164,7 +164,7 @@ def made_up_captions(n_images: int) -> tuple[list[list[str]], list[list[list[str
 @pytest.mark.slow
 @needs_data
 @pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
-def test_made_up_captions_beside_the_java_program():
+def test_generated_captions_against_the_java_program():
     folder = find_folder()
     assert folder is not None
     candidates, references = made_up_captions(1500)

@@ -1,4 +1,4 @@
-"""METEOR's paraphrase table: its hashes, its reading, its place in the cache."""
+"""METEOR's paraphrase table: hashing, reading and caching."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def hash_of(phrase: str) -> int:
 
 
 @given(st.lists(st.text("abé ", min_size=1, max_size=4), min_size=1, max_size=30))
-def test_stretches_have_one_hash_where_they_are_equal(parts):
+def test_equal_spans_have_equal_hashes(parts):
     parts = [part.encode() for part in parts]
     ends = np.cumsum([len(part) for part in parts])
     found = HashedText(b"".join(parts)).hashes(ends - [len(part) for part in parts], ends)
@@ -43,7 +43,7 @@ def test_stretches_have_one_hash_where_they_are_equal(parts):
 
 
 def pairs_of(table, phrases):
-    """Which of some phrases are paraphrases of which, through the table."""
+    """Return the pairs of phrases that the table relates."""
     known = np.unique(np.array([hash_of(phrase) for phrase in phrases], dtype=np.uint64))
     names = {hash_of(phrase): phrase for phrase in phrases}
     ours, theirs = table.among(known)
@@ -51,7 +51,7 @@ def pairs_of(table, phrases):
     return [(names[a], names[b]) for a, b in zip(ours, theirs, strict=True)]
 
 
-def test_rows_whose_two_sides_are_known(table_file):
+def test_rows_with_two_known_sides_are_found(table_file):
     table = read_table(table_file)
     assert table.longest == 3
     everything = {phrase for pair in PARAPHRASES for phrase in pair}
@@ -71,7 +71,7 @@ def test_paraphrases_stay_in_the_order_of_the_file(tmp_path):
     ] == [row for row in rows if row[0] == "a"]
 
 
-def test_pieces_change_nothing(tmp_path, monkeypatch):
+def test_block_size_does_not_change_the_table(tmp_path, monkeypatch):
     rows = [(f"phrase {n // 3}", f"other {n} é") for n in range(300)]
     file = write_data(tmp_path, rows) / "data" / "paraphrase-en.gz"
     whole = read_table(file)
@@ -97,7 +97,7 @@ def test_a_table_is_read_once(table_file, tmp_path, monkeypatch):
     assert {path.name for path in kept.parent.iterdir()} == {kept.name, "lock"}
 
 
-def test_a_killed_process_leaves_nothing_for_good(table_file, tmp_path, monkeypatch):
+def test_a_killed_process_leaves_no_broken_cache(table_file, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("killed")))
         patch.setattr(Path, "unlink", lambda *_, **__: None)
@@ -109,7 +109,7 @@ def test_a_killed_process_leaves_nothing_for_good(table_file, tmp_path, monkeypa
     assert len(list(folder.glob("*.npz"))) == 1
 
 
-def test_what_another_process_is_writing_is_left_to_it(table_file, tmp_path):
+def test_a_locked_cache_is_not_written(table_file, tmp_path):
     folder = tmp_path / "cache" / "captioner"
     folder.mkdir(parents=True)
     with (folder / "lock").open("ab") as lock:
@@ -118,13 +118,13 @@ def test_what_another_process_is_writing_is_left_to_it(table_file, tmp_path):
     assert not list(folder.glob("paraphrases*"))
 
 
-def test_another_file_has_a_place_of_its_own(table_file, tmp_path):
+def test_another_file_has_its_own_cache_entry(table_file, tmp_path):
     load_table(table_file)
     other = write_data(tmp_path / "other", [("a", "b")]) / "data" / "paraphrase-en.gz"
     assert len(load_table(other).phrases) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(table_file, tmp_path, monkeypatch):
+def test_an_unwritable_cache_is_no_error(table_file, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(load_table(table_file).phrases) == 3
@@ -138,10 +138,10 @@ def test_a_user_without_a_home_has_no_cache(table_file, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", None])
-def test_a_table_that_cannot_be_read_is_one_line(folder, table_file, content):
+def test_an_unreadable_table_is_one_line(folder, table_file, content):
     table_file.write_bytes(table_file.read_bytes()[:-20] if content is None else content)
     with pytest.raises(CaptionerError) as raised:
         load_data(folder).paraphrases  # noqa: B018
     assert str(raised.value).startswith(f"{table_file}: METEOR's data cannot be read (")
-    assert str(raised.value).endswith("; install pycocoevalcap anew")
+    assert str(raised.value).endswith("; reinstall pycocoevalcap")
     assert "\n" not in str(raised.value)

@@ -11,7 +11,7 @@ from captioner.metrics.meteor.data import find_folder, load_data
 from captioner.metrics.meteor.normalizer import normalize
 from captioner.metrics.meteor.stemmer import stem
 
-# Abbreviations as the file has them; True: only before a number.
+# Abbreviations as in the file. True: only before a number.
 ABBREVIATIONS = {"vs": False, "no": True}
 
 
@@ -51,8 +51,8 @@ def test_tokens(caption, words):
     assert normalize(caption, ABBREVIATIONS) == words.split()
 
 
-def test_stems_are_those_of_the_algorithm():
-    # Porter's own examples, and what the exceptions and each step are there for.
+def test_stems_follow_the_algorithm():
+    # Porter's own examples, and examples of the exceptions and of each step.
     expected = {
         "consistency": "consist",
         "knightly": "knight",
@@ -97,7 +97,7 @@ COMMON_WORDS = (
 )
 
 
-def test_stems_beside_those_of_nltk():
+def test_stems_against_nltk():
     theirs = EnglishStemmer()
     words = COMMON_WORDS.split()
     assert [stem(word) for word in words] == [theirs.stem(word) for word in words]
@@ -117,7 +117,7 @@ def test_stems_beside_those_of_nltk():
         ("", set()),
     ],
 )
-def test_synonym_sets_are_those_of_the_base_form_too(tmp_path, word, sets):
+def test_synonym_sets_include_those_of_the_base_form(tmp_path, word, sets):
     assert small_data(tmp_path / "meteor").sets_of(word) == sets
 
 
@@ -135,14 +135,14 @@ def test_lists_are_read(tmp_path):
     assert data.irregular_forms == {"feet": ["foot"], "went": ["go"], "gone": ["go"]}
 
 
-def test_files_that_cannot_be_read_are_one_line(tmp_path):
+def test_unreadable_files_are_one_line(tmp_path):
     folder = write_data(tmp_path / "one")
     (folder / "meteor-1.5.jar").write_bytes(b"no archive")
     with pytest.raises(CaptionerError) as raised:
         load_data(folder)
     assert str(raised.value) == (
         f"{folder}/meteor-1.5.jar: METEOR's data cannot be read (File is not a zip file); "
-        "install pycocoevalcap anew"
+        "reinstall pycocoevalcap"
     )
     folder = write_data(tmp_path / "two")
     with zipfile.ZipFile(folder / "meteor-1.5.jar", "w") as jar:

@@ -8,7 +8,7 @@ words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=90)
 
 
 def common_subsequence(first: list[str], second: list[str]) -> int:
-    """The textbook's table."""
+    """Compute the LCS with the textbook's table."""
     row = [0] * (len(second) + 1)
     for one in first:
         previous = row
@@ -20,7 +20,7 @@ def common_subsequence(first: list[str], second: list[str]) -> int:
 
 @settings(deadline=None)
 @given(words, st.lists(words, min_size=1, max_size=3))
-def test_rouge_l_is_that_of_the_table(candidate, references):
+def test_rouge_l_equals_the_tables(candidate, references):
     common = [common_subsequence(candidate, reference) for reference in references]
     precision = max(common) / len(candidate)
     recall = max(n / len(group) for n, group in zip(common, references, strict=True))
@@ -41,7 +41,7 @@ def test_by_hand():
 
 def test_precision_and_recall_may_come_from_different_references():
     references = [["a", "b", "c", "d"], ["a"]]
-    # P = 2/2 beside the first, R = 1/1 beside the second.
+    # P = 2/2 with the first reference, R = 1/1 with the second.
     assert rouge_l([["a", "b"]], [references]) == pytest.approx([1.0])
 
 

@@ -63,11 +63,11 @@ def test_saved_as_text_that_a_person_can_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_vocabulary(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.txt: no vocabulary could be read"):
+    with pytest.raises(UsageError, match=r"none\.txt: vocabulary cannot be read"):
         Vocabulary.load(tmp_path / "none.txt")
     path = tmp_path / "words.txt"
     path.write_text("dog\ncat\n")
-    with pytest.raises(UsageError, match=r"not a vocabulary: .* begins with <pad> <start>"):
+    with pytest.raises(UsageError, match=r"not a vocabulary: .* begin with <pad> <start>"):
         Vocabulary.load(path)
-    with pytest.raises(CaptionerError, match="the word 'dog' stands twice"):
+    with pytest.raises(CaptionerError, match="the word 'dog' occurs twice"):
         Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "dog", "dog"])

@@ -38,18 +38,21 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dog 1 2 3\n", "line 1: 3 numbers where .* is 2; set decoder.embedding_size 3"),
-        ("4 3\ndog 1 2 3\n", "line 1: 3 numbers where .* is 2; set decoder.embedding_size 3"),
-        ("cat 1 2\ndog 1\n", "line 2: 1 numbers where decoder.embedding_size is 2; mend the file"),
-        ("cat 1 2\ndog 1 2 3\n", "line 2: 3 numbers where decoder.embedding_size is 2; mend"),
-        ("cat 1 2\nowl 1 2 3\n", "line 2: 3 numbers where decoder.embedding_size is 2; mend"),
-        ("4 \u00b2\ncat 1 2\n", "line 1: 0 numbers where decoder.embedding_size is 2; mend"),
+        ("dog 1 2 3\n", "line 1: 3 numbers, but .* is 2; set decoder.embedding_size 3"),
+        ("4 3\ndog 1 2 3\n", "line 1: 3 numbers, but .* is 2; set decoder.embedding_size 3"),
+        (
+            "cat 1 2\ndog 1\n",
+            "line 2: 1 numbers, but decoder.embedding_size is 2; correct the file",
+        ),
+        ("cat 1 2\ndog 1 2 3\n", "line 2: 3 numbers, but decoder.embedding_size is 2; correct"),
+        ("cat 1 2\nowl 1 2 3\n", "line 2: 3 numbers, but decoder.embedding_size is 2; correct"),
+        ("4 \u00b2\ncat 1 2\n", "line 1: 0 numbers, but decoder.embedding_size is 2; correct"),
         ("cat 1 2\ndog 1 x\n", "line 2: could not convert string to float: 'x'"),
-        ("cat 1 nan\n", "line 1: a number that is not finite"),
-        ("cat 1 -1e39\n", "line 1: a number that is not finite in single precision"),
-        pytest.param(f"4 {'9' * 5000}\ncat 1 2\n", "line 1: 0 numbers where", id="long"),
-        ("Dog 1 2\n", "holds none of the 3 words of the vocabulary"),
-        ("", "holds none of the 3 words"),
+        ("cat 1 nan\n", "line 1: a number is not finite"),
+        ("cat 1 -1e39\n", "line 1: a number is not finite in single precision"),
+        pytest.param(f"4 {'9' * 5000}\ncat 1 2\n", "line 1: 0 numbers, but", id="long"),
+        ("Dog 1 2\n", "has none of the 3 words of the vocabulary"),
+        ("", "has none of the 3 words"),
     ],
 )
 def test_faults(tmp_path: Path, text: str, message: str) -> None:
@@ -58,8 +61,8 @@ def test_faults(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    with pytest.raises(CaptionerError, match="no such file of word vectors"):
+    with pytest.raises(CaptionerError, match="no such word vector file"):
         read_vectors(tmp_path / "none.txt", WORDS, 2)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CaptionerError, match="no word vectors could be read"):
+    with pytest.raises(CaptionerError, match="word vectors cannot be read"):
         read_vectors(tmp_path / "binary", WORDS, 2)

@@ -1,7 +1,7 @@
-"""METEOR 1.5 for English without Java, with the data that the package pycocoevalcap ships.
+"""METEOR 1.5 for English without Java, using the data files in the package pycocoevalcap.
 
-- `score`: counts of each image, and the score that follows from them or from their sums;
-- `data`, `paraphrases`, `phrase_hash`: what METEOR knows of English;
-- `normalizer`, `stemmer`: its tokens and stems;
-- `matches`, `alignment`: which words may be matched, and which are.
+- `score`: counts per image, and the score computed from them or from their sums;
+- `data`, `paraphrases`, `phrase_hash`: word lists and the paraphrase table;
+- `normalizer`, `stemmer`: tokens and stems;
+- `matches`, `alignment`: candidate matches between words, and the matches chosen.
 """

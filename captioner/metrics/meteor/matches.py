@@ -1,9 +1,9 @@
-"""Which words and phrases of a candidate may be aligned with which of a reference.
+"""Possible matches between the words and phrases of candidates and references.
 
-Four stages propose matches: the same word (exact), different words with the same stem (stem),
-different words in one of WordNet's synonym sets (synonym), and phrases that the paraphrase table
-has as paraphrases, in either direction (paraphrase). All pairs of candidate and reference are
-treated at once: a match is a row of arrays.
+Four stages propose matches: equal words (exact), different words with the same stem (stem),
+different words that share a WordNet synonym set (synonym), and phrases that the paraphrase table
+lists in either direction (paraphrase). All pairs of candidate and reference are processed at once;
+a match is a row of arrays.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NO_PARTNER = -1
 
 @dataclass(frozen=True)
 class Spans:
-    """Stretches of captions, words or phrases. All attributes are (spans,).
+    """Spans of captions: words or phrases. All attributes are (spans,).
 
     Attributes:
-        caption: In which caption.
-        number: What it is: equal words have one number, and so have equal phrases.
-        start: First word.
-        length: Words.
+        caption: Index of the caption.
+        number: Id of the text: equal words, and equal phrases, have the same id.
+        start: Index of the first word in the caption.
+        length: Number of words.
     """
 
     caption: np.ndarray
@@ -44,12 +44,12 @@ class Spans:
 
 
 class Captions:
-    """Captions as one array of word numbers.
+    """Captions as one array of word ids.
 
     Attributes:
-        vocabulary: The words.
-        words: Numbers of all words, caption by caption, (words,).
-        begin: Where each caption begins, and where the last one ends, (captions + 1,).
+        vocabulary: The distinct words, by id.
+        words: Ids of all words, caption by caption, (words,).
+        begin: First word of each caption, then the end of the last, (captions + 1,).
     """
 
     def __init__(self, captions: Sequence[Sequence[str]]):
@@ -64,21 +64,21 @@ class Captions:
         return len(self.begin) - 1
 
     def lengths(self) -> np.ndarray:
-        """Words of each caption, (captions,)."""
+        """Return the number of words of each caption, (captions,)."""
         return np.diff(self.begin)
 
     def caption_of(self) -> np.ndarray:
-        """The caption of each word, (words,)."""
+        """Return the caption of each word, (words,)."""
         return np.repeat(np.arange(len(self)), self.lengths())
 
     def word_spans(self) -> Spans:
-        """Each word as a stretch of its own."""
+        """Return each word as a span."""
         caption = self.caption_of()
         start = np.arange(len(self.words)) - self.begin[caption]
         return Spans(caption, self.words, start, np.ones_like(start))
 
     def equal(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether the captions of each pair have the same words, (pairs,)."""
+        """Return whether the captions of each pair have the same words, (pairs,)."""
         lengths = self.lengths()
         same = lengths[first] == lengths[second]
         candidates = np.flatnonzero(same)
@@ -92,17 +92,17 @@ class Captions:
 
 @dataclass(frozen=True)
 class Matches:
-    """Possible matches, ordered by pair and place in the reference; in one place, by stage.
+    """Possible matches, sorted by pair, position in the reference and stage.
 
-    Among those of one place the order decides which of two equally good alignments is found, so it
-    is that of METEOR's Java program. All attributes are (matches,).
+    At one position, the order decides which of two equally good alignments is found. So it follows
+    METEOR's Java program. All attributes are (matches,).
 
     Attributes:
         pair: Index of the pair of candidate and reference.
         start: First word in the reference.
-        length: Words in the reference.
+        length: Number of words in the reference.
         other_start: First word in the candidate.
-        other_length: Words in the candidate.
+        other_length: Number of words in the candidate.
         stage: EXACT to PARAPHRASE.
     """
 
@@ -119,12 +119,12 @@ class Matches:
 
 @dataclass(frozen=True)
 class Relation:
-    """What may be matched with what. All attributes are (rows,).
+    """Pairs of words or phrases that match. All attributes are (rows,).
 
     Attributes:
-        reference: Numbers of words or phrases in a reference, sorted.
-        candidate: Their partners in the candidate.
-        rank: The place of each row in the order of the data.
+        reference: Ids of words or phrases in a reference, sorted.
+        candidate: Ids of their matches in the candidate.
+        rank: Position of each row in the data file.
     """
 
     reference: np.ndarray
@@ -132,7 +132,7 @@ class Relation:
     rank: np.ndarray
 
     def turned(self) -> Relation:
-        """The same with reference and candidate in each other's place."""
+        """Swap reference and candidate."""
         order = np.argsort(self.candidate, kind="stable")
         return Relation(self.candidate[order], self.reference[order], self.rank[order])
 
@@ -140,13 +140,13 @@ class Relation:
 def find_matches(
     captions: Captions, candidate_of: np.ndarray, reference_of: np.ndarray, data: MeteorData
 ) -> Matches:
-    """All matches that the four stages propose.
+    """Return all matches that the four stages propose.
 
     Args:
         captions: Candidates and references.
         candidate_of: Index of the candidate of each pair, (pairs,).
-        reference_of: Index of the reference of each pair, (pairs,); a reference is in one pair.
-        data: What is known of the language.
+        reference_of: Index of the reference of each pair, (pairs,). A reference is in one pair.
+        data: Word lists and tables of the language.
     """
     partner = np.full(len(captions), _NO_PARTNER)
     partner[reference_of] = candidate_of
@@ -155,8 +155,8 @@ def find_matches(
     words, vocabulary = captions.word_spans(), captions.vocabulary
     phrases, paraphrases = _phrases(captions, data.paraphrases)
     itself = np.arange(len(vocabulary))
-    # Stage, what is matched, and whether the program goes through the reference's phrases to find
-    # matches that begin at one place; else it goes through the candidate's words or phrases.
+    # Stage, spans, relation, and the iteration order of the Java program: over the reference's
+    # phrases (True) or over the candidate's words or phrases (False).
     passes = [
         (EXACT, words, Relation(itself, itself, itself), False),
         (STEM, words, _sharing([stem(word)] for word in vocabulary), False),
@@ -175,15 +175,15 @@ def find_matches(
         in_pass = (length, rank, other_start) if by_reference else (other_start, other_length, rank)
         orders.append((pair, start, np.full_like(start, at), *in_pass))
     matches = Matches(*map(np.concatenate, zip(*found, strict=True)))
-    # numpy's first key is the last one given.
+    # lexsort takes the primary key last.
     order = np.lexsort([np.concatenate(key) for key in zip(*orders, strict=True)][::-1])
-    # Of equal captions the program considers exact matches alone.
+    # For equal captions, the Java program considers exact matches only.
     equal = captions.equal(candidate_of, reference_of)
     return matches[order[(matches.stage == EXACT)[order] | ~equal[matches.pair[order]]]]
 
 
 def _sharing(keys_of: Iterable[Iterable[str]]) -> Relation:
-    """Relates different words that have a key in common.
+    """Relate different words that share a key.
 
     Args:
         keys_of: The keys of each word of the vocabulary.
@@ -198,7 +198,7 @@ def _sharing(keys_of: Iterable[Iterable[str]]) -> Relation:
 
 
 def _phrases(captions: Captions, table: ParaphraseTable) -> tuple[Spans, Relation]:
-    """The phrases of captions that have paraphrases among them, and which."""
+    """Return the phrases of the captions that paraphrase each other, and their relation."""
     vocabulary, words = captions.vocabulary, captions.words
     text = HashedText(" ".join([vocabulary[word] for word in words]).encode())
     letters = np.array([len(word.encode()) for word in vocabulary], dtype=np.int64)[words]
@@ -227,23 +227,23 @@ def _phrases(captions: Captions, table: ParaphraseTable) -> tuple[Spans, Relatio
 def _join(
     spans: Spans, relation: Relation, partner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All related spans of references and their candidates.
+    """Return all related spans of references and their candidates.
 
     Args:
-        spans: Of references and candidates.
-        relation: Which are related.
-        partner: The candidate of each reference, _NO_PARTNER of a candidate, (captions,).
+        spans: Spans of references and candidates.
+        relation: The ids that are related.
+        partner: The candidate of each reference, and _NO_PARTNER for candidates, (captions,).
 
     Returns:
-        Index of the reference's span, index of the candidate's span, rank in the relation; (found,)
-        each.
+        Index of the reference's span, index of the candidate's span and rank in the relation,
+        (found,) each.
     """
     in_reference = partner[spans.caption] != _NO_PARTNER
     ours, theirs = np.flatnonzero(in_reference), np.flatnonzero(~in_reference)
     row, count = _look_up(relation.reference, spans.number[ours])
     ours = np.repeat(ours, count)
 
-    # A caption and a number as one key.
+    # Pack caption and id into one key.
     n_numbers = 1 + max(spans.number.max(initial=0), relation.candidate.max(initial=0))
     keys = spans.caption[theirs] * n_numbers + spans.number[theirs]
     order = np.argsort(keys, kind="stable")
@@ -253,7 +253,7 @@ def _join(
 
 
 def _look_up(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of all keys that are wanted, one wanted after the other, and how many of each."""
+    """Return the indices of the keys equal to each wanted value in turn, and their counts."""
     begin = np.searchsorted(sorted_keys, wanted)
     count = np.searchsorted(sorted_keys, wanted, side="right") - begin
     return expand(begin, count), count

@@ -1,12 +1,12 @@
-r"""METEOR's own tokens: what its option ``-norm`` makes of a caption for English.
+r"""METEOR's tokenizer for English, as applied by its option `-norm`.
 
-The official COCO evaluation hands METEOR captions that were tokenised and lower-cased before, and
-METEOR tokenises them once more, by rules that descend from the tokenizer of Moses (Koehn et al.
-2007). Its tokens differ where punctuation is left: ``black-and-white`` becomes three words,
-``u.s.`` becomes ``us``, ``n't`` becomes ``n 't``, and a period at the end of a word parts from it
-unless the word is a known abbreviation or the next word begins with a small letter.
+The official COCO evaluation passes captions to METEOR that are already tokenised and lower-cased.
+METEOR tokenises them again, by rules derived from the Moses tokenizer (Koehn et al. 2007). The
+result differs where punctuation remains: `black-and-white` becomes three words, `u.s.` becomes
+`us` and `n't` becomes `n 't`. A final period is split off unless the word is a known abbreviation
+or the next word begins with a lower-case letter.
 
-Classes such as ``\s`` and ``\p{Digit}`` mean ASCII here, as they do in Java.
+Character classes such as `\s` and `\p{Digit}` are ASCII only, as in Java.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LETTERS = (
 )
 _WORD = "0-9" + _LETTERS
 
-# Captions without anything that a rule could touch, which most are.
+# Most captions contain nothing that a rule changes.
 _PLAIN = re.compile(r"[a-z0-9 ]*")
 
 _SYMBOL = re.compile(rf"([^{_WORD} \t\n\v\f\r.'`,\-\u2018\u2019])")
@@ -32,8 +32,8 @@ _HYPHEN = re.compile(rf"([{_WORD}.])-([{_WORD}])")
 _LETTER = re.compile(f"[{_LETTERS}]")
 _BLANKS = re.compile("[ \u2000-\u200a\u202f\u205f\u3000\u00a0]+")
 
-# Each rule runs over the whole caption before the next one begins, and what it matches cannot
-# overlap: "a,b,c" is parted at both commas only because there is more than one rule.
+# Each rule runs over the whole caption before the next, and its matches cannot overlap: "a,b,c" is
+# split at both commas only because there are several rules.
 _COMMAS = (
     re.compile("([^0-9]),([^0-9])"),
     re.compile("([0-9]),([^0-9])"),
@@ -47,16 +47,16 @@ _APOSTROPHES = (
     (re.compile("([0-9])'(s)"), r"\1 '\2"),
 )
 
-_JAVA_BLANKS = "".join(map(chr, range(33)))  # what String.trim drops
-_SEPARATORS = re.compile("[ \t\n\r\f]+")  # what StringTokenizer parts at
+_JAVA_BLANKS = "".join(map(chr, range(33)))  # characters removed by Java's String.trim
+_SEPARATORS = re.compile("[ \t\n\r\f]+")  # delimiters of Java's StringTokenizer
 
 
 def normalize(caption: str, abbreviations: Mapping[str, bool]) -> list[str]:
-    """The tokens of a caption, in lower case.
+    """Tokenise a caption and lower-case it.
 
     Args:
-        caption: Tokens joined by blanks.
-        abbreviations: Words that keep a period at their end; True: only before a number.
+        caption: Tokens joined by spaces.
+        abbreviations: Words that keep a final period. True: only before a number.
 
     Example:
         >>> normalize("a man 's black-and-white u.s. flag", {})
@@ -84,7 +84,7 @@ def _split(text: str) -> list[str]:
 
 
 def _hide_dots(text: str) -> str:
-    """Several dots in a row become words of capital letters, which no later rule touches."""
+    """Replace runs of dots by words in capitals, which no later rule changes."""
     text = _DOTS.sub(r" DOTMULTI\1", text)
     while "DOTMULTI." in text:
         text = _LAST_DOT.sub(r"DOTDOTMULTI \1", text)

@@ -1,8 +1,8 @@
-"""METEOR's paraphrase table as sorted arrays of hashes: 49 MB where the text takes 272.
+"""METEOR's paraphrase table as sorted arrays of hashes: 49 MB instead of 272 MB of text.
 
-The file is gzipped text, three lines a row: a probability (which METEOR 1.5 does not use), a
-phrase, a paraphrase of it. Reading five million rows takes a few seconds, so the arrays are kept in
-the user's cache folder, under a name that holds the digest of the file they were made from.
+The file is gzipped text with three lines per row: a probability (not used by METEOR 1.5), a phrase
+and its paraphrase. Reading five million rows takes a few seconds. So the arrays are cached in the
+user's cache folder, under a name that contains the digest of the source file.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from captioner.files.lock import take_lock
 from captioner.metrics.meteor.phrase_hash import HashedText
 from captioner.metrics.meteor.ragged import expand
 
-_FORMAT = 1  # of the kept file; another number makes old ones strangers
-# Bytes of text read at a time. With what is left of the last row it stays under a power of two, so
-# that all blocks share one table of powers (`phrase_hash`).
+_FORMAT = 1  # of the cached file; changing it invalidates old files
+# Bytes of text read at a time. Together with an incomplete last row this stays below a power of
+# two, so that all blocks share one table of powers (`phrase_hash`).
 _BLOCK = (1 << 19) - (1 << 14)
 
 
 @dataclass(frozen=True)
 class ParaphraseTable:
-    """Which phrase has which paraphrases.
+    """The paraphrases of each phrase.
 
     Attributes:
         phrases: Sorted hashes of the phrases that have paraphrases, (phrases,) uint64.
-        begin: Where the paraphrases of each begin, and where the last ones end, (phrases + 1,).
-        paraphrases: Hashes of the paraphrases, those of one phrase in the order of the file,
-            (rows,) uint64.
-        longest: Words of the longest phrase on either side.
+        begin: First row of each phrase, then the end of the last, (phrases + 1,).
+        paraphrases: Hashes of the paraphrases, in file order within a phrase, (rows,) uint64.
+        longest: Number of words of the longest phrase or paraphrase.
     """
 
     phrases: np.ndarray
@@ -48,14 +47,14 @@ class ParaphraseTable:
     longest: int
 
     def among(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows whose two sides are both among some hashes.
+        """Return the rows whose phrase and paraphrase are both in `known`.
 
         Args:
-            known: Sorted hashes without repeats, (known,).
+            known: Sorted, distinct hashes, (known,).
 
         Returns:
-            Index of the phrase and of its paraphrase in ``known``, (found,) both; ordered by
-            phrase, then as in the file.
+            Index of the phrase and of its paraphrase in `known`, (found,) both, sorted by phrase,
+            then in file order.
         """
         phrase, at = _find(self.phrases, known)
         count = self.begin[at + 1] - self.begin[at]
@@ -65,7 +64,7 @@ class ParaphraseTable:
 
 
 def _find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the wanted keys there are, and where; (found,) both."""
+    """Return the indices of the wanted keys that exist, and their positions, (found,) both."""
     place = np.searchsorted(sorted_keys, wanted)
     place[place == len(sorted_keys)] = 0
     found = np.flatnonzero(sorted_keys[place] == wanted) if len(sorted_keys) else place[:0]
@@ -73,10 +72,10 @@ def _find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def load_table(path: Path) -> ParaphraseTable:
-    """The table of a gzipped file, from the cache if it was read before.
+    """Return the table of a gzipped file, from the cache if possible.
 
     Raises:
-        OSError, EOFError, ValueError: As `read_table`.
+        OSError, EOFError, ValueError: As in `read_table`.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
@@ -87,13 +86,13 @@ def load_table(path: Path) -> ParaphraseTable:
     table = _kept(kept)
     if table is None:
         table = read_table(path)
-        with suppress(OSError, CaptionerError):  # an unwritable cache costs time, nothing else
+        with suppress(OSError, CaptionerError):  # an unwritable cache only costs time
             _keep(table, kept)
     return table
 
 
 def _kept(path: Path) -> ParaphraseTable | None:
-    """The table as it was kept; None if there is none, or something else in its place."""
+    """Return the cached table, or None if there is no valid one."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return ParaphraseTable(
@@ -104,7 +103,7 @@ def _kept(path: Path) -> ParaphraseTable | None:
 
 
 def _keep(table: ParaphraseTable, path: Path) -> None:
-    """Writes the table whole or not at all, unless another process is writing it."""
+    """Write the table atomically, unless another process is writing it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / "lock").open("ab") as lock:
         if not take_lock(lock):
@@ -120,7 +119,7 @@ def _keep(table: ParaphraseTable, path: Path) -> None:
 
 
 def _cache_folder() -> Path | None:
-    """Where to keep what can be made again; None for a user without a home."""
+    """Return the user's cache folder, or None for a user without a home folder."""
     if root := os.environ.get("XDG_CACHE_HOME"):
         return Path(root) / "captioner"
     try:
@@ -130,19 +129,19 @@ def _cache_folder() -> Path | None:
 
 
 def read_table(path: Path) -> ParaphraseTable:
-    """The table of a gzipped file, read in pieces.
+    """Read the table from a gzipped file, block by block.
 
     Raises:
-        OSError: If there is no such file, or it is not gzipped.
-        EOFError: If its end is missing.
-        ValueError: If it holds no rows.
+        OSError: There is no such file, or it is not gzipped.
+        EOFError: The file is truncated.
+        ValueError: The file has no rows.
     """
     pieces = [_hash_rows(block) for block in _blocks(path)]
     phrases = np.concatenate([piece[0] for piece in pieces])
     paraphrases = np.concatenate([piece[1] for piece in pieces])
     longest = max(piece[2] for piece in pieces)
     pieces.clear()
-    # The rows of a phrase follow one another, so that there is little to sort.
+    # The rows of a phrase are adjacent, so sort runs instead of rows.
     run = np.flatnonzero(np.append(True, phrases[1:] != phrases[:-1]))
     count = np.diff(run, append=len(phrases))
     phrases = phrases[run]
@@ -155,7 +154,7 @@ def read_table(path: Path) -> ParaphraseTable:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole rows, many at a time."""
+    """Yield blocks of complete rows."""
     rest = b""
     with gzip.open(path) as file:
         while piece := file.read(_BLOCK):
@@ -170,7 +169,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _hash_rows(block: bytes) -> tuple[np.ndarray, np.ndarray, int]:
-    """The hashes of phrases and paraphrases, (rows,) each, and the words of the longest."""
+    """Hash phrases and paraphrases, (rows,) each; return also the word count of the longest."""
     letters = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(letters == ord("\n")).reshape(-1, 3)
     text = HashedText(block)

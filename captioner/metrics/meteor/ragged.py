@@ -1,4 +1,4 @@
-"""Lists of different lengths, kept end to end in one array."""
+"""Functions over ragged lists, stored end to end in one array."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def expand(begin: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The whole numbers of many ranges, one range after the other.
+    """Concatenate many ranges of whole numbers.
 
     Args:
         begin: First number of each range, (ranges,).
-        count: How many numbers each holds, (ranges,).
+        count: Length of each range, (ranges,).
 
     Example:
         >>> expand(np.array([5, 0]), np.array([2, 3])).tolist()
@@ -22,10 +22,10 @@ def expand(begin: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def rank_in_list(of: np.ndarray) -> np.ndarray:
-    """The place of each entry in its list.
+    """Return the index of each entry within its list.
 
     Args:
-        of: The list of each entry, (entries,); entries of one list together.
+        of: The list of each entry, (entries,). Entries of one list must be adjacent.
 
     Example:
         >>> rank_in_list(np.array([3, 3, 3, 7, 7])).tolist()
@@ -36,11 +36,11 @@ def rank_in_list(of: np.ndarray) -> np.ndarray:
 
 
 def sum_before(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """The sum of the values that stand before each one in its list.
+    """Return the sum of the earlier values in each entry's list.
 
     Args:
-        values: One for each entry, (entries,).
-        of: The list of each entry, (entries,); entries of one list together.
+        values: One value per entry, (entries,).
+        of: The list of each entry, (entries,). Entries of one list must be adjacent.
 
     Example:
         >>> sum_before(np.array([5, 1, 2, 4, 4]), np.array([3, 3, 3, 7, 7])).tolist()

@@ -1,24 +1,24 @@
-r"""METEOR 1.5 for English, to the digit of the Java program, without Java.
+r"""METEOR 1.5 for English without Java; scores equal the Java program's to the last digit.
 
 Denkowski and Lavie 2014, "Meteor Universal: language specific translation evaluation for any target
-language", with the parameters that the official COCO evaluation uses (options ``-l en -norm``).
-Candidate and reference are aligned (`matches`, `alignment`). With :math:`m_{s,c}` and
-:math:`m_{s,f}` the content and function words of the candidate that stage s matched, :math:`n_c`
-and :math:`n_f` all its content and function words, stage weights w and
-:math:`\delta` the weight of content words, precision is
+language", with the parameters of the official COCO evaluation (options `-l en -norm`). `matches`
+and `alignment` align candidate and reference. Let :math:`m_{s,c}` and :math:`m_{s,f}` be the
+content and function words of the candidate matched by stage s, :math:`n_c` and :math:`n_f` all its
+content and function words, w the stage weights and :math:`\delta` the weight of content words. Then
+precision is
 
 .. math::
     P = \frac{\sum_s w_s (\delta\, m_{s,c} + (1 - \delta)\, m_{s,f})}
              {\delta\, n_c + (1 - \delta)\, n_f}
 
-and recall R the same of the reference. With ch chunks and m the mean number of words matched on
-the two sides,
+and recall R is the same for the reference. With ch chunks, and m the mean of the words matched in
+candidate and reference,
 
 .. math::
     \text{METEOR} = \Bigl(1 - \gamma (ch / m)^\beta\Bigr) \frac{P R}{\alpha P + (1 - \alpha) R}
 
-Of several references the one with the highest score counts. The score of a corpus follows from the
-sums of the counts over all images, where an image whose caption equals its reference adds no chunk.
+Of several references, the one with the highest score counts. The corpus score is computed from
+counts summed over images. An image whose caption equals its reference adds no chunk.
 """
 
 from __future__ import annotations
@@ -40,25 +40,28 @@ STAGE_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 N_STAGES = len(STAGE_WEIGHTS)
 N_STATISTICS = 4 + 4 * N_STAGES + 1
 
-# Pairs of a candidate's and a reference's word that are looked at together, some 500 images of
-# usual captions: bounds the memory, and more are hardly faster.
+# Word pairs (candidate word, reference word) per batch: about 500 images with captions of usual
+# length. This bounds the memory; larger batches are hardly faster.
 _WORD_PAIRS = 300_000
 
 
 def meteor_statistics(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], data: MeteorData
 ) -> np.ndarray:
-    """What METEOR needs to know of each image; the sum over images is what it needs of a corpus.
+    """Compute the counts of each image from which METEOR follows; sum them for a corpus.
 
     Args:
-        candidates: One caption for each image.
-        references: One or more references for each image.
-        data: What METEOR knows of English.
+        candidates: One tokenised caption per image.
+        references: One or more tokenised references per image.
+        data: METEOR's word lists and paraphrase table.
 
     Returns:
-        Whole numbers as float64, (images, 21): words of candidate and reference, function words of
-        candidate and reference; for each stage content words matched of candidate and reference and
-        function words matched of candidate and reference; chunks.
+        Whole numbers as float64, (images, 21): words of candidate and reference; function words of
+        candidate and reference; for each stage, matched content words of candidate and reference
+        and matched function words of candidate and reference; chunks.
+
+    Raises:
+        CaptionerError: A string was passed instead of a list, or the data files are unreadable.
     """
     check_captions(candidates)
     check_references(references)
@@ -119,7 +122,7 @@ def _contents(
     reference_of: np.ndarray,
     function_words: np.ndarray,
 ) -> np.ndarray:
-    """Content and function words that each match covers, by stage and side, (matches, 16)."""
+    """Count the content and function words of each match by stage and side, (matches, 16)."""
     contents = np.zeros((len(matches.pair), N_STAGES, 2, 2), dtype=np.int32)
     row = np.arange(len(matches.pair))
     for side, (caption, start, length) in enumerate(
@@ -136,12 +139,12 @@ def _contents(
 
 
 def _stage_counts(statistics: np.ndarray) -> np.ndarray:
-    """Words matched by stage, kind (content, function) and side, (..., 4, 2, 2)."""
+    """Return the matched words by stage, kind (content, function) and side, (..., 4, 2, 2)."""
     return statistics[..., 4:-1].reshape(*statistics.shape[:-1], N_STAGES, 2, 2)
 
 
 def leave_out_whole(statistics: np.ndarray) -> np.ndarray:
-    """Statistics in which a single chunk that holds all words of both captions does not count."""
+    """Set the number of chunks to 0 where a single chunk covers both captions completely."""
     matched = _stage_counts(statistics).sum(axis=(-3, -2))
     whole = (matched == statistics[..., :2]).all(axis=-1) & (statistics[..., -1] == 1)
     out = statistics.copy()
@@ -150,25 +153,34 @@ def leave_out_whole(statistics: np.ndarray) -> np.ndarray:
 
 
 def _best_reference(scores: np.ndarray, n_references: np.ndarray) -> np.ndarray:
-    """Row of the first reference with the highest score of each image, (images,)."""
+    """Return the row of each image's first reference with the highest score, (images,)."""
     image = np.repeat(np.arange(len(n_references)), n_references)
     order = np.lexsort((-scores, image))
     return order[np.cumsum(n_references) - n_references]
 
 
 def meteor_from_statistics(statistics: np.ndarray) -> np.ndarray:
-    """METEOR from statistics of one image, or from a sum of them.
+    """Compute METEOR from the statistics of one image or from a sum of them.
 
     Args:
-        statistics: As `meteor_statistics` returns them, (..., 21).
+        statistics: As returned by `meteor_statistics`, (..., 21).
 
     Returns:
         Scores from 0 to 1, (..., 1).
+
+    Example:
+        Two of three content words match exactly, in one chunk.
+
+        >>> statistics = np.zeros(21)
+        >>> statistics[[0, 1, 4, 5, 20]] = [3, 3, 2, 2, 1]
+        >>> meteor_from_statistics(statistics).round(2)
+        array([0.32])
     """
     counts = _stage_counts(statistics)
     words, function_words = statistics[..., 0:2], statistics[..., 2:4]
     length = DELTA * (words - function_words) + (1 - DELTA) * function_words
-    # Added up in the program's order: content words by stage, then function words.
+    # Sum in the Java program's order, for equal rounding: content words by stage, then function
+    # words.
     weighted = np.zeros(length.shape)
     for kind, share in enumerate((DELTA, 1 - DELTA)):
         for stage, weight in enumerate(STAGE_WEIGHTS):

@@ -1,12 +1,12 @@
-"""The Snowball stemmer for English ("Porter2"), in the form that METEOR 1.5 was built with.
+"""The Snowball stemmer for English ("Porter2"), in the version used by METEOR 1.5.
 
 Porter 1980, "An algorithm for suffix stripping"; Porter 2001, "Snowball: a language for stemming
-algorithms". Later releases of Snowball treat some words differently, so that no stemmer that is
-kept up to date can stand in for this one.
+algorithms". Later Snowball releases stem some words differently, so a current stemmer cannot
+replace this one.
 
-A word's region R1 begins after the first non-vowel that follows a vowel, R2 is the same within R1.
-Each step looks for the longest suffix of a list and replaces it, if it lies in the region asked
-for; a longest suffix outside that region ends the step.
+A word's region R1 begins after the first non-vowel that follows a vowel; R2 is the same within R1.
+Each step finds the longest matching suffix in its list and replaces it if it lies in the required
+region. If it lies outside, the step does nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IRREGULAR = {
     "singly": "singl",
 } | {word: word for word in ("sky", "news", "howe", "atlas", "cosmos", "bias", "andes")}
 
-# Words that are done once their plural is gone.
+# Words that keep their form once the plural is removed.
 _KEPT = frozenset(
     ["inning", "outing", "canning", "herring", "earring", "proceed", "exceed", "succeed"]
 )
@@ -84,7 +84,7 @@ _STEP_4 = dict.fromkeys(
 
 @cache
 def stem(word: str) -> str:
-    """The stem of a lower-case word.
+    """Return the stem of a lower-case word.
 
     Example:
         >>> [stem(word) for word in ("running", "relational", "kites", "happily")]
@@ -107,7 +107,7 @@ def stem(word: str) -> str:
 
 
 def _mark_consonant_y(word: str) -> str:
-    """Writes Y for a y that is no vowel: at the beginning and after a vowel."""
+    """Write Y for a consonant y: one at the beginning or after a vowel."""
     letters = list(word)
     for at, letter in enumerate(letters):
         if letter == "y" and (at == 0 or letters[at - 1] in _VOWELS):
@@ -116,7 +116,7 @@ def _mark_consonant_y(word: str) -> str:
 
 
 def _regions(word: str) -> tuple[int, int]:
-    """Where R1 and R2 begin."""
+    """Return the indices at which R1 and R2 begin."""
     for prefix in ("gener", "commun", "arsen"):
         if word.startswith(prefix):
             r1 = len(prefix)
@@ -139,7 +139,7 @@ def _has_vowel(text: str) -> bool:
 
 
 def _ends_in_short_syllable(word: str) -> bool:
-    """Whether a word ends as "hop" or "rap" does, or is as short as "at"."""
+    """Return whether a word ends in a short syllable ("hop", "rap") or is one ("at")."""
     if len(word) < 2 or word[-1] in _VOWELS or word[-2] not in _VOWELS:
         return False
     return len(word) == 2 or (word[-3] not in _VOWELS and word[-1] not in "wxY")
@@ -153,7 +153,7 @@ def _longest_suffix(word: str, suffixes: dict[str, str]) -> str | None:
 
 
 def _step_1a(word: str) -> str:
-    """Possessives and plurals."""
+    """Remove possessives and plurals."""
     for possessive in ("'s'", "'s", "'"):
         if word.endswith(possessive):
             word = word.removesuffix(possessive)
@@ -168,7 +168,7 @@ def _step_1a(word: str) -> str:
 
 
 def _step_1b(word: str, r1: int) -> str:
-    """Past tenses and participles."""
+    """Remove past tenses and participles."""
     for suffix in ("eedly", "eed"):
         if word.endswith(suffix):
             at = len(word) - len(suffix)

@@ -46,7 +46,7 @@ def paths_of_stream(stream: TextIO) -> Iterator[str]:
 
 
 def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
-    """Yield the paths in a binary file; bytes that are not UTF-8 become surrogates, as in `os.fsdecode`.
+    """Yield the paths in a binary file, decoded like `os.fsdecode`.
 
     Args:
         file: Read line by line, so that a pipe may go on while photos are captioned.

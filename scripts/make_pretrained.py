@@ -1,6 +1,6 @@
 """Make a pretrained captioner of the package from a checkpoint.
 
-    python scripts/make_pretrained.py best.ckpt --beam-size 5 --word-reward 0.4 --data data/flickr8k
+    python scripts/make_pretrained.py best.ckpt --quality 80 --data data/flickr8k
 
 writes `captioner.json` and `decoder.safetensors` below captioner/checkpoint/models, captions the
 development split with them, and puts the scores into the model card, inside the file and in
@@ -59,14 +59,16 @@ def main() -> int:
     parser.add_argument("--name", choices=list(PRETRAINED), default="flickr8k")
     parser.add_argument("--beam-size", type=int, help="default: the checkpoint's")
     parser.add_argument("--word-reward", type=float, help="default: the checkpoint's")
+    parser.add_argument(
+        "--quality", type=int, help="JPEG quality of the training photos, if all were reduced"
+    )
     parser.add_argument("--data", metavar="ROOT", help="Flickr8k, to score the development split")
     options = parser.parse_args()
     model = PRETRAINED[options.name]
     try:
         search = {"beam_size": options.beam_size, "word_reward": options.word_reward}
-        contents = write_model(
-            Path(options.checkpoint), model, {k: v for k, v in search.items() if v is not None}
-        )
+        given = {name: value for name, value in search.items() if value is not None}
+        contents = write_model(Path(options.checkpoint), model, given, options.quality)
         if options.data is not None:
             add_scores(model, contents, options.data)
     except CaptionerError as error:
@@ -76,13 +78,16 @@ def main() -> int:
     return 0
 
 
-def write_model(path: Path, model: Pretrained, search: dict[str, Any]) -> dict[str, Any]:
+def write_model(
+    path: Path, model: Pretrained, search: dict[str, Any], quality: int | None
+) -> dict[str, Any]:
     """Write the files of a model.
 
     Args:
         path: A checkpoint, or a file that holds `captioner` and the tensors of `decoder`.
         model: What to write.
         search: Settings that replace the checkpoint's.
+        quality: What photos are compressed with first; see `captioner.photos.transform.Transform`.
 
     Returns:
         What `captioner.json` holds.
@@ -102,7 +107,7 @@ def write_model(path: Path, model: Pretrained, search: dict[str, Any]) -> dict[s
         "card": CARD,
         "config": asdict(config),
         "vocabulary": ours["vocabulary"],
-        "transform": ours["transform"],
+        "transform": ours["transform"] | ({} if quality is None else {"quality": quality}),
         # Batch norm not folded: the names and tensors are those of the package.
         "encoder": ours["encoder"] | {"network": describe(encoder.trunk)},
         "data": ours["data"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ INTERPOLATIONS = {
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge of a part of a photo, in its pixels."""
+
+_JPEG_SIDE = 65_500
+"""Pixels of a side that libjpeg writes at most."""
 
 _LONGEST = 8
 """Up to this ratio of sides a photo is resized whole, to the bit as torchvision does it."""
@@ -50,6 +54,10 @@ class Transform:
         detail: A short side, in pixels, that larger photos are reduced to first; None for no such
             step. A network whose training photos were enlarged to `size` never saw finer detail,
             and writes nonsense about photos that have it.
+        quality: JPEG quality that photos are compressed with at `detail`, unless they are `detail`
+            pixels high and wide already; None for no such step. A network whose small training
+            photos all were compressed takes blocks and ringing for a part of the world: without
+            them it repeats words.
 
     Raises:
         UsageError: For a value out of range.
@@ -65,6 +73,7 @@ class Transform:
     fit: str = "crop"
     interpolation: str = "bilinear"
     detail: int | None = None
+    quality: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("size", "resize"):
@@ -76,6 +85,13 @@ class Transform:
         ):
             raise UsageError(
                 f"transform.detail: {self.detail!r} is neither null nor an integer from 1 to 4096"
+            )
+        if self.quality is not None and (
+            type(self.quality) is not int or not 1 <= self.quality <= 95 or self.detail is None
+        ):
+            raise UsageError(
+                f"transform.quality: {self.quality!r} is neither null nor an integer from 1 to 95 "
+                "beside transform.detail"
             )
         for name, choices in (("fit", FITS), ("interpolation", tuple(INTERPOLATIONS))):
             value = getattr(self, name)
@@ -109,7 +125,7 @@ class Transform:
 
     def array(self, photo: Image.Image) -> np.ndarray:
         """Return as calling it, but a numpy array: (3, S, S) uint8."""
-        photo = self._reduced(photo)
+        photo = self._compressed(self._reduced(photo), photo.size)
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
         return np.asarray(square).transpose(2, 0, 1).copy()
 
@@ -165,10 +181,11 @@ class Transform:
         return left * x, top * y, (left + self.size) * x, (top + self.size) * y
 
     def asdict(self) -> dict[str, int | str]:
-        """Its values by name, for a checkpoint or a key; `detail` only where there is one."""
+        """Its values by name, for a checkpoint or a key; `detail`, `quality` only where given."""
         values = dataclasses.asdict(self)
-        if self.detail is None:  # as stores and checkpoints were keyed before there was any
-            del values["detail"]
+        for name in ("detail", "quality"):
+            if values[name] is None:  # as stores and checkpoints were keyed before there was any
+                del values[name]
         return values
 
     @classmethod
@@ -199,6 +216,16 @@ class Transform:
             return self.detail, self.detail
         width, height = (max(1, round(side * self.detail / short)) for side in (width, height))
         return width, height
+
+    def _compressed(self, photo: Image.Image, original: tuple[int, int]) -> Image.Image:
+        """A photo as a JPEG of `quality` shows it, unless it was `detail` pixels high and wide."""
+        if self.quality is None or original == (self.detail, self.detail):
+            return photo
+        if max(photo.size) > _JPEG_SIDE:  # a strip that is cut or squashed next
+            return photo
+        file = io.BytesIO()
+        photo.save(file, "JPEG", quality=self.quality)
+        return Image.open(file).convert("RGB")
 
     def _squash(self, photo: Image.Image) -> Image.Image:
         if photo.size == (self.size, self.size):

@@ -1,5 +1,6 @@
 """Transform against torchvision's own preprocessing, and its values against bad ones."""
 
+import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -194,3 +195,39 @@ def test_detail_is_written_only_where_there_is_one() -> None:
     assert Transform.from_dict(detailed.asdict()) == detailed
     with pytest.raises(UsageError, match=r"transform\.detail: 0 is neither null nor an integer"):
         Transform(detail=0)
+
+
+# JPEG quality of small training photos
+
+
+def test_quality_shows_a_photo_as_the_compressed_training_photos_were():
+    plain = Transform(size=48, resize=48, fit="squash", interpolation="bicubic", detail=32)
+    compressing = replace(plain, quality=80)
+    photo = noise(100, 60)
+    small = photo.resize((32, 32), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    np.testing.assert_array_equal(compressing.array(photo), plain.array(Image.open(file)))
+    # Those of that size are such photos already.
+    np.testing.assert_array_equal(compressing.array(small), plain.array(small))
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 900), (900, 7), (70_000, 2), (31, 33)])
+def test_quality_holds_for_photos_of_any_shape(fit, size):
+    transform = Transform(size=48, resize=48, fit=fit, detail=32, quality=60)
+    assert transform.array(Image.new("RGB", size, "red")).shape == (3, 48, 48)
+
+
+def test_quality_is_kept_where_it_is_given_alone():
+    transform = Transform(detail=32, quality=80)
+    assert Transform.from_dict(transform.asdict()) == transform
+    assert "quality" not in Transform(detail=32).asdict()
+
+
+@pytest.mark.parametrize(
+    "values", [{"quality": 80}, {"detail": 9, "quality": 0}, {"detail": 9, "quality": 80.0}]
+)
+def test_quality_out_of_range_is_refused(values):
+    with pytest.raises(UsageError, match=r"transform\.quality"):
+        Transform(**values)

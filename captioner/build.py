@@ -22,6 +22,12 @@ from captioner.model.cells import (
     ResetBeforeGRU,
 )
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import (
+    AttentionSettings,
+    DropoutSettings,
+    RecurrenceSettings,
+    WordSettings,
+)
 from captioner.model.encoder import Encoder, pretrained_encoder
 from captioner.photos.transform import Transform
 
@@ -83,23 +89,21 @@ def build_cell(
 def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
     """Return the decoder, its weights at their starting values."""
     return Decoder(
-        vocab_size=vocab_size,
-        feature_size=feature_size,
-        cell=partial(build_cell, config, vocab_size=vocab_size),
+        vocab_size,
+        feature_size,
+        RecurrenceSettings(
+            partial(build_cell, config, vocab_size=vocab_size),
+            config.hidden_size,
+            config.layers,
+            config.residual,
+            config.teacher,
+        ),
         place=config.place,
-        embedding_size=config.embedding_size,
-        hidden_size=config.hidden_size,
-        layers=config.layers,
-        residual=config.residual,
-        output_depth=config.output_depth,
-        tie_embeddings=config.tie_embeddings,
-        teacher=config.teacher,
-        dropout=config.dropout,
-        image_dropout=config.image_dropout,
-        attention=config.attention,
-        attention_size=config.attention_size,
-        attention_score=config.attention_score,
-        attention_gate=config.attention_gate,
+        words=WordSettings(config.embedding_size, config.output_depth, config.tie_embeddings),
+        attention=AttentionSettings(
+            config.attention, config.attention_size, config.attention_score, config.attention_gate
+        ),
+        dropout=DropoutSettings(config.dropout, config.image_dropout),
     )
 
 

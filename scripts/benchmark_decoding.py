@@ -39,6 +39,7 @@ from captioner.decoding.cuda_graphs import RecordedSearch
 from captioner.model.attention import Regions
 from captioner.model.cells import LSTM
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import AttentionSettings, RecurrenceSettings, WordSettings
 from captioner.model.kernels.input_cache import WordProducts
 from captioner.model.kernels.linear import linear
 
@@ -364,13 +365,11 @@ def print_attention(arguments: argparse.Namespace, clock: Callable[[], float]) -
     device, hidden = torch.device(arguments.device), arguments.hidden_size
     torch.manual_seed(0)
     decoder = Decoder(
-        vocab_size=arguments.vocab_size,
-        feature_size=hidden,
-        cell=LSTM,
-        embedding_size=hidden,
-        hidden_size=hidden,
-        attention="spatial",
-        attention_size=hidden,
+        arguments.vocab_size,
+        hidden,
+        RecurrenceSettings(LSTM, hidden),
+        words=WordSettings(hidden),
+        attention=AttentionSettings("spatial", hidden),
     )
     decoder.eval().requires_grad_(False).to(device)
     decoder.projection.weight *= 12.0

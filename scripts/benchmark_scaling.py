@@ -45,6 +45,7 @@ from captioner.inference.writers import RecordWriter
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM, Cell, Elman
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import RecurrenceSettings, WordSettings
 from captioner.model.encoder import Encoder, torchvision_encoder
 from captioner.model.kernels.linear import product
 from captioner.photos.transform import Transform
@@ -184,11 +185,10 @@ class Loss(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         decoder = Decoder(
-            vocab_size=network.vocabulary,
-            feature_size=network.features,
-            cell=CELLS[network.cell][0],
-            embedding_size=network.embedding,
-            hidden_size=network.hidden,
+            network.vocabulary,
+            network.features,
+            RecurrenceSettings(CELLS[network.cell][0], network.hidden),
+            words=WordSettings(network.embedding),
         )
         count = sum(weight.numel() for weight in decoder.parameters())
         assert count == network.parameters, f"{count:,} parameters, not {network.parameters:,}"

@@ -21,6 +21,7 @@ from captioner.datasets.records import ImageId
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import AttentionSettings, RecurrenceSettings, WordSettings
 from captioner.text.vocabulary import END, SPECIAL_WORDS, Vocabulary
 from captioner.training.objectives import CrossEntropy, Objective
 from captioner.training.reward import References, Reward, document_frequencies, with_end
@@ -35,12 +36,11 @@ def print_score_step(images: int, rounds: int) -> None:
     batch = make_batch(images)
     batch = batch._replace(images=torch.randn(images, GRID, FEATURES))
     decoder = Decoder(
-        vocab_size=VOCABULARY,
-        feature_size=FEATURES,
-        cell=GRU,
-        embedding_size=SIZE,
-        hidden_size=SIZE,
-        attention="spatial",
+        VOCABULARY,
+        FEATURES,
+        RecurrenceSettings(GRU, SIZE),
+        words=WordSettings(SIZE),
+        attention=AttentionSettings("spatial"),
     )
     with torch.no_grad():  # captions of about as many words as the true ones
         decoder.projection.weight.mul_(0.01)

@@ -26,7 +26,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +45,7 @@ from captioner.model.cells import (
     ResetBeforeGRU,
 )
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import AttentionSettings, RecurrenceSettings, WordSettings
 from captioner.model.kernels.linear import product
 from captioner.text.vocabulary import PAD, START
 
@@ -117,16 +117,19 @@ def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return batch.images[batch.rows], inputs, targets
 
 
-def our_step(cell: Callable[[int, int], Cell], batch: Batch, **settings: Any) -> Callable[[], None]:
+def our_step(
+    cell: Callable[[int, int], Cell],
+    batch: Batch,
+    attention: AttentionSettings | None = None,
+    layers: int = 1,
+) -> Callable[[], None]:
     """A step of this project's decoder."""
     decoder = Decoder(
-        vocab_size=VOCABULARY,
-        feature_size=FEATURES,
-        cell=cell,
-        embedding_size=SIZE,
-        hidden_size=SIZE,
-        dropout=0.5,
-        **settings,
+        VOCABULARY,
+        FEATURES,
+        RecurrenceSettings(cell, SIZE, layers),
+        words=WordSettings(SIZE),
+        attention=attention,
     )
     captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
@@ -362,16 +365,19 @@ def print_family(batch: Batch, rounds: int) -> None:
 def print_attention(batch: Batch, rounds: int) -> None:
     """The table of attention."""
     words = len(batch.targets)
-    kinds: dict[str, dict[str, Any]] = {
-        "spatial": {"attention": "spatial"},
-        "spatial, additive": {"attention": "spatial", "attention_score": "additive"},
-        "adaptive": {"attention": "adaptive"},
-        "soft": {"attention": "soft"},
-        "soft, additive": {"attention": "soft", "attention_score": "additive"},
-        "top_down": {"attention": "top_down", "layers": 2},
+    kinds = {
+        "spatial": AttentionSettings("spatial"),
+        "spatial, additive": AttentionSettings("spatial", score="additive"),
+        "adaptive": AttentionSettings("adaptive"),
+        "soft": AttentionSettings("soft"),
+        "soft, additive": AttentionSettings("soft", score="additive"),
+        "top_down": AttentionSettings("top_down"),
     }
-    steps = [our_step(LSTM, batch, **settings) for settings in kinds.values()]
-    steps += [our_step(GRU, batch, attention="spatial"), per_step(PerStepAttention(), batch)]
+    steps = [
+        our_step(LSTM, batch, attention, layers=2 if name == "top_down" else 1)
+        for name, attention in kinds.items()
+    ]
+    steps += [our_step(GRU, batch, kinds["spatial"]), per_step(PerStepAttention(), batch)]
     *ours, theirs = take_turns(steps, rounds)
     print(f"\n{'attention, LSTM':22} {'words/s':>8} {'beside per-step':>16}")
     for name, times in zip([*kinds, "spatial, GRU"], ours, strict=True):

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     image_ids: list[ImageId]
     """Ids of the B images; none in a batch that fills a place and counts nothing."""
     images: Tensor
-    """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8."""
+    """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8, as the source gives them."""
     inputs: Tensor
     """Words fed to the decoder (W,): of each caption the start word, then its words; packed."""
     targets: Tensor

@@ -50,7 +50,9 @@ class Prepared:
         vocabulary: words of the training captions.
         encoder: on the CPU; batch norm folded if it is frozen.
         transform: what makes a photo fit for it.
-        source: gives the tensor of a record's image: stored features, or its photo.
+        source: gives the tensor of a record's image.
+        from_photos: whether `source` gives photos, which a fine-tuned encoder still has to encode;
+            otherwise it gives stored features.
     """
 
     records: dict[str, list[Record]]
@@ -58,6 +60,7 @@ class Prepared:
     encoder: Encoder
     transform: Transform
     source: ImageSource
+    from_photos: bool = False
 
 
 def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
@@ -181,7 +184,7 @@ def load_prepared(config: Config) -> Prepared:
         encoder.train_from(config.encoder.train_from)
         feature_shape(encoder, transform, config.encoder.name)  # refuses an unsuitable size
         source: ImageSource = partial(read_image, transform)
-        return Prepared(records, vocabulary, encoder, transform, source)
+        return Prepared(records, vocabulary, encoder, transform, source, from_photos=True)
     encoder, transform, key = build_keyed_encoder(config, records["train"])
     photos = photos_of(records)
     store = open_store(Path(config.data.features), key, photos)

@@ -26,14 +26,14 @@ from captioner.model.decoder import select_rows
 from captioner.model.kernels.full_precision import whole_float32
 
 
-def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor:
+def log_probs(captioner: Captioner, features: Tensor, found: Hypotheses) -> Tensor:
     """How probable a captioner finds captions, whichever way it goes through them.
 
     One pass of teacher forcing over all captions of all images, packed.
 
     Args:
         captioner: in evaluation mode, with the vocabulary that the captions are written in.
-        images: photos (B, 3, S, S) as uint8, or features (B, F) or (B, R, F).
+        features: of the images, (B, F) or (B, R, F).
         found: captions in reading order, (B, K, T).
 
     Returns:
@@ -49,9 +49,9 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
     # The place of each caption among all, in the order in which `pack` lays them side by side.
     packed = pack([(words, place) for place, (words, _) in enumerate(captions)])
     image_of = torch.tensor([image for _, image in captions])[packed.rows]
-    device = images.device
+    device = features.device
     with torch.inference_mode(), whole_float32():
-        state, regions = captioner.begin(images)
+        state, regions = captioner.decoder.begin(features)
         rows = image_of.to(device)
         sizes = torch.tensor(packed.batch_sizes)
         unrolled = captioner.decoder.unroll(
@@ -66,7 +66,7 @@ def log_probs(captioner: Captioner, images: Tensor, found: Hypotheses) -> Tensor
 
 
 def agreed(
-    found: Hypotheses, captioner: Captioner, images: Tensor, weight: float, search: SearchOptions
+    found: Hypotheses, captioner: Captioner, features: Tensor, weight: float, search: SearchOptions
 ) -> Hypotheses:
     """The best of some captions by the log-probabilities of both directions.
 
@@ -76,11 +76,11 @@ def agreed(
     Args:
         found: captions of one direction, ranked by it.
         captioner: the other direction.
-        images: what `captioner` is given.
+        features: of the images, by the encoder of `captioner`.
         weight: share of `captioner` in the score, from 0 to 1.
         search: what found the captions; its `n_best` are kept for each image.
     """
-    other = log_probs(captioner, images, found)
+    other = log_probs(captioner, features, found)
     mixed = (1 - weight) * found.log_probs + weight * other
     predicted = (found.lengths + 1).clamp(max=search.max_length)  # with the end word, if not cut
     scores = LengthNormalisation(search, mixed.device, mixed.dtype).score(mixed, predicted)

@@ -83,16 +83,17 @@ class CaptionGenerator:
             )
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
+    def __call__(self, features: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
         """Captions of a batch as word ids, in reading order whichever way they were found.
 
         Args:
-            images: what each captioner is given: photos (B, 3, S, S) as uint8, or features (B, F)
-                or (B, R, F), which one encoder may have made for several.
+            features: of the images for each captioner, (B, F) or (B, R, F); captioners with one
+                encoder may share them.
             image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
         """
         begun = [
-            captioner.begin(own) for captioner, own in zip(self._captioners, images, strict=True)
+            captioner.decoder.begin(own)
+            for captioner, own in zip(self._captioners, features, strict=True)
         ]
         state: State = tuple(own for own, _ in begun)
         shared: Any = tuple(regions for _, regions in begun)
@@ -100,7 +101,7 @@ class CaptionGenerator:
             ((state, shared),) = begun
         elif not leaves(shared):
             shared = None
-        start = torch.full((len(images[0]),), START, device=images[0].device)
+        start = torch.full((len(features[0]),), START, device=features[0].device)
         if self._search is not None:
             found = self._search(start, state, shared)
         else:

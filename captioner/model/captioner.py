@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from captioner.model.attention import Regions
-from captioner.model.decoder import Decoder, DecoderState, select_rows
+from captioner.model.decoder import Decoder, select_rows
 from captioner.model.encoder import Encoder
 
 
@@ -14,7 +13,7 @@ class Captioner(nn.Module):
     Args:
         encoder: photos to features.
         decoder: features and words to the next word.
-        backward: whether the decoder goes through captions from the last word to the first.
+        backward: whether the decoder reads captions from the last word to the first.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, *, backward: bool = False) -> None:
@@ -23,27 +22,17 @@ class Captioner(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features of images: of photos (B, 3, S, S) uint8, or of features computed before.
+    def encode(self, photos: Tensor) -> Tensor:
+        """Encode photos (B, 3, S, S) uint8 to features (B, F) or (B, R, F).
 
-        A frozen encoder's features come from the feature store and pass through unchanged.
+        The decoder reads features only: from here, or from a feature store.
         """
-        if images.dtype != torch.uint8:
-            return images
-        features: Tensor = self.encoder(images)
+        features: Tensor = self.encoder(photos)
         return features
-
-    def initial_state(self, images: Tensor) -> DecoderState:
-        """Decoder state before the first word, one row an image."""
-        return self.decoder.initial_state(self.features(images))
-
-    def begin(self, images: Tensor) -> tuple[DecoderState, Regions | None]:
-        """State before the first word, one row an image, and what attention reads, if any."""
-        return self.decoder.begin(self.features(images))
 
     def loss(
         self,
-        images: Tensor,
+        features: Tensor,
         inputs: Tensor,
         targets: Tensor,
         batch_sizes: Tensor,
@@ -52,21 +41,21 @@ class Captioner(nn.Module):
         label_smoothing: float = 0.0,
         attention_penalty: float = 0.0,
     ) -> Tensor:
-        """Mean cross-entropy of the captions' words, in nats.
+        """Return the mean cross-entropy of the captions' words, in nats.
 
-        Each image is encoded once however many captions it has, and the captions are packed: the
-        projection to the vocabulary, the largest product of the network, sees words alone.
+        The captions are packed: the projection to the vocabulary, the largest product of the
+        network, sees words and no padding.
 
         Args:
-            images: photos (B, 3, S, S) or features (B, F) or (B, R, F).
+            features: of the images, (B, F) or (B, R, F).
             inputs: words fed at each step (W,), each caption's start word first; packed.
             targets: words to be predicted (W,), each caption's end word last; packed.
             batch_sizes: captions that still run at each step (T,), on the CPU.
             rows: which image each caption belongs to (M,), in packed order.
             label_smoothing: share of a target's probability spread over the vocabulary.
-            attention_penalty: what `doubly_stochastic` is multiplied by before it is added.
+            attention_penalty: weight of `doubly_stochastic`, which is added.
         """
-        state, regions = self.begin(images)
+        state, regions = self.decoder.begin(features)
         state = select_rows(state, rows)
         unrolled = self.decoder.unroll(inputs, batch_sizes, state, regions, rows)
         loss = self.decoder.loss(unrolled, targets, label_smoothing)
@@ -81,12 +70,12 @@ class Captioner(nn.Module):
 def doubly_stochastic(
     weights: Tensor, sizes: list[int], regions: int, padding: Tensor | None = None
 ) -> Tensor:
-    r"""How far captions are from looking at every region once (Xu et al. 2015), per word.
+    r"""Return how far captions are from looking at every region once (Xu et al. 2015), per word.
 
         \sum_m \sum_i (1 - \sum_t alpha_{mti})^2 / W
 
     Args:
-        weights: attention weights of packed words (W, R or more); columns beyond R count nothing.
+        weights: attention weights of packed words (W, R or more); columns beyond R do not count.
         sizes: captions that still run at each step.
         regions: R.
         padding: where there is no region (M, R).

@@ -56,8 +56,11 @@ def caption_stored(config: Config, path: Path, split: str) -> Trained:
     candidates: dict[ImageId, list[str]] = {}
     for begin in range(0, len(records), config.data.batch_size):
         batch = records[begin : begin + config.data.batch_size]
-        images = torch.stack([prepared.source(record) for record in batch]).to(device)
-        found = write_captions(generate([images]), trained.vocabulary)
+        features = torch.stack([prepared.source(record) for record in batch]).to(device)
+        if prepared.from_photos:
+            with torch.inference_mode():
+                features = captioner.encode(features)
+        found = write_captions(generate([features]), trained.vocabulary)
         candidates |= {
             record.image_id: [caption] for record, caption in zip(batch, found, strict=True)
         }

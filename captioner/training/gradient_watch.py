@@ -110,7 +110,7 @@ class GradientWatch(L.Callback):
         captioner.eval()
         probe = self.probe
         with torch.no_grad():
-            features = captioner.features(probe.images.to(module.device))
+            features = module.features_of(probe.images.to(module.device))
         look = gradient_through_time(
             captioner.decoder,
             features,

@@ -42,6 +42,8 @@ class TrainingModule(L.LightningModule):
         optimizers: gives Lightning's optimiser and schedule for the module.
         contents: what a checkpoint holds besides the weights (plain values).
         objective: what a step minimises.
+        from_photos: whether batches hold photos, which the encoder turns into features first, or
+            stored features.
         stage: the part of the run that is trained; its epochs are counted from its start.
         samples: what is drawn at each validation beside the captions searched for, and its reward;
             None draws nothing.
@@ -60,6 +62,7 @@ class TrainingModule(L.LightningModule):
         optimizers: Callable[["TrainingModule"], OptimizerLRScheduler],
         contents: Mapping[str, Any],
         objective: Objective,
+        from_photos: bool,
         stage: Stage,
         samples: ValidationSamples | None = None,
         skip_not_finite: bool = False,
@@ -73,6 +76,7 @@ class TrainingModule(L.LightningModule):
         self.optimizers_for = optimizers
         self.contents = contents
         self.objective = objective
+        self.from_photos = from_photos
         self.stage = stage
         self.samples = samples
         self.words = 0
@@ -107,7 +111,7 @@ class TrainingModule(L.LightningModule):
         Processes hold different numbers of words, and averaging their means would weigh a word by
         the process it happened to be on: each mean is scaled by its share of the words first.
         """
-        loss = self._loss(batch)
+        loss = self._loss(batch._replace(images=self.features_of(batch.images)))
         words = self.words
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=max(words, 1))
         self._learned_from.append((batch.image_ids, loss.detach()))
@@ -165,6 +169,7 @@ class TrainingModule(L.LightningModule):
         """Sum the loss and write a caption for each image."""
         if not batch.image_ids:
             return
+        batch = batch._replace(images=self.features_of(batch.images))
         words = len(batch.targets)
         self._loss_sum += float(self._loss(batch)) * words
         if self.samples is not None:
@@ -223,6 +228,10 @@ class TrainingModule(L.LightningModule):
             )
         self.counts["skipped"] += 1
         say(f"step {step}: {what}, {images}; skipped")
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """Return the features of a batch's images, which the data gives as photos or features."""
+        return self.captioner.encode(images) if self.from_photos else images
 
     def _loss(self, batch: Batch) -> Tensor:
         """The objective's value while training, cross-entropy of the true captions otherwise."""

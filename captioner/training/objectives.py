@@ -44,7 +44,7 @@ class Objective(Protocol):
 
         Args:
             captioner: the network, in training mode.
-            batch: images with their captions.
+            batch: features of images, with their captions.
             epoch: counted from 0 within the stage.
             step: optimiser steps of the run so far.
         """
@@ -72,13 +72,12 @@ class CrossEntropy:
 
     def __call__(self, captioner: Captioner, batch: Batch, *, epoch: int, step: int) -> Loss:
         """The loss of a batch."""
-        images, inputs = batch.images, batch.inputs
+        inputs = batch.inputs
         probability = self.probability(epoch)
         if probability > 0:
-            images = captioner.features(images)  # once for both passes
-            inputs = self._with_drawn_words(captioner, images, batch, probability)
+            inputs = self._with_drawn_words(captioner.decoder, batch, probability)
         mean = captioner.loss(
-            images,
+            batch.images,
             inputs,
             batch.targets,
             torch.tensor(batch.batch_sizes, device="cpu"),
@@ -94,12 +93,9 @@ class CrossEntropy:
         return self.sampling_probability * risen
 
     @torch.no_grad()
-    def _with_drawn_words(
-        self, captioner: Captioner, features: Tensor, batch: Batch, probability: float
-    ) -> Tensor:
-        decoder = captioner.decoder
+    def _with_drawn_words(self, decoder: Decoder, batch: Batch, probability: float) -> Tensor:
         with without_dropout(decoder):
-            state, regions = decoder.begin(features)
+            state, regions = decoder.begin(batch.images)
             state = select_rows(state, batch.rows)
             if regions is not None:
                 regions = regions.read_by(batch.rows)

@@ -69,6 +69,7 @@ def build_module(
             "data": described(prepared.records),
         },
         objective=objective,
+        from_photos=prepared.from_photos,
         stage=start.stage,
         samples=samples,
         skip_not_finite=config.optimization.on_nonfinite == "skip",

@@ -100,9 +100,8 @@ class SelfCritical:
         """The loss of a batch; its captions are not looked at."""
         if not batch.image_ids:  # fills a process' place in a step, and counts nothing
             return CrossEntropy()(captioner, batch, epoch=epoch, step=step)
-        features = captioner.features(batch.images)
         with without_dropout(captioner.decoder):
-            state, regions = captioner.decoder.begin(features)
+            state, regions = captioner.decoder.begin(batch.images)
             keys = self.keys_of(batch)
             found = draw(captioner, state, keys, self.sampling.options(step), regions)
             rewards = rewards_of(self.reward, batch.image_ids, found, captioner.backward)
@@ -175,7 +174,7 @@ class ValidationSamples:
         """Draw a caption for each image of a batch."""
         numbers = [self.keys[image_id] for image_id in batch.image_ids]
         keys = torch.tensor(numbers, device=batch.images.device)
-        state, regions = captioner.begin(batch.images)
+        state, regions = captioner.decoder.begin(batch.images)
         found = draw(captioner, state, keys, self.options, regions)
         rewards = rewards_of(self.reward, batch.image_ids, found, captioner.backward)
         self._reward += float(rewards.sum())

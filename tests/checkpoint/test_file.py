@@ -43,7 +43,7 @@ def test_network_without_description_is_built_by_name(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "swin.ckpt", tiny_config(encoder=encoder))
     photo = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
-        assert checkpoint.load(path).captioner.features(photo).shape == (1, 768)
+        assert checkpoint.load(path).captioner.encode(photo).shape == (1, 768)
 
 
 @pytest.mark.slow

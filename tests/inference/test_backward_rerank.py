@@ -36,7 +36,7 @@ def pair(tiny_checkpoint: Path, backward_checkpoint: Path) -> tuple[Captioner, C
 
 
 def generate(captioner: Captioner, images: torch.Tensor, options: SearchOptions) -> Hypotheses:
-    return CaptionGenerator([captioner], options)([images])
+    return CaptionGenerator([captioner], options)([captioner.encode(images)])
 
 
 def images(n: int = 3) -> torch.Tensor:
@@ -47,7 +47,7 @@ def images(n: int = 3) -> torch.Tensor:
 def by_steps(captioner: Captioner, image: torch.Tensor, words: list[int]) -> float:
     """Log-probability of words, fed one by one in the captioner's own order."""
     with torch.inference_mode():
-        state = captioner.initial_state(image[None])
+        state = captioner.decoder.initial_state(captioner.encode(image[None]))
         total, fed = 0.0, START
         for word in [*(reversed(words) if captioner.backward else words), END]:
             logits, state = captioner.decoder.step(torch.tensor([fed]), state)
@@ -60,7 +60,7 @@ def test_log_probs_are_those_of_the_steps(pair: tuple[Captioner, Captioner]) -> 
     photos = images()
     found = generate(pair[0], photos, SearchOptions(beam_size=4, n_best=4, max_length=6))
     for captioner in pair:
-        scores = log_probs(captioner, photos, found)
+        scores = log_probs(captioner, captioner.encode(photos), found)
         for i, own in enumerate(found.captions()):
             for k, words in enumerate(own):
                 assert float(scores[i, k]) == pytest.approx(
@@ -72,7 +72,10 @@ def test_a_forward_captioner_agrees_with_its_own_search(pair: tuple[Captioner, C
     found = generate(pair[0], images(), SearchOptions(beam_size=3, n_best=3, max_length=30))
     ended = found.lengths < 30  # a caption that was cut has no end word to count
     torch.testing.assert_close(
-        log_probs(pair[0], images(), found)[ended], found.log_probs[ended], atol=1e-4, rtol=0
+        log_probs(pair[0], pair[0].encode(images()), found)[ended],
+        found.log_probs[ended],
+        atol=1e-4,
+        rtol=0,
     )
 
 
@@ -80,7 +83,7 @@ def test_a_backward_search_gives_reading_order(pair: tuple[Captioner, Captioner]
     """Word by word its log-probabilities are those of the reversed sentence."""
     _, backward = pair
     found = generate(backward, images(), SearchOptions(beam_size=3, n_best=3, max_length=30))
-    own = log_probs(backward, images(), found)
+    own = log_probs(backward, backward.encode(images()), found)
     ended = found.lengths < 30
     torch.testing.assert_close(own[ended], found.log_probs[ended], atol=1e-4, rtol=0)
     torch.testing.assert_close(found.word_log_probs.sum(2), found.log_probs, atol=1e-4, rtol=0)
@@ -90,8 +93,10 @@ def test_a_backward_search_gives_reading_order(pair: tuple[Captioner, Captioner]
 def test_agreement_chooses_the_best_sum(pair: tuple[Captioner, Captioner], weight: float) -> None:
     photos = images()
     found = generate(pair[0], photos, SearchOptions(beam_size=4, n_best=4, max_length=6))
-    best = agreed(found, pair[1], photos, weight, SearchOptions(n_best=2, max_length=6))
-    other = log_probs(pair[1], photos, found)
+    best = agreed(
+        found, pair[1], pair[1].encode(photos), weight, SearchOptions(n_best=2, max_length=6)
+    )
+    other = log_probs(pair[1], pair[1].encode(photos), found)
     for i, k in product(range(len(photos)), range(2)):
         sums = ((1 - weight) * found.log_probs[i] + weight * other[i]).sort(descending=True).values
         assert float(best.scores[i, k]) == pytest.approx(float(sums[k]), abs=1e-4)
@@ -111,10 +116,10 @@ def test_agreement_makes_of_length_what_the_search_made(
 ) -> None:
     photos = images()
     found = generate(pair[0], photos, search)
-    same = agreed(found, pair[1], photos, 0.0, search)
+    same = agreed(found, pair[1], pair[1].encode(photos), 0.0, search)
     torch.testing.assert_close(same.scores, found.scores)
     assert same.captions() == found.captions()
-    other = replace(found, log_probs=log_probs(pair[1], photos, found))
+    other = replace(found, log_probs=log_probs(pair[1], pair[1].encode(photos), found))
     penalty = [
         float(own / score) if not search.word_reward else 1.0
         for own, score in zip(found.log_probs[0], found.scores[0], strict=True)
@@ -124,7 +129,7 @@ def test_agreement_makes_of_length_what_the_search_made(
         (float(p) / by + r for p, by, r in zip(other.log_probs[0], penalty, reward, strict=True)),
         reverse=True,
     )
-    best = agreed(found, pair[1], photos, 1.0, search)
+    best = agreed(found, pair[1], pair[1].encode(photos), 1.0, search)
     assert best.scores[0].tolist() == pytest.approx(expected, rel=1e-4)
 
 
@@ -140,7 +145,7 @@ def test_agreement_does_not_choose_what_does_not_exist(
         scores=found.scores.masked_fill(gone, -torch.inf),
         log_probs=found.log_probs.masked_fill(gone, -torch.inf),
     )
-    best = agreed(found, pair[1], images(1), weight, search)
+    best = agreed(found, pair[1], pair[1].encode(images(1)), weight, search)
     assert best.scores[0].isfinite().tolist() == [True, True, False]
 
 
@@ -149,7 +154,7 @@ def test_a_caption_that_does_not_exist_stays_last(pair: tuple[Captioner, Caption
     scores = found.scores.clone()
     scores[0, 1] = -torch.inf
     found = replace(found, scores=scores)
-    assert log_probs(pair[1], images(1), found)[0, 1] == -torch.inf
+    assert log_probs(pair[1], pair[1].encode(images(1)), found)[0, 1] == -torch.inf
 
 
 def test_on_the_command_line(

@@ -57,7 +57,7 @@ def test_log_probabilities_are_the_models(tiny_checkpoint: Path, tmp_path: Path)
         words = vocabulary.encode(candidate.caption)
         words += [END] if len(words) < 5 else []
         with torch.inference_mode():
-            state = captioner.initial_state(image)
+            state = captioner.decoder.initial_state(captioner.encode(image))
             unrolled = captioner.decoder.unroll(
                 torch.tensor([START, *words[:-1]], device=predictor.device),
                 torch.ones(len(words), dtype=int),

@@ -11,6 +11,7 @@ from captioner.inference.generator import CaptionGenerator
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import DropoutSettings, RecurrenceSettings, WordSettings
 from captioner.text.vocabulary import END, START
 
 
@@ -25,18 +26,17 @@ class CountingEncoder(nn.Module):
 
 
 def generate(captioner: Captioner, images: Tensor, options: SearchOptions) -> Hypotheses:
-    return CaptionGenerator([captioner], options)([images])
+    return CaptionGenerator([captioner], options)([captioner.encode(images)])
 
 
 def make(kind: type = LSTM, feature_size: int = 3, dropout: float = 0.0) -> Captioner:
     torch.manual_seed(0)
     decoder = Decoder(
-        vocab_size=12,
-        feature_size=feature_size,
-        cell=kind,
-        embedding_size=16,
-        hidden_size=32,
-        dropout=dropout,
+        12,
+        feature_size,
+        RecurrenceSettings(kind, 32),
+        words=WordSettings(16),
+        dropout=DropoutSettings(dropout),
     )
     return Captioner(CountingEncoder(), decoder)  # type: ignore[arg-type]
 
@@ -59,7 +59,11 @@ def items(n: int = 4) -> list[Item]:
 def loss_of(captioner: Captioner, batch_items: list[Item]) -> Tensor:
     batch = collate(batch_items)
     return captioner.loss(
-        batch.images, batch.inputs, batch.targets, torch.tensor(batch.batch_sizes), batch.rows
+        captioner.encode(batch.images),
+        batch.inputs,
+        batch.targets,
+        torch.tensor(batch.batch_sizes),
+        batch.rows,
     )
 
 

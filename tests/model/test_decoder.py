@@ -11,7 +11,8 @@ from torch import Tensor
 from captioner.build import build_decoder
 from captioner.config.schema import DecoderConfig
 from captioner.model.cells import GRU, LSTM, Elman
-from captioner.model.decoder import Decoder, Unrolled, select_rows
+from captioner.model.decoder import Decoder, Place, Unrolled, select_rows
+from captioner.model.decoder_settings import DropoutSettings, RecurrenceSettings, WordSettings
 
 PLACES = ["init", "pre", "par", "merge"]
 DEPTHS: dict[str, dict[str, Any]] = {
@@ -23,16 +24,21 @@ DEPTHS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(kind: type = LSTM, dropout: float = 0.0, **settings: Any) -> Decoder:
+def make(
+    kind: type = LSTM,
+    dropout: float = 0.0,
+    place: Place = "init",
+    words: WordSettings | None = None,
+    **recurrence: Any,
+) -> Decoder:
     torch.manual_seed(0)
     return Decoder(
-        vocab_size=11,
-        feature_size=6,
-        cell=kind,
-        embedding_size=5,
-        hidden_size=7,
-        dropout=dropout,
-        **settings,
+        11,
+        6,
+        RecurrenceSettings(kind, 7, **recurrence),
+        place=place,
+        words=words or WordSettings(5),
+        dropout=DropoutSettings(dropout),
     )
 
 
@@ -141,13 +147,12 @@ def test_residual_adds_what_comes_from_below() -> None:
 
 
 def test_tied_embeddings_are_one_matrix() -> None:
-    config = {"embedding_size": 5, "hidden_size": 5, "vocab_size": 11, "feature_size": 6}
-    tied = Decoder(cell=GRU, tie_embeddings=True, **config)  # type: ignore[arg-type]
+    tied = Decoder(11, 6, RecurrenceSettings(GRU, 5), words=WordSettings(5, tie_embeddings=True))
     assert tied.projection.weight is tied.embedding.weight
-    deep = make(GRU, place="merge", output_depth=1, tie_embeddings=True)
+    deep = make(GRU, place="merge", words=WordSettings(5, 1, tie_embeddings=True))
     assert deep.projection.weight.shape == (11, 5)
     with pytest.raises(ValueError, match="embeddings of 5 numbers cannot be tied to outputs of 7"):
-        make(GRU, tie_embeddings=True)
+        make(GRU, words=WordSettings(5, tie_embeddings=True))
 
 
 def test_grid_is_averaged() -> None:

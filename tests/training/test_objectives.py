@@ -15,6 +15,12 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.model.captioner import Captioner
 from captioner.model.cells import GRU, LSTM, Jordan
 from captioner.model.decoder import Decoder
+from captioner.model.decoder_settings import (
+    AttentionSettings,
+    DropoutSettings,
+    RecurrenceSettings,
+    WordSettings,
+)
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 from captioner.training.objectives import CrossEntropy, with_drawn_words, without_dropout
 from captioner.training.self_critical import (
@@ -30,17 +36,16 @@ VOCABULARY, FEATURES = 6, 4  # two words beside the special ones; with the end, 
 WORDS = (4, 5)
 
 
-def network(cell=GRU, dropout=0.0, seed=0, **more):
+def network(cell=GRU, dropout=0.0, seed=0, place="init", attention="none"):
     torch.manual_seed(seed)
     decoder = Decoder(
-        vocab_size=VOCABULARY,
-        feature_size=FEATURES,
-        cell=cell,
-        embedding_size=3,
-        hidden_size=3,
-        dropout=dropout,
-        image_dropout=dropout,
-        **more,
+        VOCABULARY,
+        FEATURES,
+        RecurrenceSettings(cell, 3),
+        place=place,
+        words=WordSettings(3),
+        attention=AttentionSettings(attention),
+        dropout=DropoutSettings(dropout, dropout),
     )
     with torch.no_grad():
         for weights in decoder.parameters():
@@ -78,7 +83,7 @@ def exact(network, features, max_length):
     for image in range(len(features)):
         for length in range(max_length + 1):
             for words in itertools.product(WORDS, repeat=length):
-                state, regions = network.begin(features[image : image + 1])
+                state, regions = network.decoder.begin(features[image : image + 1])
                 probability, before = torch.ones(()), START
                 for word in (*words, END)[:max_length]:
                     logits, state = network.decoder.step(torch.tensor([before]), state, regions)
@@ -129,7 +134,7 @@ def test_training_raises_the_expected_reward():
 def test_the_gradient_is_of_the_distribution_drawn_from(cell, temperature):
     """The loss of one caption is its log-probability, renormalised, at the temperature."""
     captioner, data = network(cell), batch(images=1)
-    state = captioner.initial_state(data.images)
+    state = captioner.decoder.initial_state(data.images)
     options = replace(Sampling(4, temperature, 5), seed=3).options(0)
     found = draw(captioner, state, torch.tensor([5]), options)
     for k in range(4):
@@ -153,7 +158,7 @@ def test_special_words_are_never_drawn():
     captioner, data = network(), batch(images=3)
     with torch.no_grad():
         captioner.decoder.projection.bias[[PAD, START, UNKNOWN]] = 20.0
-    state = captioner.initial_state(data.images)
+    state = captioner.decoder.initial_state(data.images)
     found = draw(captioner, state, torch.arange(3), Sampling(50, max_length=8).options(0))
     assert set(found.words.flatten().tolist()) == {END, *WORDS}
     loss, _ = policy_loss(captioner.decoder, state, found, torch.ones(3, 50))
@@ -164,7 +169,7 @@ def test_special_words_are_never_drawn():
 
 def test_words_after_the_end_change_nothing_and_words_are_counted():
     captioner, data = network(), batch(images=2)
-    state = captioner.initial_state(data.images)
+    state = captioner.decoder.initial_state(data.images)
     found = draw(captioner, state, torch.arange(2), Sampling(6, max_length=4).options(0))
     advantages = torch.randn(2, 6)
     place = torch.arange(4).expand_as(found.words)
@@ -319,7 +324,7 @@ def test_objectives_attend(attention):
 @pytest.mark.parametrize("place", ["init", "pre", "par", "merge"])
 def test_scheduled_sampling_replaces_all_but_the_first_word(place):
     captioner, data = network(place=place), batch(images=3)
-    state = captioner.initial_state(data.images)
+    state = captioner.decoder.initial_state(data.images)
     state = tuple(tuple(t.index_select(0, data.rows) for t in part) for part in state)
     captions = len(data.rows)
     changed = torch.zeros(len(data.inputs), dtype=torch.bool)
@@ -340,7 +345,7 @@ def test_no_gradient_goes_through_a_drawn_word():
     torch.manual_seed(3)
     loss = CrossEntropy(sampling_probability=0.9)(captioner, data, epoch=0, step=0).mean
     torch.manual_seed(3)
-    state = captioner.initial_state(data.images)
+    state = captioner.decoder.initial_state(data.images)
     state = tuple(tuple(t.index_select(0, data.rows) for t in part) for part in state)
     fed = with_drawn_words(captioner.decoder, state, data.inputs, data.batch_sizes, 0.9)
     assert not torch.equal(fed, data.inputs)

@@ -59,7 +59,7 @@ def grids(n: int = 5) -> Tensor:
 
 def by_steps(model: Captioner, image: Tensor, words: list[int]) -> tuple[float, Tensor]:
     """Log-probability and attention weights (T, R) of words that are fed one by one."""
-    state, regions = model.begin(image[None])
+    state, regions = model.decoder.begin(image[None])
     total, fed, seen = 0.0, START, []
     with torch.inference_mode():
         for word in words:

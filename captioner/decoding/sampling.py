@@ -1,8 +1,8 @@
-"""Captions drawn at random from the model, the same for an image in whatever batch it comes.
+"""Captions drawn at random from the model; batching does not change them.
 
-The random numbers are not taken from a generator, whose next number depends on all the numbers
-drawn before, but computed from (seed, image key, sample, step) by a hash. So an image gets the same
-captions alone or in a batch of any size and order, on CPU and GPU, up to the rounding of the model.
+The random numbers do not come from a generator, whose next number depends on all numbers drawn
+before. A hash computes them from (seed, image key, sample, step). So an image gets the same captions
+alone or in a batch of any size and order, on CPU and GPU, up to the rounding of the model.
 
 Sampling and re-ranking::
 
@@ -44,7 +44,7 @@ def sample(
     constraints: Sequence[Constraint] = (),
     looked: Looked | None = None,
 ) -> Hypotheses:
-    """Draws captions word by word.
+    """Draw captions word by word.
 
     Args:
         start_ids: (B,) int64, the id from which each caption starts.
@@ -52,15 +52,15 @@ def sample(
         step: As there.
         end_id: The word that ends a caption.
         options: How to draw; the defaults if not given.
-        image_keys: (B,) int64, a number that belongs to the image wherever it stands, such as its
-            id. The samples of an image are a function of the seed and this key.
+        image_keys: (B,) int64, a number that identifies the image in any batch, such as its id. The
+            samples of an image are a function of the seed and this key.
         shared: As for beam search.
         looked: As for beam search.
         constraints: Forbidden words are never drawn, the others in proportion.
 
     Returns:
-        K captions of each image in the order drawn, with the probabilities and scores of the model
-        itself: temperature, top-k and top-p do not enter them.
+        K captions of each image in the order drawn. Probabilities and scores are those of the
+        model: temperature, top-k and top-p do not change them.
 
     Raises:
         UsageError: A shape or id is wrong, or ``constraints`` require words.
@@ -84,72 +84,109 @@ def sample(
     numbers = torch.arange(k, device=device).repeat(images)
     streams = random_streams(options.seed, image_keys[order], numbers)
     held = [constraint.start(ids) for constraint in constraints]
-    words = torch.full((images * k, max_length), end_id, device=device)
-    word_log_probs: Tensor | None = None
-    attention: Tensor | None = None
-    lengths = torch.full((images * k,), max_length, device=device)
+    drawn = _Drawn(images * k, max_length, end_id, device)
     rows = torch.arange(images * k, device=device)  # those still drawn, all K of an image together
     for t in range(1, max_length + 1):
         logits, state = step(ids, state) if shared is None else step(ids, state, shared)
         log_probs = normalised(logits, len(ids), end_id)
-        if word_log_probs is None:
-            word_log_probs = log_probs.new_zeros(images * k, max_length + 1)
         allowed = log_probs.clone() if constraints or t <= options.min_length else log_probs
         for constraint, memory in zip(constraints, held, strict=True):
             constraint.forbid(allowed, memory, end_id, t == max_length)
         if t <= options.min_length:
             allowed[:, end_id] = NEVER
-        drawing = lengths[rows] == max_length
+        drawing = drawn.unfinished(rows)
         _check(logits, allowed, drawing, t)
         uniform = uniform_numbers(streams[rows], t)
         ids = draw(allowed / options.temperature, uniform, options.top_k, options.top_p)
         ids = torch.where(drawing, ids, end_id)  # ended samples may hold anything
-
-        chosen = log_probs.gather(1, ids.unsqueeze(1)).squeeze(1)
-        word_log_probs[rows, t - 1] = torch.where(drawing, chosen, 0.0)
-        words[rows, t - 1] = ids
-        if looked is not None:
-            weights = looked(state)
-            if attention is None:
-                attention = weights.new_zeros(images * k, max_length + 1, weights.shape[1])
-            attention[rows, t - 1] = weights * drawing.unsqueeze(1)
-        lengths[rows] = torch.where(drawing & (ids == end_id), t - 1, lengths[rows])
+        drawn.add(t, rows, ids, log_probs, drawing, None if looked is None else looked(state))
         held = [
             constraint.advance(memory, ids)
             for constraint, memory in zip(constraints, held, strict=True)
         ]
-        drawing = (lengths[rows] == max_length).view(-1, k).any(dim=1)
-        remaining = int(drawing.sum())
+        unfinished = drawn.unfinished(rows).view(-1, k).any(dim=1)
+        remaining = int(unfinished.sum())
         if remaining == 0:
             break
-        if 8 * remaining <= 7 * len(drawing):
-            kept = drawing.repeat_interleave(k).nonzero().squeeze(1)
+        if 8 * remaining <= 7 * len(unfinished):
+            kept = unfinished.repeat_interleave(k).nonzero().squeeze(1)
             rows, ids = rows[kept], ids[kept]
             state, held = select_rows(state, kept), select_rows(held, kept)
             if shared is not None:
-                shared = select_rows(shared, drawing.nonzero().squeeze(1))
+                shared = select_rows(shared, unfinished.nonzero().squeeze(1))
+    return drawn.hypotheses(images, options)
 
-    assert word_log_probs is not None
-    log_prob = word_log_probs.sum(dim=1)
-    predicted = (lengths + 1).clamp(max=max_length)  # the end word too, where there is one
-    length = LengthNormalisation(options.lengths(), device, log_prob.dtype)
-    score = length.score(log_prob, predicted)
-    return Hypotheses(
-        words.view(images, k, -1),
-        lengths.view(images, k),
-        score.view(images, k),
-        log_prob.view(images, k),
-        word_log_probs.view(images, k, -1),
-        None if attention is None else attention.unflatten(0, (images, k)),
-    )
+
+class _Drawn:
+    """The words drawn so far, of N = B * K captions, with their log-probabilities."""
+
+    def __init__(self, captions: int, max_length: int, end_id: int, device: torch.device) -> None:
+        self._captions, self._max_length, self._end_id = captions, max_length, end_id
+        self._words = torch.full((captions, max_length), end_id, device=device)
+        self._lengths = torch.full((captions,), max_length, device=device)
+        self._word_log_probs: Tensor | None = None  # their type is that of the first step
+        self._attention: Tensor | None = None
+
+    def unfinished(self, rows: Tensor) -> Tensor:
+        """Whether the captions of some rows (M,) have no end yet."""
+        return self._lengths[rows] == self._max_length
+
+    def add(
+        self,
+        t: int,
+        rows: Tensor,
+        ids: Tensor,
+        log_probs: Tensor,
+        drawing: Tensor,
+        attention: Tensor | None,
+    ) -> None:
+        """Add the t-th word of some rows.
+
+        Args:
+            t: Counted from 1.
+            rows: (M,), the captions.
+            ids: (M,), their words.
+            log_probs: (M, V), of all words.
+            drawing: (M,) bool, whether the caption had no end before.
+            attention: (M, R), attention weights of the step.
+        """
+        if self._word_log_probs is None:
+            self._word_log_probs = log_probs.new_zeros(self._captions, self._max_length + 1)
+        chosen = log_probs.gather(1, ids.unsqueeze(1)).squeeze(1)
+        self._word_log_probs[rows, t - 1] = torch.where(drawing, chosen, 0.0)
+        self._words[rows, t - 1] = ids
+        if attention is not None:
+            if self._attention is None:
+                shape = (self._captions, self._max_length + 1, attention.shape[1])
+                self._attention = attention.new_zeros(shape)
+            self._attention[rows, t - 1] = attention * drawing.unsqueeze(1)
+        ends = drawing & (ids == self._end_id)
+        self._lengths[rows] = torch.where(ends, t - 1, self._lengths[rows])
+
+    def hypotheses(self, images: int, options: SampleOptions) -> Hypotheses:
+        """Return the captions by image, with their scores."""
+        assert self._word_log_probs is not None
+        log_prob = self._word_log_probs.sum(dim=1)
+        # The end word is predicted too, unless the caption was cut.
+        predicted = (self._lengths + 1).clamp(max=self._max_length)
+        length = LengthNormalisation(options.lengths(), log_prob.device, log_prob.dtype)
+        shape, attention = (images, options.samples), self._attention
+        return Hypotheses(
+            self._words.unflatten(0, shape),
+            self._lengths.view(shape),
+            length.score(log_prob, predicted).view(shape),
+            log_prob.view(shape),
+            self._word_log_probs.unflatten(0, shape),
+            None if attention is None else attention.unflatten(0, shape),
+        )
 
 
 def rerank(found: Hypotheses, n_best: int = 1, by: Tensor | None = None) -> Hypotheses:
-    """The best different captions of each image.
+    """Return the best different captions of each image.
 
     Args:
         found: K captions of each image, in any order, some perhaps the same.
-        n_best: How many to keep, at most K. Where fewer differ, the rest do not exist.
+        n_best: How many to keep, at most K. If fewer differ, the rest do not exist.
         by: (B, K), what to rank by, larger is better; ``found.scores`` if not given.
 
     Returns:
@@ -174,7 +211,7 @@ def rerank(found: Hypotheses, n_best: int = 1, by: Tensor | None = None) -> Hypo
 
 
 def draw(log_probs: Tensor, uniform: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """One word a row, by inverting the distribution function at a uniform number.
+    """Draw one word per row, by inverting the distribution function at a uniform number.
 
     Args:
         log_probs: (M, V), need not be normalised; -inf is never drawn.
@@ -203,18 +240,18 @@ def draw(log_probs: Tensor, uniform: Tensor, top_k: int = 0, top_p: float = 1.0)
 
 
 def random_streams(seed: int, keys: Tensor, samples: Tensor) -> Tensor:
-    """A number (M,) int64 for each image key and sample number, (M,) int64, to draw from."""
+    """Return a number (M,) int64 to draw from, for image keys and sample numbers (M,) int64."""
     seeded = torch.full_like(keys, seed % 2**62)
     return _mixed(_mixed(_mixed(seeded) ^ keys) ^ samples)
 
 
 def uniform_numbers(streams: Tensor, t: int) -> Tensor:
-    """The t-th random number of each stream (M,), float64 in [0, 1)."""
+    """Return the t-th random number of each stream (M,), float64 in [0, 1)."""
     return _shifted(_mixed(streams + t), 11).double() / 2**53
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """The SplitMix64 hash (Steele, Lea & Flood 2014) of int64 numbers, modulo 2 ** 64."""
+    """Return the SplitMix64 hash (Steele, Lea & Flood 2014) of int64 numbers, modulo 2 ** 64."""
     x = x + _signed(0x9E3779B97F4A7C15)
     x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
@@ -226,7 +263,7 @@ def _signed(x: int) -> int:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shifts right and fills with zeros; torch fills with the sign."""
+    """Shift right and fill with zeros; torch fills with the sign."""
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 

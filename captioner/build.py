@@ -3,6 +3,7 @@
 The rooms below take plain arguments; only this file knows which setting feeds which argument.
 """
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -116,11 +117,5 @@ def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Cap
 
 
 def search_options(config: SearchConfig) -> SearchOptions:
-    """Return how to search."""
-    return SearchOptions(
-        beam_size=config.beam_size,
-        max_length=config.max_length,
-        length_norm=config.length_norm,
-        length_alpha=config.length_alpha,
-        word_reward=config.word_reward,
-    )
+    """Return the options of a beam search; they have the names of the settings."""
+    return SearchOptions(**asdict(config))

@@ -50,7 +50,12 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
         search("--max-length", type=positive, metavar="T", help="words at most"),
         search("--min-length", type=not_negative, metavar="N", help="words at least"),
         search("--length-norm", choices=LENGTH_NORMS, help="what ranks captions of all lengths"),
-        search("--length-alpha", type=float, metavar="A", help="exponent of gnmt; default: 0.6"),
+        search(
+            "--length-alpha",
+            type=float,
+            metavar="A",
+            help=f"exponent of gnmt; default: {SearchOptions.length_alpha}",
+        ),
         search("--word-reward", type=float, metavar="R", help="added for each word, in nats"),
         search("--n-best", type=positive, metavar="N", help="captions a photo, best first (jsonl)"),
         search("--groups", type=positive, metavar="G", help="groups of a diverse beam search"),
@@ -58,7 +63,8 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             "--diversity",
             type=float,
             metavar="D",
-            help="what a word loses for each earlier group that said it, in nats; default: 0.5",
+            help="what a word loses for each earlier group that said it, in nats; default: "
+            f"{SearchOptions.diversity}",
         ),
         samples("--sample", type=positive, metavar="N", help="captions drawn a photo (jsonl)"),
         samples("--temperature", type=float, metavar="X", help="below 1 bolder, above 1 wilder"),

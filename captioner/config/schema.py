@@ -9,6 +9,8 @@ the log of a run unchanged. Rooms below never see these classes: `captioner.buil
 from dataclasses import dataclass, field
 from typing import Literal
 
+from captioner.decoding.options import VALIDATION_BEAM, LengthNorm, SearchOptions
+
 DEFAULT_CHECKPOINT = "flickr8k"
 """The pretrained captioner that is used where no checkpoint is named."""
 
@@ -261,16 +263,18 @@ class WatchConfig:
 class SearchConfig:
     """How captions are searched for."""
 
-    beam_size: int = 3
+    # The defaults are those of the search itself, but for the beam.
+
+    beam_size: int = VALIDATION_BEAM
     """Hypotheses kept at each step; 1 is greedy search."""
-    max_length: int = 20
+    max_length: int = SearchOptions.max_length
     """Words in a caption at most."""
-    length_norm: Literal["none", "average", "gnmt"] = "none"
+    length_norm: LengthNorm = SearchOptions.length_norm
     """What a hypothesis' log-probability is divided by before ranking: nothing, its length, or the
     penalty of Wu et al. 2016."""
-    length_alpha: float = 0.6
+    length_alpha: float = SearchOptions.length_alpha
     """Exponent of that penalty; 0 is none, 1 is nearly an average."""
-    word_reward: float = 0.0
+    word_reward: float = SearchOptions.word_reward
     """Added to the score for each word, in nats: beam search alone prefers captions that are too
     short."""
 

@@ -2,16 +2,21 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from captioner.errors import UsageError
 
-LENGTH_NORMS = ("none", "average", "gnmt")
+LengthNorm = Literal["none", "average", "gnmt"]
+LENGTH_NORMS: tuple[str, ...] = get_args(LengthNorm)
 RERANK_BY = ("score", "consensus")
 AGREEMENT = 0.5
 """Default weight of the second direction when ranking by agreement."""
 
 AVERAGES = ("probability", "log_probability")
+
+VALIDATION_BEAM = 3
+"""Default beam of a configuration, which captions the validation split after every epoch: narrower
+than that of `SearchOptions`, for speed. Checkpoints keep it as their own search setting."""
 
 MOST = 10_000
 """Upper limit of beams, samples and words per caption; larger values are typing errors."""
@@ -47,7 +52,7 @@ class SearchOptions:
     beam_size: int = 5
     max_length: int = 20
     min_length: int = 0
-    length_norm: str = "none"
+    length_norm: LengthNorm = "none"
     length_alpha: float = 0.6
     word_reward: float = 0.0
     n_best: int = 1
@@ -115,11 +120,11 @@ class SampleOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
-    max_length: int = 20
-    min_length: int = 0
-    length_norm: str = "none"
-    length_alpha: float = 0.6
-    word_reward: float = 0.0
+    max_length: int = SearchOptions.max_length
+    min_length: int = SearchOptions.min_length
+    length_norm: LengthNorm = SearchOptions.length_norm
+    length_alpha: float = SearchOptions.length_alpha
+    word_reward: float = SearchOptions.word_reward
 
     def __post_init__(self) -> None:
         check_at_least("samples", self.samples, 1, MOST)

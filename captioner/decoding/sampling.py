@@ -1,8 +1,8 @@
 """Captions drawn at random from the model; batching does not change them.
 
 The random numbers do not come from a generator, whose next number depends on all numbers drawn
-before. A hash computes them from (seed, image key, sample, step). So an image gets the same captions
-alone or in a batch of any size and order, on CPU and GPU, up to the rounding of the model.
+before. A hash computes them from (seed, image key, sample, step). So an image gets the same
+captions alone or in a batch of any size and order, on CPU and GPU, up to the rounding of the model.
 
 Sampling and re-ranking::
 

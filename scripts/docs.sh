@@ -7,7 +7,7 @@ mkdocs=${MKDOCS:-.venv/bin/mkdocs}
 if [[ ! -x $mkdocs ]]; then
     bash scripts/setup.sh
 fi
-export NO_MKDOCS_2_WARNING=1
+export NO_MKDOCS_2_WARNING=1  # an announcement, not about these pages
 if [[ "${1:-}" == serve ]]; then
     exec "$mkdocs" serve
 fi

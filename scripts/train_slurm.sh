@@ -12,10 +12,10 @@
 # Train on several machines under SLURM; one task a GPU. Arguments go to `captioner train`.
 #   sbatch scripts/train_slurm.sh --config configs/coco.yaml --output runs/coco
 #   sbatch --nodes=4 scripts/train_slurm.sh …       more machines
-#   DRY_RUN=1 bash scripts/train_slurm.sh …         says what it would run
-# Run `captioner prepare` once before. Two minutes before the time is up SLURM sends SIGTERM: training
-# writes a checkpoint after the step it is at and ends with code 143, and the job is queued again.
-# Whenever the job starts (again), it goes on from the run's last checkpoint, if there is one.
+#   DRY_RUN=1 bash scripts/train_slurm.sh …         print the command only
+# Run `captioner prepare` once before. Two minutes before the time limit SLURM sends SIGTERM: training
+# finishes its step, writes a checkpoint and ends with code 143, and the job is queued again. A job that
+# starts again resumes from the run's last checkpoint.
 set -euo pipefail
 captioner=${CAPTIONER:-.venv/bin/captioner}
 [[ -x $captioner ]] || captioner=captioner

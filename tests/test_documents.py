@@ -176,6 +176,7 @@ def test_rooms_stand_in_the_order_of_the_import_contract() -> None:
         room.strip().removeprefix("captioner."): depth
         for depth, layer in enumerate(contract["layers"])
         for room in layer.split("|")
+        if room.strip() != "__main__"
     }
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     rows = re.findall(r"^\| ((?:`[\w/.]+`(?:, )?)+) \|", text, re.M)

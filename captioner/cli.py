@@ -25,7 +25,17 @@ from types import FrameType
 from captioner import __version__, console
 from captioner.errors import CaptionerError, UsageError, suggestion
 
-COMMANDS = ("audit", "prepare", "train", "evaluate", "caption", "study", "words", "export")
+COMMANDS = (
+    "audit",
+    "prepare",
+    "train",
+    "evaluate",
+    "caption",
+    "inspect",
+    "study",
+    "words",
+    "export",
+)
 """Each is a module of `captioner.commands` with a function `run(arguments) -> exit code`."""
 
 HELP = """\
@@ -39,6 +49,7 @@ commands:
   train     train a captioner
   evaluate  score a checkpoint on a split, or a file of captions
   caption   write captions for photos
+  inspect   draw gates, states and image reach, word by word
   study     train a grid of configurations x seeds and compare them
   words     neighbours of a word in a checkpoint's embeddings; export them
   export    a checkpoint as safetensors and JSON

@@ -32,8 +32,11 @@ _INK, _PALE, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
 _GLOW = (255, 214, 64)
 """The colour that light takes on where a word looked most."""
 
-_DARKEST = 0.22
+_DARKEST = 0.3
 """Brightness of the photo where a word did not look."""
+
+_RESTING = 0.95
+"""Where the sentinel of every word has more than this, the figure says why its panels are dark."""
 
 _LONGEST_TITLE = 300
 """Characters of a caption that stand above its panels."""
@@ -119,10 +122,9 @@ def attention_figure(
             "attention cannot be drawn: the checkpoints see different parts of the photo; give one"
         )
     fonts = fonts or Fonts.load()
-    photo = Image.fromarray(preview)
-    photo.thumbnail((PANEL, PANEL), Image.Resampling.LANCZOS)
-    scale = tuple(new / old for new, old in zip(photo.size, attention.size, strict=True))
-    box = _scaled(attention.box, *scale)
+    photo = fitted(Image.fromarray(preview), PANEL)
+    (width, height), (own_width, own_height) = photo.size, attention.size
+    box = scaled(attention.box, width / own_width, height / own_height)
     shown = captioned.candidates[:captions]
     blocks = [
         _block(photo, candidate, attention, place, box, fonts)
@@ -157,13 +159,17 @@ def _block(
     # weights that are the same everywhere light the photo half.
     regions = attention.weights.shape[2]
     brightest = max([4 / regions, *(float(one.max()) for one in maps)])
-    panels += [_lit(photo, one, brightest) for one in maps]
+    panels += [lit(photo, one, brightest) for one in maps]
     notes = [_Note("photo", "", None)]
     for i, word in enumerate(candidate.words):
         share = None if attention.sentinel is None else float(attention.sentinel[place, i])
         probability = np.exp(candidate.word_log_probs[i])
         notes.append(_Note(word, f"p {probability:.2f}", share))
-    return _laid_out(panels, notes, f"“{candidate.caption}”", fonts)
+    title = f"“{candidate.caption}”"
+    shares = [note.sentinel for note in notes if note.sentinel is not None]
+    if shares and min(shares) > _RESTING:
+        title += " — every word looks at its sentinel, hardly any at the photo"
+    return _laid_out(panels, notes, title, fonts)
 
 
 @dataclass(frozen=True)
@@ -216,15 +222,26 @@ def _annotate(
         draw.rectangle((start, bar[1], filled, bar[3]), (60, 99, 180))
 
 
-def _lit(photo: Image.Image, weights: np.ndarray, brightest: float) -> Image.Image:
-    """The photo in its own light where a word looked, dark and grey elsewhere."""
-    light = np.sqrt((weights / brightest).clip(0, 1))[
-        ..., None
-    ]  # square root: half a weight is still seen well
+def fitted(photo: Image.Image, side: int) -> Image.Image:
+    """The photo, its long side made to have so many pixels, its short side at least one."""
+    scale = side / max(photo.size)
+    width, height = (max(1, round(edge * scale)) for edge in photo.size)
+    return photo.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def lit(photo: Image.Image, weights: np.ndarray, brightest: float) -> Image.Image:
+    """The photo in a warm light where a word looked, dark and grey elsewhere.
+
+    Args:
+        photo: (height, width) pixels.
+        weights: (height, width), as `weight_map` gives them.
+        brightest: the weight of full light.
+    """
+    light = ((weights / brightest).clip(0, 1) ** 0.8)[..., None]  # half a weight is seen well
     pixels = np.asarray(photo, np.float32)
     grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     dark = _DARKEST * (0.7 * grey[..., None] + 0.3 * pixels)
-    glowing = 0.82 * pixels + 0.18 * np.array(_GLOW, np.float32)
+    glowing = 0.7 * pixels + 0.3 * np.array(_GLOW, np.float32)
     return Image.fromarray((dark * (1 - light) + glowing * light).round().astype(np.uint8))
 
 
@@ -238,7 +255,8 @@ def _unlit(photo: Image.Image, box: Box) -> Image.Image:
     return Image.fromarray(np.where(seen[..., None], pixels, grey).round().astype(np.uint8))
 
 
-def _scaled(box: Box, x: float, y: float) -> Box:
+def scaled(box: Box, x: float, y: float) -> Box:
+    """A box in pixels of a photo that was made so many times as wide and as high."""
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 

@@ -85,6 +85,12 @@ class AttentionMap:
     box: Box | None = None
 
 
+def grid_of(regions: int) -> tuple[int, int]:
+    """Rows and columns of so many regions: a square where that is possible, else one row."""
+    side = math.isqrt(regions)
+    return (side, side) if side * side == regions else (1, regions)
+
+
 def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[AttentionMap]:
     """The attention of each image's captions, which `found` must hold.
 
@@ -101,9 +107,8 @@ def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[Attenti
         of_words = of_image[:, : max(own)]
         of_regions = of_words[..., :-1] if sentinel else of_words
         regions = of_regions.shape[2]
-        side = math.isqrt(regions)
-        grid = (side, side) if side * side == regions else (1, regions)
-        maps.append(AttentionMap(of_regions, grid, of_words[..., -1] if sentinel else None))
+        of_sentinel = of_words[..., -1] if sentinel else None
+        maps.append(AttentionMap(of_regions, grid_of(regions), of_sentinel))
     return maps
 
 

@@ -45,6 +45,10 @@ Kind = Literal["none", "soft", "spatial", "adaptive", "top_down"]
 Score = Literal["dot", "scaled", "additive"]
 
 
+NEGLIGIBLE = 40.0
+"""Scores this far below the largest give a region less than 1e-17 of that one's weight."""
+
+
 class Places(NamedTuple):
     """Where rows stand once they are laid out image by image.
 
@@ -192,7 +196,7 @@ class Attention(nn.Module):
         if sentinel is not None:
             key, _ = sentinel
             scores = torch.cat((scores, lay(self._own_score(q, key))), 2)
-        weights = scores.softmax(2)
+        weights = without_traces(scores).softmax(2)
         of_rows = take(weights)
         if sentinel is None:
             return take(torch.bmm(weights, regions.values)), of_rows
@@ -239,6 +243,19 @@ class Sentinel(nn.Module):
         gate = torch.sigmoid(self.of_input(x) + self.of_state(before))
         value = gate * torch.tanh(memory)
         return self.key(value), value
+
+
+def without_traces(scores: Tensor) -> Tensor:
+    """Scores (B, P, R), those -inf that are far below the largest of their row.
+
+    Their weights could change no digit of a context, but they, or their gradients, are numbers so
+    near to 0 that a CPU takes a hundred times as long to multiply them: training a GRU with
+    `spatial` attention took three times as long with them.
+    """
+    if scores.device.type != "cpu":
+        return scores
+    least = scores.detach().amax(2, keepdim=True) - NEGLIGIBLE
+    return scores.masked_fill(scores < least, -math.inf)
 
 
 def padding_of(features: Tensor) -> Tensor | None:

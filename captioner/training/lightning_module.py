@@ -19,6 +19,7 @@ from captioner.evaluation.diversity import describe
 from captioner.evaluation.scores import score
 from captioner.inference.generator import CaptionGenerator, write_captions
 from captioner.model.captioner import Captioner
+from captioner.model.kernels.linear import library, use_library
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.datamodule import next_batch
 from captioner.training.failures import NotFiniteError, named
@@ -201,13 +202,15 @@ class TrainingModule(L.LightningModule):
         checkpoint["captioner"] = dict(self.contents)
         checkpoint["counts"] = dict(self.counts)
         checkpoint["stage"] = self.stage.asdict()
+        checkpoint["products"] = library()  # two libraries round differently, in the last digit
         # The epoch last learned from, also where the next one is about to begin.
         epoch, batches = next_batch(self.trainer)
         checkpoint["epoch"] = epoch if batches else max(0, epoch - 1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue the counts, and multiply with the library that the run began with."""
         self.counts |= checkpoint.get("counts", {})
+        use_library(checkpoint.get("products", "onednn"))  # earlier versions knew no other
 
     def _leave_out(self, norm: float, seen: Sequence[tuple[list[ImageId], Tensor]]) -> None:
         """Count a step that cannot be done, or end the run.

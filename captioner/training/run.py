@@ -16,6 +16,7 @@ from captioner.features.prepare import Prepared, load_prepared
 from captioner.files.atomic import write_whole
 from captioner.files.folder_lock import held_folder
 from captioner.inference.generator import check_beam
+from captioner.model.kernels.linear import use_library
 from captioner.training.callbacks import Beginning
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
@@ -89,6 +90,7 @@ def train_stages(
         TerminatedError: as `train`.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
+    use_library(None)  # a run before this one may have been resumed with another
     prepared = load_prepared(config)
     check_prepared(prepared, config)
     last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))

@@ -284,3 +284,26 @@ def test_settings_that_do_not_go_together_are_refused(
     )
     with pytest.raises(UsageError, match=message):
         check(config)
+
+
+def test_no_weight_or_gradient_is_next_to_nothing() -> None:
+    """Subnormal numbers make a processor slow; what they stand for is 0."""
+    torch.manual_seed(0)
+    attention = Attention(6, 7, 3)
+    features = torch.randn(1, 50, 6)
+    query = torch.randn(2, 7) * 200  # scores that are hundreds apart
+    query.requires_grad_(True)
+    regions = attention.regions(features)
+    context, weights = attention(query, regions)
+    apart = attention._scores(attention.query(query).view(1, 2, -1), regions.keys)
+    exact = apart.double().softmax(2)[0]
+    assert bool(((exact > 0) & (exact < 1e-30)).any())
+    assert torch.allclose(weights.double(), exact, atol=1e-6)
+    assert bool((weights[weights > 0] > 1e-19).all())
+    assert torch.allclose(weights.sum(1), torch.ones(2))
+    (context.sum() * 1e-15).backward()
+    assert attention.key.weight.grad is not None
+    for gradient in (query.grad, attention.key.weight.grad):
+        assert gradient is not None
+        size = gradient.abs()
+        assert bool(((size == 0) | (size > torch.finfo(torch.float32).tiny)).all())

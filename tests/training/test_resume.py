@@ -17,6 +17,7 @@ from conftest import write_jsonl
 from test_run import arguments
 
 from captioner.cli import main
+from captioner.model.kernels.linear import faster_library, use_library
 from captioner.training import random_states
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.lightning_module import TrainingModule
@@ -217,6 +218,27 @@ def test_the_best_checkpoint_can_be_gone_on_from_too(
         for run in (undisturbed, tmp_path / "run")
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_multiplies_with_the_library_that_it_began_with(
+    undisturbed: Path, prepared: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """The two round differently; a checkpoint of a version that knew one only names none."""
+    last = undisturbed / "checkpoints" / "last.ckpt"
+    raw = torch.load(last, weights_only=True)
+    assert raw["products"] == faster_library()
+    for named, expected in (("mkl", "mkl"), ("onednn", "onednn"), (None, "onednn")):
+        raw["products"] = named
+        if named is None:
+            del raw["products"]
+        start = tmp_path / f"{named}.ckpt"
+        torch.save(raw, start)
+        run = tmp_path / str(named)
+        flags = [*prepared[1], "--output", str(run), "--resume", str(start)]
+        assert main(["train", *flags]) == 0
+        resumed = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        assert resumed["products"] == expected
+        use_library(None)
 
 
 def test_other_batches_within_an_epoch_are_refused(

@@ -1,19 +1,68 @@
 """The linear layer, forward and back, by the faster of two libraries on a CPU.
 
-On a CPU torch takes MKL for products of float32, which does not use the widest registers of every
-maker's processors; oneDNN, which torch comes with too, does. Measured with AVX-512 on two AMD EPYC,
-one thread: of one generation 1.7 to 2.2 times as fast forward and 1.4 to 1.9 times back, of the one
-before, whose registers gain nothing by their width, 1.05 to 1.8 times forward and as fast back. The
-two round differently, in the last digit. Everything but float32 on a CPU is as ever.
+torch multiplies float32 matrices with MKL on a CPU, and comes with oneDNN too. Which one is faster
+depends on who made the processor: MKL does not use the widest registers of other makers' than
+Intel's. Measured with AVX-512 and one thread, oneDNN takes on two AMD EPYC 0.45 to 0.6 of MKL's
+time forward and 0.5 to 0.7 back (on the older one 0.55 to 0.95, and as long back); on an Intel Xeon
+1.1 to 1.9 times MKL's forward and 1.1 to 3.8 back, but for a few rows (`onednn_wins`). The two
+round differently, in the last digit, so a run records the library that it started with and resumes
+with the same one. Everything but float32 on a CPU is torch's.
 
 Letters: M rows, I inputs, O outputs.
 """
 
-from typing import Any
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from captioner.errors import CaptionerError
+
+Library = Literal["mkl", "onednn"]
+"""What multiplies on a CPU; `mkl` stands for what torch takes by itself."""
+
+_chosen: Library | None = None
+
+
+def library() -> Library:
+    """The library in use: that of `use_library`, or else the faster one on this processor."""
+    return _chosen or faster_library()
+
+
+def use_library(name: str | None) -> None:
+    """Multiply with a library from now on, in this process; None: with the faster one.
+
+    Raises:
+        CaptionerError: there is no library of that name.
+    """
+    global _chosen
+    if name is not None and name not in get_args(Library):
+        raise CaptionerError(f"products: {name!r} is not one of {', '.join(get_args(Library))}")
+    _chosen = name  # type: ignore[assignment]
+
+
+@cache
+def faster_library() -> Library:
+    """The library for this processor, by its maker: the same in every process on a machine."""
+    is_intel = "intel" in processor().lower()
+    return "mkl" if is_intel and torch.backends.mkl.is_available() else "onednn"
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's maker as the system names it (GenuineIntel, AuthenticAMD, …)."""
+    try:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name.strip() == "vendor_id":
+                    return value.strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor()
 
 
 class Linear(nn.Linear):
@@ -26,16 +75,19 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Rows (M, I), weight (O, I) and bias (O,) to rows (M, O)."""
-    if not onednn_multiplies(x):
+    if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+        return product(x, weight, bias)
+    if not is_onednns(x):
         return F.linear(x, weight, bias)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        y: Tensor = Product.apply(x, weight, bias)
-        return y
-    return product(x, weight, bias)
+    y: Tensor = Product.apply(x, weight, bias)
+    return y
 
 
 class Product(torch.autograd.Function):
-    """The layer on rows x (M, I): y = x W^T + b, dx = dy W, dW = dy^T x, db = sum of dy's rows."""
+    """The layer on rows x (M, I), by oneDNN.
+
+    y = x W^T + b, dx = dy W, dW = dy^T x, db = sum of dy's rows.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -58,15 +110,15 @@ class Product(torch.autograd.Function):
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows (M, O), x W^T + b, by oneDNN where it can; no gradient is recorded."""
-    if not onednn_multiplies(x):
-        return F.linear(x, weight, bias)
-    return by_onednn(rounded(x), weight, bias)[: len(x)]
+    """Rows (M, O), x W^T + b; no gradient is recorded."""
+    if is_onednns(x) or (onednn_multiplies(x) and onednn_wins(len(x), len(weight))):
+        return by_onednn(rounded(x), weight, bias)[: len(x)]
+    return F.linear(x, weight, bias)
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """Rows a (M, O) and b (M, I) to a^T b (O, I), by oneDNN where it can."""
-    if not onednn_multiplies(a):
+    """Rows a (M, O) and b (M, I) to a^T b (O, I)."""
+    if not is_onednns(a):
         return a.t() @ b
     if a.shape[1] > b.shape[1]:  # it is quicker with the smaller one on the left
         return sum_of_products(b, a).t()
@@ -95,6 +147,21 @@ def rounded(x: Tensor) -> Tensor:
     step = 1 if rows <= 16 else max(16, 2 ** (rows.bit_length() - 1) // 16)
     missing = -rows % step
     return F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
+
+
+def onednn_wins(rows: int, outputs: int) -> bool:
+    """Whether oneDNN is faster even on a processor that MKL was made for.
+
+    So it is for the words of some hypotheses in a search. Measured on an Intel Xeon, one thread,
+    I = 512: 0.43 to 0.97 of MKL's time up to 16 rows, 0.9 to 1.05 up to 320, and more beyond these
+    limits.
+    """
+    return 4 <= rows <= 320 and outputs >= 2500 and rows * outputs >= 20_000
+
+
+def is_onednns(x: Tensor) -> bool:
+    """Whether these rows are for oneDNN: it can take them, and is the library in use."""
+    return onednn_multiplies(x) and library() == "onednn"
 
 
 def onednn_multiplies(x: Tensor) -> bool:

@@ -1,11 +1,33 @@
 """Products and their gradients are those of torch, whoever multiplies."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from captioner.errors import CaptionerError
 from captioner.model.cells import GRU, LSTM
-from captioner.model.kernels.linear import Linear, onednn_multiplies, rounded
+from captioner.model.kernels import linear as products
+from captioner.model.kernels.linear import (
+    Linear,
+    library,
+    onednn_multiplies,
+    onednn_wins,
+    processor,
+    rounded,
+    sum_of_products,
+    use_library,
+)
+
+
+@pytest.fixture(params=["mkl", "onednn"], autouse=True)
+def multiplied_by(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test, with either library."""
+    use_library(request.param)
+    yield request.param
+    use_library(None)
 
 
 def layers(inputs: int, outputs: int) -> tuple[Linear, nn.Linear]:
@@ -91,3 +113,64 @@ def test_it_can_be_exported() -> None:
     with torch.no_grad():
         exported = torch.export.export(ours, (x,))
         assert torch.allclose(exported.module()(x), theirs(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("maker", "faster"), [("GenuineIntel", "mkl"), ("AuthenticAMD", "onednn"), ("", "onednn")]
+)
+def test_the_maker_of_the_processor_decides(
+    maker: str, faster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "processor", lambda: maker)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    products.faster_library.cache_clear()
+    use_library(None)
+    assert library() == faster
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    products.faster_library.cache_clear()
+    assert library() == "onednn"
+    products.faster_library.cache_clear()
+
+
+def test_the_maker_is_read_from_the_system(tmp_path: Path) -> None:
+    known = tmp_path / "cpuinfo"
+    known.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: a: b\n")
+    assert processor(known) == "GenuineIntel"
+    known.write_bytes(b"\xff: \xfe\n")  # as on processors that name no vendor
+    assert isinstance(processor(known), str)
+    assert isinstance(processor(tmp_path / "absent"), str)
+
+
+def test_only_libraries_that_exist_can_be_chosen() -> None:
+    with pytest.raises(CaptionerError, match="'blas' is not one of mkl, onednn"):
+        use_library("blas")
+
+
+@pytest.mark.parametrize(("rows", "outputs"), [(3, 3000), (5, 3000), (15, 2500), (30, 2501)])
+def test_rows_of_a_search_are_torchs_to_rounding(rows: int, outputs: int) -> None:
+    ours, theirs = layers(24, outputs)
+    x = torch.randn(rows, 24)
+    with torch.inference_mode():
+        assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "outputs", "wins"),
+    [
+        (5, 9488, True),
+        (15, 2543, True),
+        (320, 9488, True),
+        (3, 9488, False),
+        (5, 2543, False),
+        (613, 9488, False),
+        (50, 2048, False),
+    ],
+)
+def test_few_rows_of_many_outputs_are_onednns(rows: int, outputs: int, wins: bool) -> None:
+    assert onednn_wins(rows, outputs) == wins
+
+
+@pytest.mark.parametrize(("rows", "left", "right"), [(1, 3, 5), (17, 40, 8), (60, 8, 40)])
+def test_sums_of_products_are_torchs_to_rounding(rows: int, left: int, right: int) -> None:
+    a, b = torch.randn(rows, left), torch.randn(rows, right)
+    assert torch.allclose(sum_of_products(a, b), a.t() @ b, atol=1e-5)

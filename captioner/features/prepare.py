@@ -30,6 +30,7 @@ from captioner.features.store import FeatureStore
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.photos.decode import PhotoError, read_photo
+from captioner.photos.jpeg import quality_of
 from captioner.photos.transform import Transform
 from captioner.text.vocabulary import Vocabulary
 
@@ -116,22 +117,29 @@ def with_detail(
 ) -> Transform:
     """The transform, with the detail that the training photos have if they must be enlarged.
 
-    A network that learns from enlarged photos takes their smoothness for the world's: of photos
-    with all their detail it writes worse captions (EXPERIMENTS.md). So those are reduced first.
+    A network that learns from enlarged photos expects their smoothness and the artefacts of their
+    compression: of other photos it writes worse captions (EXPERIMENTS.md). So larger photos are
+    reduced and compressed first, as the training photos were.
     """
     if config.detail != "auto":
         return replace(transform, detail=config.detail)
-    sizes = []
+    sizes, qualities = [], []
     for record in training[:LOOKED_AT]:
-        with suppress(PhotoError):  # reported when its features are computed
+        with suppress(PhotoError, OSError):  # reported when its features are computed
             sizes.append(read_photo(record.path).size)
+            qualities.append(quality_of(record.path))
     detail = transform.detail_for(sizes)
-    if detail is not None:
-        say(
-            f"features: training photos are enlarged, from {detail} to {transform.size} pixels; "
-            f"larger photos are reduced to {detail} first, so that they look alike"
-        )
-    return replace(transform, detail=detail)
+    if detail is None:
+        return transform
+    known = sorted(quality for quality in qualities if quality is not None)
+    quality = known[len(known) // 2] if 2 * len(known) > len(qualities) else None
+    say(
+        f"features: training photos are enlarged, from {detail} to {transform.size} pixels; "
+        f"larger photos are reduced to {detail} first"
+        + ("" if quality is None else f" and compressed at JPEG quality {quality}")
+        + ", so that they look alike"
+    )
+    return replace(transform, detail=detail, quality=quality)
 
 
 def verify(config: Config) -> bool:

@@ -6,8 +6,12 @@ file of many empty scans keeps a decoder busy for hours. The form of the file is
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image
+
+from captioner.files.regular import open_regular
 from captioner.photos.limits import MAX_PARTS, MAX_SCANNED, MAX_SCANS, PhotoError
 
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -37,6 +41,28 @@ class Frame:
     def buffer(self) -> int:
         """Bytes that libjpeg holds between scans: two for each pixel of each component."""
         return 0 if self.scans == 1 else 2 * self.pixels * self.components
+
+
+_LUMINANCE_AT_50 = 3688
+"""Sum of libjpeg's quantisation table of luminance at quality 50 (ITU T.81, table K.1)."""
+
+
+def quality_of(path: Path) -> int | None:
+    """Return the quality, from 1 to 95, at which libjpeg quantises like a JPEG file; None: no JPEG.
+
+    libjpeg scales a standard table by a percentage that follows from the quality; other programs
+    have tables of their own, and get the quality of a table as coarse.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open_regular(path) as file, Image.open(file) as photo:
+        tables = getattr(photo, "quantization", None)
+        if photo.format not in ("JPEG", "MPO") or not tables:
+            return None
+    percent = 100 * sum(min(tables.items())[1]) / _LUMINANCE_AT_50
+    quality = 5000 / percent if percent > 100 else 100 - percent / 2
+    return max(1, min(95, round(quality)))
 
 
 def read_frame(file: BinaryIO) -> Frame | None:

@@ -16,6 +16,7 @@ from torchvision.transforms import v2 as transforms
 
 from captioner.errors import UsageError
 from captioner.photos.decode import PhotoError
+from captioner.photos.jpeg import quality_of
 from captioner.photos.transform import Transform
 
 
@@ -231,3 +232,18 @@ def test_quality_is_kept_where_it_is_given_alone():
 def test_quality_out_of_range_is_refused(values):
     with pytest.raises(UsageError, match=r"transform\.quality"):
         Transform(**values)
+
+
+@pytest.mark.parametrize("quality", [20, 30, 50, 75, 80, 95])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_quality_of_a_jpeg_is_found(quality: int, mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.new(mode, (20, 20)).save(path, quality=quality)
+    found = quality_of(path)
+    assert found is not None
+    assert abs(found - quality) <= 1
+
+
+def test_only_jpegs_have_a_quality(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "photo.png")
+    assert quality_of(tmp_path / "photo.png") is None

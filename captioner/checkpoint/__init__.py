@@ -1,4 +1,9 @@
-"""A trained captioner as one file or one folder, and the checks that untrusted ones must pass."""
+"""A trained captioner as one file or one folder, and the checks that untrusted ones must pass.
+
+`file` reads and writes checkpoints, `checks` and `encoder_description` bound what a file may ask
+for, `safetensors` exports weights and plain settings, `pretrained` finds the captioners that come
+as packages.
+"""
 
 from captioner.checkpoint.file import (
     Checkpoint,

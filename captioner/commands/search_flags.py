@@ -44,7 +44,6 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
         parser.add_argument_group("ensemble"),
     )
     search, samples, wording, ensemble = (group.add_argument for group in groups)
-
     actions = [
         search("--beam-size", type=positive, metavar="K", help="hypotheses kept; 1 is greedy"),
         search("--max-length", type=positive, metavar="T", help="words at most"),

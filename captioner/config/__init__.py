@@ -1,1 +1,6 @@
-"""Every setting of a run: `schema` declares and checks it, `parser` reads YAML files and flags."""
+"""Every setting of a run, as frozen dataclasses of plain values.
+
+`schema` declares the settings with their defaults and help texts, `checks` refuses values that are
+out of range or do not go together, and `parser` reads YAML files and dotted flags. Only
+`captioner.build` and the parts of a run turn settings into objects.
+"""

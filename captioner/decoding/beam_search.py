@@ -38,6 +38,7 @@ from captioner.decoding.constraints import Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.running_search import RunningSearch
 from captioner.decoding.step import Looked, Step
 
@@ -54,6 +55,7 @@ def beam_search(
     *,
     shared: Any = None,
     constraints: Sequence[Constraint] = (),
+    required: RequiredPhrases | None = None,
     looked: Looked | None = None,
 ) -> Hypotheses:
     """Find the most probable captions of a batch of images.
@@ -71,8 +73,9 @@ def beam_search(
             keys (B, R, F). If given, `step` is called as `step(ids, state, shared)`. Each tensor
             has one row per image (A rows), not per beam; `state.view(A, M // A, ...)` aligns with
             it.
-        constraints: Words that captions must or must not contain; see
-            `captioner.decoding.constraints` and `captioner.decoding.required_phrases`.
+        constraints: Words that captions must not contain; see `captioner.decoding.constraints`.
+        required: Words and phrases that every caption must contain; see
+            `captioner.decoding.required_phrases`.
         looked: Maps the state after a step to attention weights (M, R), which are then returned
             with each word. Default: attention is not returned.
 
@@ -85,7 +88,9 @@ def beam_search(
         CaptionerError: `step` returned NaN or infinity, or an image has no possible caption.
     """
     options = options or SearchOptions()
-    search = RunningSearch(start_ids, state, step, end_id, options, shared, constraints, looked)
+    search = RunningSearch(
+        start_ids, state, step, end_id, options, shared, constraints, required, looked
+    )
     if len(start_ids) == 0:
         return Hypotheses.empty(options.n_best, options.max_length, start_ids.device)
     for t in range(1, options.max_length + 1):

@@ -28,6 +28,7 @@ from captioner.decoding.constraints import BannedWords, Constraint
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State, leaves, tree_map
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.running_search import ASK_EVERY, RunningSearch
 from captioner.decoding.step import Looked, Step
 
@@ -43,6 +44,7 @@ class RecordedSearch:
         end_id: The word that ends a caption.
         options: Search options. Default: `SearchOptions()`.
         constraints: As for `beam_search`. Any constraint but `BannedWords` disables capture.
+        required: As for `beam_search`; disables capture.
         looked: As for `beam_search`.
         record_after: Number of batches of one shape searched without capture before that shape is
             captured. Capture takes about 0.25 s, which pays off only over many batches.
@@ -58,6 +60,7 @@ class RecordedSearch:
         options: SearchOptions | None = None,
         *,
         constraints: Sequence[Constraint] = (),
+        required: RequiredPhrases | None = None,
         looked: Looked | None = None,
         record_after: int = 16,
     ) -> None:
@@ -65,12 +68,14 @@ class RecordedSearch:
         self.end_id = end_id
         self.options = options or SearchOptions()
         self.constraints = constraints
+        self.required = required
         self.looked = looked
         self.record_after = record_after
         self.recordings: dict[Shapes, Recording | None] = {}
         """Recordings by input shapes; None where capture failed."""
         self._searched: Counter[Shapes] = Counter()
-        self._recordable = all(isinstance(one, BannedWords) for one in constraints)
+        banned = all(isinstance(one, BannedWords) for one in constraints)
+        self._recordable = banned and required is None
 
     @torch.inference_mode()
     def __call__(self, start_ids: Tensor, state: State, shared: Any = None) -> Hypotheses:
@@ -92,6 +97,7 @@ class RecordedSearch:
             self.options,
             shared=shared,
             constraints=self.constraints,
+            required=self.required,
             looked=self.looked,
         )
 
@@ -121,6 +127,7 @@ class RecordedSearch:
                 self.options,
                 shared,
                 self.constraints,
+                self.required,
                 self.looked,
             )
 

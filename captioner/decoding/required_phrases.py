@@ -73,7 +73,7 @@ class RequiredPhrases:
         """Return the number of words matched of each phrase, (M, P): none yet."""
         return start_ids.new_zeros(len(start_ids), len(self.phrases))
 
-    def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
+    def forbid_unsaid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
         """Forbid the end word, and at the last step every word, that leaves a phrase incomplete."""
         check_in_vocabulary(self.words, log_probs.shape[1])
         self._to(state.device)

@@ -34,7 +34,8 @@ class RunningSearch:
         end_id: int,
         options: SearchOptions,
         shared: Any,
-        constraints: Sequence[Constraint],
+        constraints: Sequence[Constraint] = (),
+        required: RequiredPhrases | None = None,
         looked: Looked | None = None,
     ) -> None:
         if start_ids.dim() != 1:
@@ -48,7 +49,11 @@ class RunningSearch:
         self._constraints = constraints
         self._looked = looked
         self._held = [constraint.start(start_ids) for constraint in constraints]
-        self._required = _required(constraints, options)
+        self._required = required
+        self._progress: Tensor | None = None  # state of `required`, (M, P)
+        if required is not None:
+            required.check(options.max_length)
+            self._progress = required.start(start_ids)
         self._scores: Tensor | None = None  # scores of the latest step, (M, V)
         self._rows: Tensor | None = None  # row of the state that each word continues
         self._may_ask = answers_at_once(start_ids.device)
@@ -70,6 +75,9 @@ class RunningSearch:
                 constraint.advance(select_rows(memory, self._rows), self._ids)
                 for constraint, memory in zip(self._constraints, self._held, strict=True)
             ]
+            if self._required is not None and self._progress is not None:
+                progress = self._progress.index_select(0, self._rows)
+                self._progress = self._required.advance(progress, self._ids)
         ids, end_id = self._ids, self._end_id
         shared = () if self._shared is None else (self._shared,)
         # Overwrite the scores and state of the previous step at once, so that peak memory is that
@@ -82,10 +90,11 @@ class RunningSearch:
         last = t == self._options.max_length
         for constraint, memory in zip(self._constraints, self._held, strict=True):
             constraint.forbid(log_probs, memory, end_id, last)
-        required = self._required
-        progress = None if required is None else self._held[self._constraints.index(required)]
+        required, said = self._required, self._progress
+        if required is not None and said is not None:
+            required.forbid_unsaid(log_probs, said, end_id, last)
         attention = None if self._looked is None else self._looked(self._state)
-        self._ids, self._rows = self._beam.extend(t, log_probs, required, progress, attention)
+        self._ids, self._rows = self._beam.extend(t, log_probs, required, said, attention)
 
     def may_be_done(self, t: int) -> bool:
         """Return whether to check for done images after step t.
@@ -171,14 +180,3 @@ class RunningSearch:
 def answers_at_once(device: torch.device) -> bool:
     """Return whether reading a value from the device is free, that is, needs no synchronisation."""
     return device.type == "cpu"
-
-
-def _required(constraints: Sequence[Constraint], options: SearchOptions) -> RequiredPhrases | None:
-    found = [one for one in constraints if isinstance(one, RequiredPhrases)]
-    if len(found) > 1:
-        raise UsageError(
-            f"constraints: {len(found)} RequiredPhrases; at most 1, put all phrases into it"
-        )
-    for one in found:
-        one.check(options.max_length)
-    return found[0] if found else None

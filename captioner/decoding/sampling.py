@@ -24,7 +24,6 @@ from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SampleOptions, check_at_least
 from captioner.decoding.pytree import State, select_rows
-from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.step import Looked, Step, broken_step, normalised
 from captioner.errors import CaptionerError, UsageError
 
@@ -63,7 +62,7 @@ def sample(
         model: temperature, top-k and top-p do not change them.
 
     Raises:
-        UsageError: A shape or id is wrong, or ``constraints`` require words.
+        UsageError: A shape or id is wrong.
         CaptionerError: ``step`` returned NaN or infinity, or no word is left to draw.
     """
     options = options or SampleOptions()
@@ -72,8 +71,6 @@ def sample(
             f"start_ids, image_keys: shapes {tuple(start_ids.shape)} and "
             f"{tuple(image_keys.shape)}; both should be (images,)"
         )
-    if any(isinstance(constraint, RequiredPhrases) for constraint in constraints):
-        raise UsageError("constraints: sampling cannot require words; use beam search")
     images, k, max_length = len(start_ids), options.samples, options.max_length
     device = start_ids.device
     if images == 0:
@@ -105,8 +102,7 @@ def sample(
             for constraint, memory in zip(constraints, held, strict=True)
         ]
         unfinished = drawn.unfinished(rows).view(-1, k).any(dim=1)
-        remaining = int(unfinished.sum())
-        if remaining == 0:
+        if not (remaining := int(unfinished.sum())):
             break
         if 8 * remaining <= 7 * len(unfinished):
             kept = unfinished.repeat_interleave(k).nonzero().squeeze(1)

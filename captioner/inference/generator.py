@@ -15,6 +15,7 @@ from captioner.decoding.ensemble import ensemble
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import Rerank, SampleOptions, SearchOptions
 from captioner.decoding.pytree import State, leaves
+from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.sampling import rerank, sample
 from captioner.decoding.step import Looked
 from captioner.errors import UsageError
@@ -53,6 +54,7 @@ class CaptionGenerator:
         options: of a beam search, or of sampling.
         average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
+        required: what every caption says; for beam search alone.
         attention: whether captions carry their attention weights: the mean of those of all
             captioners that attend, which must look at equally many regions.
 
@@ -67,6 +69,7 @@ class CaptionGenerator:
         *,
         average: str = "probability",
         constraints: Sequence[Constraint] = (),
+        required: RequiredPhrases | None = None,
         attention: bool = False,
     ) -> None:
         self._captioners = captioners
@@ -79,7 +82,12 @@ class CaptionGenerator:
         self._search = None
         if isinstance(options, SearchOptions):
             self._search = RecordedSearch(
-                self._step, END, options, constraints=self._constraints, looked=looked
+                self._step,
+                END,
+                options,
+                constraints=self._constraints,
+                required=required,
+                looked=looked,
             )
 
     @torch.inference_mode()

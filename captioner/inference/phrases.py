@@ -39,8 +39,12 @@ class Wording:
 
     Example:
         >>> vocabulary = Vocabulary.build(["A dog runs.", "A red dog sleeps."], min_count=1)
-        >>> [type(one).__name__ for one in Wording(require=["red dog"]).constraints(vocabulary)]
-        ['RequiredPhrases']
+        >>> [type(one).__name__ for one in Wording(ban=["red dog"]).constraints(vocabulary)]
+        ['BannedPhrases']
+        >>> Wording(require=["red dog"]).required(vocabulary).phrases == (
+        ...     tuple(vocabulary.encode("red dog")),
+        ... )
+        True
         >>> Wording(ban=["dgo"]).constraints(vocabulary)
         Traceback (most recent call last):
         captioner.errors.UsageError: ban: the captioner does not know 'dgo'; did you mean dog?
@@ -80,7 +84,7 @@ class Wording:
             )
 
     def constraints(self, vocabulary: Vocabulary) -> list[Constraint]:
-        """The constraints of a search in this vocabulary.
+        """Return what the captions of a search or of samples must not say.
 
         Raises:
             UsageError: The vocabulary lacks a word.
@@ -99,9 +103,17 @@ class Wording:
             found.append(NoRepeatedNgram(self.no_repeat_ngram))
         if self.no_repeat_word:
             found.append(NoWordTwiceInARow())
-        if self.require:
-            found.append(RequiredPhrases(encoded("require", self.require, vocabulary)))
         return found
+
+    def required(self, vocabulary: Vocabulary) -> RequiredPhrases | None:
+        """Return what every caption of a beam search must say, if anything.
+
+        Raises:
+            UsageError: The vocabulary lacks a word.
+        """
+        if not self.require:
+            return None
+        return RequiredPhrases(encoded("require", self.require, vocabulary))
 
 
 def encoded(name: str, phrases: Iterable[str], vocabulary: Vocabulary) -> list[list[int]]:

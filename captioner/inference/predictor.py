@@ -122,6 +122,7 @@ class Predictor:
             search,
             average=self.strategy.average,
             constraints=wording.constraints(self.trained.vocabulary),
+            required=wording.required(self.trained.vocabulary),
             attention=self.strategy.attention,
         )
         encoders = [member.captioner.encoder for member in every]

@@ -1,1 +1,5 @@
-"""HTML pages that open from disk: a template beside the code that fills it."""
+"""HTML pages that open from disk, without a server or network.
+
+Each page is a template beside the module that fills it: `gallery` shows a folder of captioned
+photos.
+"""

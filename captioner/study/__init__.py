@@ -1,1 +1,5 @@
-"""A grid of configurations x seeds, trained, scored and compared: `captioner study`."""
+"""A grid of configurations x seeds, trained, scored and compared: `captioner study`.
+
+`study_file` and `plan` say which runs there are, `conduct` and `runner` run them in slots and
+resume them, `results`, `table` and `plots` report them with intervals over seeds.
+"""

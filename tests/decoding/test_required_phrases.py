@@ -29,7 +29,7 @@ def test_no_required_phrase_is_missing_over_a_thousand_models(phrases, beam_size
         models.step,
         END,
         SearchOptions(beam_size, max_length=5, n_best=beam_size),
-        constraints=[RequiredPhrases(phrases)],
+        required=RequiredPhrases(phrases),
     )
     for image in found.captions():
         assert image
@@ -48,7 +48,8 @@ def test_full_width_finds_the_best_caption_with_the_phrases(phrases, seed, group
         END,
         # The banks share the beam evenly, so full width is wider than all captions.
         SearchOptions(2048, max_length=4, n_best=6, groups=groups, diversity=0.0),
-        constraints=[RequiredPhrases(phrases), NoWordTwiceInARow()],
+        constraints=[NoWordTwiceInARow()],
+        required=RequiredPhrases(phrases),
     )
     expected = [
         c
@@ -69,7 +70,7 @@ def test_phrases_that_fill_the_caption_are_found():
         models.step,
         END,
         SearchOptions(3, max_length=5),
-        constraints=[RequiredPhrases([[1, 2], [3, 4, 1]])],
+        required=RequiredPhrases([[1, 2], [3, 4, 1]]),
     )
     allowed = ([1, 2, 3, 4, 1], [3, 4, 1, 1, 2])
     for image in found.captions():
@@ -83,7 +84,8 @@ def test_required_and_banned_together():
         models.step,
         END,
         SearchOptions(4, max_length=5),
-        constraints=[RequiredPhrases([[2]]), BannedEndings([[2]]), BannedWords([5])],
+        constraints=[BannedEndings([[2]]), BannedWords([5])],
+        required=RequiredPhrases([[2]]),
     )
     for image in found.captions():
         assert 2 in image[0]
@@ -95,14 +97,15 @@ def test_impossible_phrases_are_a_clear_error():
     model = RandomModel(5, 3)
     options = SearchOptions(3, max_length=3)
 
-    def search(*constraints):
-        beam_search(*model.start(), model.step, END, options, constraints=constraints)
+    def search(phrases, *constraints):
+        required = RequiredPhrases(phrases)
+        beam_search(
+            *model.start(), model.step, END, options, constraints=constraints, required=required
+        )
 
     with pytest.raises(UsageError, match="4 required words do not fit into max_length 3"):
-        search(RequiredPhrases([[1, 2], [3, 4]]))
+        search([[1, 2], [3, 4]])
     with pytest.raises(CaptionerError, match=r"image 0 of the batch .* has no caption left"):
-        search(BannedWords([2]), RequiredPhrases([[2]]))
+        search([[2]], BannedWords([2]))
     with pytest.raises(UsageError, match="phrases: the list is empty"):
         RequiredPhrases([])
-    with pytest.raises(UsageError, match="2 RequiredPhrases; at most 1, put all phrases into it"):
-        search(RequiredPhrases([[1]]), RequiredPhrases([[2]]))

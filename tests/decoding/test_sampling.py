@@ -11,7 +11,6 @@ from random_models import RandomModel
 from captioner.decoding.constraints import BannedWords, NoRepeatedNgram
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SampleOptions
-from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.decoding.sampling import draw, rerank, sample, uniform_numbers
 from captioner.errors import CaptionerError, UsageError
 
@@ -173,8 +172,6 @@ def test_bad_options_are_refused(options, message):
 def test_errors_of_the_draw():
     model = RandomModel(4, 3, images=2)
     start = model.start()
-    with pytest.raises(UsageError, match="sampling cannot require words; use beam search"):
-        sample(*start, model.step, END, image_keys=KEYS[:2], constraints=[RequiredPhrases([[1]])])
     with pytest.raises(CaptionerError, match="no word is left to draw at word 1"):
         sample(*start, model.step, END, image_keys=KEYS[:2], constraints=[BannedWords(range(4))])
     with pytest.raises(UsageError, match=r"both should be \(images,\)"):

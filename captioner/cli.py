@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "caption",
+    "score",
     "inspect",
     "study",
     "words",
@@ -51,6 +52,7 @@ commands:
   caption   write captions for photos
   inspect   draw gates, states and image reach, word by word
   study     train a grid of configurations x seeds and compare them
+  score     log-probabilities of given sentences for photos
   words     neighbours of a word in a checkpoint's embeddings; export them
   export    a checkpoint as safetensors and JSON
 

@@ -21,9 +21,8 @@ from captioner.datasets.batches import pack
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SearchOptions
+from captioner.inference.sentences import sum_of_words, word_log_probs
 from captioner.model.captioner import Captioner
-from captioner.model.decoder import select_rows
-from captioner.model.kernels.full_precision import whole_float32
 
 
 def log_probs(captioner: Captioner, features: Tensor, found: Hypotheses) -> Tensor:
@@ -49,18 +48,7 @@ def log_probs(captioner: Captioner, features: Tensor, found: Hypotheses) -> Tens
     # The place of each caption among all, in the order in which `pack` lays them side by side.
     packed = pack([(words, place) for place, (words, _) in enumerate(captions)])
     image_of = torch.tensor([image for _, image in captions])[packed.rows]
-    device = features.device
-    with torch.inference_mode(), whole_float32():
-        state, regions = captioner.decoder.begin(features)
-        rows = image_of.to(device)
-        sizes = torch.tensor(packed.batch_sizes)
-        unrolled = captioner.decoder.unroll(
-            packed.inputs.to(device), sizes, select_rows(state, rows), regions, rows
-        )
-        words = captioner.decoder.logits(unrolled).log_softmax(1)
-        of_words = words.gather(1, packed.targets.to(device).unsqueeze(1)).squeeze(1)
-        caption_of = torch.cat([packed.rows[:n] for n in packed.batch_sizes]).to(device)
-        sums = of_words.new_zeros(len(captions)).index_add(0, caption_of, of_words)
+    sums = sum_of_words(packed, word_log_probs(captioner, features, packed, image_of))
     scores[exists] = sums.to(scores.dtype)
     return scores
 

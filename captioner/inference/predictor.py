@@ -33,6 +33,7 @@ from time import perf_counter
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from captioner import checkpoint
 from captioner.checkpoint.file import Checkpoint
@@ -52,6 +53,7 @@ from captioner.inference.compatibility import (
 from captioner.inference.generator import CaptionGenerator, check_beam, reranked
 from captioner.inference.photo import Photo, key_number
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
+from captioner.inference.sentences import sentence_log_probs
 from captioner.inference.strategy import Strategy
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
@@ -231,6 +233,38 @@ class Predictor:
             )
         return self._caption_all(photos, batch_size, keys, workers)
 
+    def score(self, photo: OnePhoto, sentences: Sequence[str]) -> list[float]:
+        """How probable the captioner finds sentences for a photo: for retrieval and re-ranking.
+
+        Args:
+            photo: of any kind that `caption` takes.
+            sentences: the texts; a word that the vocabulary lacks counts as the unknown word.
+
+        Returns:
+            Natural logarithms of the probabilities, the end of the sentence included: of a caption
+            that `caption` wrote, its `log_prob`. Longer sentences have lower ones.
+
+        Raises:
+            UsageError: not a photo, one text instead of several, or a sentence of more than 1,000
+                words.
+            CaptionerError: the photo cannot be read.
+        """
+        if isinstance(sentences, str):
+            raise UsageError("score: expected a list of sentences, not one text")
+        if not is_one(photo):
+            raise UsageError(f"score: expected {KINDS}, not {type(photo).__name__}")
+        source = as_source(photo, 0)
+        found = read_pixels(source, self._transforms)
+        if isinstance(found, str):
+            raise CaptionerError(f"{source.path}: {found}")
+        read = Photo(source.path, 0, tuple(map(torch.from_numpy, found.pixels)))
+        features = self._encoded([read])[: len(self.members)]
+        captioners = [member.captioner for member in self.members]
+        vocabulary = self.trained.vocabulary
+        return sentence_log_probs(
+            captioners, features, vocabulary, sentences, self.strategy.average
+        )
+
     def _caption_all(
         self,
         photos: Iterable[object],
@@ -333,8 +367,8 @@ class Predictor:
         first, *others = {member.transform.box(width, height) for member in attending}
         return None if others else first
 
-    def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
-        """Photos are encoded by each encoder, decoded by all, and the samples ranked."""
+    def _encoded(self, photos: Sequence[Photo]) -> list[Tensor]:
+        """Features of photos for each member, and for the backward captioner."""
         pixels = [
             torch.stack([photo.pixels[i] for photo in photos if isinstance(photo.pixels, tuple)])
             for i in range(len(self._transforms))
@@ -343,7 +377,11 @@ class Predictor:
         with torch.inference_mode():
             features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
         self.seconds.encoding += perf_counter() - began
-        given = [features[i] for i in self._features_of]
+        return [features[i] for i in self._features_of]
+
+    def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
+        """Photos are encoded by each encoder, decoded by all, and the samples ranked."""
+        given = self._encoded(photos)
         keys = torch.tensor([photo.key for photo in photos], device=self.device)
         found = self._generate(given[: len(self.members)], keys)
         search, rerank = self.strategy.search, self.strategy.rerank

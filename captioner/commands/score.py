@@ -1,0 +1,79 @@
+"""`captioner score`: how probable a captioner finds sentences that are given for a photo."""
+
+import sys
+from pathlib import Path
+
+from captioner.commands.parser import Parser
+from captioner.config.schema import DEFAULT_CHECKPOINT
+from captioner.console import warn
+from captioner.errors import CaptionerError, UsageError
+from captioner.files.regular import read_regular
+
+MAX_BYTES = 2**26
+"""Bytes of a file of sentences."""
+
+
+def run(arguments: list[str]) -> int:
+    """`captioner score`: log-probabilities of sentences, a line each."""
+    parser = Parser(
+        prog="captioner score",
+        description="Write the log-probability of each sentence for each photo, in the order "
+        "given: photo, natural logarithm, sentence, separated by tabs. Logarithms include the end "
+        "of the sentence, so longer sentences have lower ones.",
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    parser.add_argument(
+        "--captions",
+        required=True,
+        metavar="F",
+        help="sentences, one per line; - reads them from standard input",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="P",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
+        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    options = parser.parse_args(arguments)
+    sentences = _sentences(options.captions)
+
+    from captioner.display import one_line
+    from captioner.inference.predictor import Predictor
+    from captioner.text.vocabulary import UNKNOWN
+
+    predictor = Predictor.load(options.checkpoint or [DEFAULT_CHECKPOINT], device=options.device)
+    vocabulary = predictor.trained.vocabulary
+    unknown = sum(word == UNKNOWN for text in sentences for word in vocabulary.encode(text))
+    if unknown:
+        warn(f"--captions: {unknown:,} words are not in the vocabulary; they count as unknown")
+    failed = 0
+    for photo in options.photos:
+        try:
+            scores = predictor.score(photo, sentences)
+        except UsageError:
+            raise
+        except CaptionerError as error:
+            warn(str(error))
+            failed += 1
+            continue
+        for score, sentence in zip(scores, sentences, strict=True):
+            print(f"{one_line(photo)}\t{score:.4f}\t{one_line(sentence)}")
+    return 1 if failed else 0
+
+
+def _sentences(name: str) -> list[str]:
+    try:
+        data = (
+            sys.stdin.buffer.read(MAX_BYTES) if name == "-" else read_regular(Path(name), MAX_BYTES)
+        )
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"--captions: {name} is not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"--captions: {name}: {error.strerror}") from error
+    sentences = [line for line in lines if line.strip()]
+    if not sentences:
+        raise UsageError(f"--captions: {name} holds no sentence")
+    return sentences

@@ -1,15 +1,15 @@
-"""The command line: dispatches to a command, and turns errors into one line and an exit code.
+"""The command line: dispatch to a command, and turn errors into one line and an exit code.
 
 A command parses its flags before anything heavy is imported, so that `--help` and a mistyped flag
-answer at once. What ends a command, and its exit code:
+respond immediately. Exit codes by cause:
 
-- 0: everything was done; 1: something could not be done, the rest was; 2: the call was wrong.
-  `CaptionerError` carries 1 or 2 (143 from `train`, which writes a checkpoint first).
-- `OSError`, memory that ran out: 1, with the file's name where there is one.
-- A reader that has closed the pipe (`captioner … | head`): 1, without a message.
-- Ctrl-C: 130. SIGTERM: 143. Both raise `KeyboardInterrupt`, whose text says what is kept and how to
-  resume.
-- Anything else is a fault of the code, and keeps its traceback.
+- 0: success. 1: something could not be done, the rest was. 2: the call was wrong. `CaptionerError`
+  carries 1 or 2 (143 from `train`, which writes a checkpoint first).
+- `OSError` or out of memory: 1; the message names the file if there is one.
+- A closed pipe (`captioner ... | head`): 1, without a message.
+- Ctrl-C: 130. SIGTERM: 143. Both raise `KeyboardInterrupt`, whose text states what is saved and how
+  to resume.
+- Any other exception is a bug and keeps its traceback.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ COMMANDS = (
     "words",
     "export",
 )
-"""Each is a module of `captioner.commands` with a function `run(arguments) -> exit code`."""
+"""Each is a module of `captioner.commands` with a function `run(arguments)` -> exit code."""
 
 HELP = """\
 usage: captioner COMMAND ...
@@ -45,38 +45,38 @@ usage: captioner COMMAND ...
 CNN + RNN image captioning: train, search, score, compare.
 
 commands:
-  audit     look through a data set for leaks between splits, and for what is broken
-  prepare   vocabulary and image features of a data set
+  audit     check a data set for leakage between splits, and for damaged data
+  prepare   write the vocabulary and image features of a data set
   train     train a captioner
   evaluate  score a checkpoint on a split, or a file of captions
   caption   write captions for photos
   inspect   draw gates, states and image reach, word by word
-  study     train a grid of configurations x seeds and compare them
+  study     train a grid of configurations with several seeds, and compare them
   score     log-probabilities of given sentences for photos
-  words     neighbours of a word in a checkpoint's embeddings; export them
-  export    a checkpoint as safetensors and JSON
+  words     print nearest neighbours of words in the embeddings, or export them
+  export    convert a checkpoint to safetensors and JSON
 
-`captioner COMMAND --help` lists a command's options.
+Run `captioner COMMAND --help` for the options of a command.
 
 options:
-  -h, --help   show this text
-  --version    show the version
+  -h, --help   show this text and exit
+  --version    show the version and exit
 
 options of every command:
-  --quiet      no progress and no remarks on standard error, only warnings and errors
-  --debug      show a traceback where something goes wrong
+  --quiet      print only warnings and errors to standard error, no progress
+  --debug      print a traceback when an error occurs
 
-exit codes: 0 everything was done; 1 something could not be done, the rest was; 2 the call was
-wrong; 130 interrupted (Ctrl-C); 143 ended by SIGTERM. `train`, `prepare`, `study` and `caption
---output` keep what is done when they are interrupted; the message says how to resume.
+exit codes: 0 success; 1 something could not be done, the rest was; 2 the call was wrong;
+130 interrupted (Ctrl-C); 143 ended by SIGTERM. When interrupted, `train`, `prepare`, `study` and
+`caption --output` save their progress; the message says how to resume.
 """
 
 FLAGS = ("--debug", "--quiet")
-"""Flags that may stand anywhere on the command line, up to a `--`."""
+"""Flags that may occur anywhere on the command line before a `--`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
@@ -91,26 +91,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ended(arguments: list[str], debug: bool, asked: list[int]) -> int:
-    """Run a command to its end, whatever that is; returns the exit code.
+    """Run a command, report its errors, and return the exit code.
 
     Args:
-        arguments: the command and its own.
-        debug: whether errors show a traceback.
-        asked: holds SIGTERM once that has arrived.
+        arguments: The command and its arguments.
+        debug: Whether errors print a traceback.
+        asked: Contains SIGTERM once that signal has arrived.
     """
     try:
         code = run(arguments)
-        sys.stdout.flush()  # here, where a full disk can still be reported
+        sys.stdout.flush()  # a full disk can still be reported here
         return code
     except CaptionerError as error:
         return failed(str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         how, code = ("ended by SIGTERM", 143) if asked else ("interrupted", 130)
         return failed(f"{how}; {error}" if str(error) else how, code, debug)
-    except BrokenPipeError:  # the reader has closed the pipe: `captioner … | head`
+    except BrokenPipeError:  # the reader closed the pipe: `captioner ... | head`
         discard_output()
         return 1
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # for example a full disk or a read-only folder
         discard_output()
         where = f"{error.filename}: " if error.filename else ""
         return failed(f"{where}{error.strerror or error}", 1, debug)
@@ -118,27 +118,27 @@ def ended(arguments: list[str], debug: bool, asked: list[int]) -> int:
         if not out_of_memory(error):
             raise
         reason = str(error) or type(error).__name__
-        remedy = "make --batch-size or --beam-size smaller, in training data.batch_size"
-        return failed(f"memory ran out ({reason}); {remedy}", 1, debug)
+        remedy = "reduce --batch-size or --beam-size, or data.batch_size in training"
+        return failed(f"out of memory ({reason}); {remedy}", 1, debug)
 
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Iterator[list[int]]:
-    """Let SIGTERM end a command as Ctrl-C does; yields a list that then holds the signal.
+    """Let SIGTERM end a command as Ctrl-C does; yield a list that then contains the signal.
 
-    `train` and `study` install handlers of their own while they work.
+    `train` and `study` install their own handlers while they work.
     """
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # no place for handlers
+    if threading.current_thread() is not threading.main_thread():  # cannot install handlers
         yield asked
         return
     process = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a fork, which has nothing to keep
+        if os.getpid() != process:  # a forked child has nothing to save
             os._exit(128 + number)
         asked.append(number)
-        raise KeyboardInterrupt  # nothing on the way takes it for an error of its own
+        raise KeyboardInterrupt  # no handler on the way catches it as an ordinary error
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -148,13 +148,13 @@ def sigterm_interrupts() -> Iterator[list[int]]:
 
 
 def discard_output() -> None:
-    """Send what is left of standard output nowhere, so that the interpreter can end quietly."""
-    with contextlib.suppress(OSError, ValueError):  # captured by a test, it has no number
+    """Discard the remaining standard output, so that the interpreter exits quietly."""
+    with contextlib.suppress(OSError, ValueError):  # captured output has no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
-    """Hand over to the command that was named."""
+    """Dispatch to the named command."""
     if not arguments:
         console.usage(HELP)
         return 2
@@ -174,14 +174,14 @@ def run(arguments: list[str]) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, of the machine or of the device."""
-    # By name: torch is not imported here.
+    """Return whether an error means that the machine or the device is out of memory."""
+    # Compare names, because torch is not imported here.
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or "can't allocate memory" in str(error)
 
 
 def failed(message: str, code: int, debug: bool) -> int:
-    """Say in one line what went wrong."""
+    """Print an error line, and return the exit code."""
     if debug:
         traceback.print_exc()
     console.error(message)

@@ -1,8 +1,8 @@
-"""What the interpreter does while a file is read, by its audit events: code, processes, writing.
+"""Record what the interpreter does while a file is read, by audit events: code, processes, writes.
 
     events = watched(lambda: read(path), folder=place)
 
-Python's audit hooks cannot be removed, so one is added and switched on while something is watched.
+Python audit hooks cannot be removed. This module adds one and enables it while a call is watched.
 """
 
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 CODE = ("exec", "compile", "import", "code.__new__", "function.__new__", "marshal.loads")
-"""Source or code objects are made or run, or a module is imported."""
+"""Events that compile or run code, or import a module."""
 
 ROOMS = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "tempfile.", "webbrowser.")
-"""Modules all of whose events count."""
+"""Modules whose events all count."""
 
 LOOKING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.chdir")
-"""Of those, what changes nothing (jsonargparse reads a configuration from inside its folder)."""
+"""Events of those modules that change nothing (jsonargparse enters a configuration's folder)."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -31,14 +31,14 @@ _own: list[bytes] = []
 
 
 def watched(call: Callable[[], object], folder: Path | None = None) -> list[str]:
-    """Events of a call that a reader of a stranger's file must not cause; [] is right.
+    """Return the events of a call that reading an untrusted file must not cause; [] is expected.
 
-    A module that is imported late causes events as well, once. So a call that caused some is made
-    again, and what counts is what it causes then.
+    The first import of a module causes events too. A call that caused events is therefore repeated,
+    and only the events of the second call count.
 
     Args:
-        call: what reads; its errors are passed over, for they are judged elsewhere.
-        folder: where it may write.
+        call: Reads the file; its errors are ignored here and judged elsewhere.
+        folder: Folder that the call may write to.
     """
     with _recorded(folder) as first:
         _made(call)
@@ -91,12 +91,12 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _own_source(source: object) -> bool:
-    """Whether a text is a piece of the package, too long to be one by chance."""
+    """Return whether a text is part of the package's source and too long for a coincidence."""
     return isinstance(source, bytes) and len(source) > 200 and any(source in own for own in _own)
 
 
 def _inside(arguments: tuple[Any, ...]) -> bool:
-    """Whether all paths among some arguments lie in the folder that may be written."""
+    """Return whether all paths among the arguments lie in the writable folder."""
     paths = [os.fsdecode(a) for a in arguments if isinstance(a, (str, bytes, os.PathLike))]
     if _folder is None or not paths:
         return False

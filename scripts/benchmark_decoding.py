@@ -1,26 +1,26 @@
-"""How fast the beam search is, beside the machine's own limit and what others use.
+"""Benchmark beam search against the machine's limit and against other implementations.
 
-All are measured in one run, in turns, around the same LSTM step with random weights; each number is
-the best of the rounds. One row a batch size:
+All candidates run in turns in one process, around the same LSTM step with random weights. Each
+number is the best of the rounds. Columns, for one row per batch size:
 
-- limit: only the matrix products of the search (gates and vocabulary), nothing else; on a GPU
-  recorded and played back, so that the products alone are measured and not the asking for them.
-- captioner: :func:`captioner.decoding.beam_search.beam_search` (on a GPU recorded, as captioning
-  does: :mod:`captioner.decoding.cuda_graphs`), and its share of the limit.
-- per image: a straightforward beam search, one image at a time (no images batched).
-- generate: Hugging Face ``generate`` with ``num_beams``, if transformers is installed: around the
-  same step; at most, that is, how many times faster than it a search would be that costs nothing
-  but the products; and around the step as it is usually written with the same weights: one
-  ``F.linear`` for the gates and one for the words. On a CPU captioner's own decoder multiplies with
-  :func:`captioner.model.kernels.linear.linear` and looks up what words contribute to the gates
-  (:mod:`captioner.model.kernels.input_cache`), as the step here does; on a GPU both are the same.
+- limit: only the matrix products of the search (gates and vocabulary). On a GPU they are captured
+  as a CUDA graph and replayed, so that launch overhead is not measured.
+- captioner: `captioner.decoding.beam_search.beam_search` (on a GPU as CUDA graphs, with
+  `captioner.decoding.cuda_graphs`), and its share of the limit.
+- per image: a straightforward beam search over one image at a time.
+- generate: Hugging Face `generate` with `num_beams`, if transformers is installed. "same step" uses
+  the same step. "at most" is the speed-up of a search that costs nothing but the products. "usual"
+  uses a step as it is usually written, with one `F.linear` each for gates and words. On a CPU,
+  captioner's own decoder multiplies with `captioner.model.kernels.linear.linear` and caches the
+  words' products with the gates (`captioner.model.kernels.input_cache`), as the step here does. On
+  a GPU both steps are the same.
 - early ends: captions that end after 6 to 14 words, as real ones do.
-- same words: the share of captions that generate finds too.
+- same words: share of captions that `generate` finds too.
 
-A second table holds captioner's own decoder with spatial attention over 196 regions, beside its
-matrix products: state, query, scores, context and vocabulary. Keys and values are there before.
+A second table compares captioner's own decoder with spatial attention over 196 regions with its
+matrix products: state, query, scores, context and vocabulary. Keys and values are precomputed.
 
-Run it with ``python scripts/benchmark_decoding.py --threads 2``.
+Example: `python scripts/benchmark_decoding.py --threads 2`.
 """
 
 import argparse
@@ -50,16 +50,16 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 class LstmStep:
-    """An LSTM decoder without frills: embedding, gates, a projection to the vocabulary.
+    """A minimal LSTM decoder: embedding, gates and a projection to the vocabulary.
 
     Weights are random, and scaled so that a few words carry most of the probability, as in a
-    trained model. The end word is never chosen, or, with ``early_ends``, after 6 to 14 words.
+    trained model. The end word is never chosen; with `with_early_ends`, after 6 to 14 words.
 
     Args:
-        vocab_size: V.
-        hidden_size: H, and E.
-        device: where.
-        usual: whether it is written as most code is, instead of as captioner's decoder.
+        vocab_size: Number V of words.
+        hidden_size: Size H of the state and E of the embeddings.
+        device: Device of the weights.
+        usual: Whether the step is written as most code is, instead of as captioner's decoder.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class LstmStep:
         self.of_word = WordProducts(self.embedding, partial(linear, weight=of_input))
 
     def start(self, images: int) -> tuple[Tensor, State]:
-        """Start ids (B,) and state (h, c), each (B, H), different for each image."""
+        """Return start ids (B,) and a state (h, c), (B, H) each, different for each image."""
         device = self.bias.device
         generator = torch.Generator().manual_seed(1)
         h = torch.randn(images, self.hidden_size, generator=generator).tanh().to(device)
         return torch.full((images,), START, device=device), (h, torch.zeros_like(h))
 
     def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits (M, V) of the next word and the new state."""
+        """Return the logits (M, V) of the next word and the new state."""
         h, c = state
         if self.usual:
             gates = self.product(torch.cat([self.embedding[ids], h], dim=1), self.gates)
@@ -103,7 +103,7 @@ class LstmStep:
         return self.product(h, self.words, self.bias), (h, c)
 
     def with_early_ends(self, images: int) -> tuple[Step, State]:
-        """A step and a start state whose captions end: the end word wins after 6 to 14 words."""
+        """Return a step and a start state whose captions end after 6 to 14 words."""
         _, (h, c) = self.start(images)
         generator = torch.Generator().manual_seed(2)
         length = torch.randint(6, 15, (images,), generator=generator).to(h)
@@ -118,7 +118,7 @@ class LstmStep:
 
 
 def beams_of_one_image(step: Step, state: State, width: int, max_length: int) -> list[int]:
-    """Beam search as it is usually written: one image, lists and ``.item()``."""
+    """Run beam search as it is usually written: one image, lists and `.item()`."""
     ids = torch.tensor([START])
     beams: list[tuple[list[int], float]] = [([], 0.0)]
     ended: list[tuple[list[int], float]] = []
@@ -149,14 +149,14 @@ def beams_of_one_image(step: Step, state: State, width: int, max_length: int) ->
 def generate_around(
     width: int, max_length: int, vocab_size: int, device: torch.device
 ) -> Callable[[Step, Tensor, State], Tensor] | None:
-    """Hugging Face ``generate`` around any step, or None where transformers is not installed."""
+    """Wrap Hugging Face `generate` around any step; return None without transformers."""
     try:
         import transformers
         from transformers.modeling_outputs import CausalLMOutputWithPast
     except ImportError:
         return None
     transformers.logging.set_verbosity_error()
-    # What generate hands from step to step; renamed in transformers 5.24.
+    # The state that generate passes from step to step; renamed in transformers 5.24.
     named = CausalLMOutputWithPast.__dataclass_fields__
     carried = "cache" if "cache" in named else "past_key_values"
 
@@ -216,7 +216,7 @@ def generate_around(
 
 
 def products(step: LstmStep, images: int, width: int, max_length: int) -> Callable[[], object]:
-    """The matrix products of one search and nothing else."""
+    """Return a function that computes only the matrix products of one search."""
     device, hidden = step.bias.device, step.hidden_size
     xs = [torch.randn(rows, 2 * hidden, device=device) for rows in (images, images * width)]
     hs = [x[:, :hidden].contiguous() for x in xs]
@@ -232,7 +232,7 @@ def products(step: LstmStep, images: int, width: int, max_length: int) -> Callab
 
     if device.type != "cuda":
         return multiply
-    multiply()  # what is set up at the first product is not recorded
+    multiply()  # the set-up of the first product must not be captured
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         multiply()
@@ -240,17 +240,17 @@ def products(step: LstmStep, images: int, width: int, max_length: int) -> Callab
 
 
 def replay(graph: torch.cuda.CUDAGraph, _inputs: list[Tensor]) -> None:
-    """Plays a recording, which reads its inputs where they were: they must not be given away."""
+    """Replay a CUDA graph; its inputs are passed to keep their memory alive."""
     graph.replay()
 
 
 def best_seconds(
     runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """The shortest time of each run, all runs taking turns so that noise meets them alike."""
+    """Return the shortest time of each run; runs take turns, so that noise affects all equally."""
     cuda = torch.cuda.is_available()
     best = dict.fromkeys(runs, math.inf)
-    for _ in range(rounds + 1):  # the first round warms up, and counts where it is the best
+    for _ in range(rounds + 1):  # the first round warms up, but also counts if it is the best
         for name, run in runs.items():
             began = clock()
             run()
@@ -261,7 +261,7 @@ def best_seconds(
 
 
 def main() -> None:
-    """Prints one table."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--beam-size", type=int, default=5)
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count CPU seconds of one thread, which other programs on the machine disturb less",
+        help="measure CPU seconds of one thread, which other programs affect less",
     )
     arguments = parser.parse_args()
     if arguments.cpu_time:
@@ -295,7 +295,7 @@ def main() -> None:
         f"float32, {device.type} {name}, {arguments.threads} threads, torch {torch.__version__}"
     )
     if generate is None:
-        print("transformers is not installed: the columns of generate are left out")
+        print("transformers is not installed: no columns for generate")
     print(
         "      |      images per second        |  x per | x generate, same words                 |"
         "| early ends | x generate, same words"
@@ -361,7 +361,7 @@ def main() -> None:
 
 
 def print_attention(arguments: argparse.Namespace, clock: Callable[[], float]) -> None:
-    """The table of attention."""
+    """Print the table of attention."""
     device, hidden = torch.device(arguments.device), arguments.hidden_size
     torch.manual_seed(0)
     decoder = Decoder(
@@ -397,7 +397,7 @@ def print_attention(arguments: argparse.Namespace, clock: Callable[[], float]) -
 def attention_products(
     decoder: Decoder, regions: Regions, arguments: argparse.Namespace
 ) -> Callable[[], object]:
-    """The matrix products of one search with attention and nothing else."""
+    """Return a function that computes only the matrix products of one search with attention."""
     images, width = len(regions.keys), arguments.beam_size
     device = regions.keys.device
     hs = [
@@ -426,7 +426,7 @@ def attention_products(
 def kept(
     found: dict[str, list[list[int]]], name: str, run: Callable[[], list[list[int]]]
 ) -> Callable[[], None]:
-    """The same run, whose captions are kept under a name."""
+    """Return a run that stores its captions under a name."""
 
     def keep() -> None:
         found[name] = run()
@@ -435,12 +435,12 @@ def kept(
 
 
 def times(rate: dict[str, float], ours: str, other: str) -> str:
-    """How many times faster."""
+    """Return the speed-up over another candidate as text."""
     return f"{rate[ours] / rate[other]:.2f}" if other in rate else "-"
 
 
 def same(found: dict[str, list[list[int]]], prefix: str) -> str:
-    """The share of images for which generate has found the same caption."""
+    """Return the share of images for which generate found the same caption, as text."""
     if prefix + "generate" not in found:
         return "-"
     pairs = list(zip(found[prefix + "captioner"], found[prefix + "generate"], strict=True))

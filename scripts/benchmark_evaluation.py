@@ -1,13 +1,13 @@
-"""Times the scores against the official tool, side by side, on the same captions.
+"""Benchmark the scores against the official tool, on the same captions.
 
     python scripts/benchmark_evaluation.py --peer-python /path/to/other/environment/bin/python
 
-``--peer-python`` names a Python that has pycocoevalcap (and Java on the path); without it only this
-package is timed. Each tool runs in a process of its own, so that its memory can be told; start-up
-and imports are not counted, the start of the Java tokenizer (a part of each call) is. METEOR is
-timed by itself, from tokens to scores, reading its data included on both sides: once with their
-compact copy in the cache folder, and the first time, when there is none. Captions come from
-``--annotations`` and ``--results`` in COCO's format, or are made up from a small grammar.
+`--peer-python` names a Python with pycocoevalcap (and Java on the path). Without it, only this
+package is timed. Each tool runs in its own process, so that its memory can be measured. Start-up
+and imports are not counted. The start of the Java tokenizer is, because it is part of each call.
+METEOR is timed separately, from tokens to scores, including the time to read its data: once with
+the compact copy in the cache folder, and once without it ("first time"). Captions come from
+`--annotations` and `--results` in COCO's format, or from a small grammar.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ PLACES = ["on the grass", "in the snow", "near a man's car", "at the beach", "by
 def make_captions(
     n_images: int, n_references: int
 ) -> tuple[dict[ImageId, str], dict[ImageId, list[str]]]:
-    """Captions of a small grammar: 12 words or so, a long tail of invented nouns."""
+    """Generate captions from a small grammar: about 12 words, a long tail of invented nouns."""
     generator = random.Random(0)
     rare = [f"thing{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(4000)]
 
@@ -104,7 +104,7 @@ def make_captions(
     return captions, references
 
 
-# Run by the other Python: times each step of the official tool on the file named last.
+# Run by the other Python: time each step of the official tool on the file named last.
 PEER = """
 import contextlib, io, json, resource, sys, time
 from pycocoevalcap.bleu.bleu import Bleu
@@ -137,7 +137,7 @@ out["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps([out, scores]))
 """
 
-# The same for METEOR: captions as tokens joined by blanks; the Java program is a child process.
+# The same for METEOR: captions are tokens joined by spaces; the Java program is a child process.
 PEER_METEOR = """
 import json, resource, sys, time
 from pycocoevalcap.meteor.meteor import Meteor
@@ -156,7 +156,7 @@ print(json.dumps([out, {"METEOR": score}]))
 
 
 def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds of each step in this process, and the scores."""
+    """Return the seconds of each step in this process, and the scores."""
     captions, references = json.loads(path.read_text(encoding="utf-8"))
     times: dict[str, float] = {}
 
@@ -175,7 +175,7 @@ def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
 
     ours, theirs = timed("tokens", tokens)
     scores = timed("BLEU + ROUGE-L + CIDEr-D", lambda: score_tokens(ours, theirs))
-    # Memory so far: what follows is not part of a plain evaluation.
+    # Read the peak memory now, because the rest is not part of a plain evaluation.
     times["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed("intervals, 1,000 resamples", lambda: intervals(scores))
     frequencies = DocumentFrequencies.of(list(theirs.values()))
@@ -191,7 +191,7 @@ def time_this_package(path: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def time_meteor(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds from tokens to METEOR in this process, its memory, and the score."""
+    """Return the seconds from tokens to METEOR in this process, its memory, and the score."""
     captions, references = json.loads(path.read_text(encoding="utf-8"))
     folder = find_folder()
     if folder is None:
@@ -210,12 +210,12 @@ def time_meteor(path: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> None:
-    """Prints METEOR's rows: this package's, with and without its cache, beside the Java program's.
+    """Print METEOR's rows: this package with and without its cache, and the Java program.
 
     Args:
-        folder: Holds captions.json, as `time_this_package` reads it.
+        folder: Contains captions.json, in the format of `time_this_package`.
         repeats: Runs of each; the best counts.
-        peer_python: A Python that has pycocoevalcap.
+        peer_python: A Python with pycocoevalcap.
     """
     captions, references = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
 
@@ -248,13 +248,13 @@ def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> None:
 
 
 def main() -> None:
-    """Prints one table."""
+    """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--references", type=int, default=5, help="of each image")
+    parser.add_argument("--references", type=int, default=5, help="per image")
     parser.add_argument("--annotations", type=Path, help="COCO annotation file to use instead")
     parser.add_argument("--results", type=Path, help="COCO result file to use instead")
-    parser.add_argument("--peer-python", help="a Python that has pycocoevalcap")
+    parser.add_argument("--peer-python", help="a Python with pycocoevalcap")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each tool; the best counts")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure-meteor", type=Path, help=argparse.SUPPRESS)
@@ -282,12 +282,12 @@ def main() -> None:
 
 
 def compare_all(path: Path, repeats: int, peer_python: str | None) -> None:
-    """Prints the rows of all that needs no data.
+    """Print the rows of all scores that need no extra data.
 
     Args:
         path: Captions and references.
         repeats: Runs of each tool; the best counts.
-        peer_python: A Python that has pycocoevalcap.
+        peer_python: A Python with pycocoevalcap.
     """
     _, references = json.loads(path.read_text(encoding="utf-8"))
     this = [sys.executable, __file__, "--measure", str(path)]

@@ -1,16 +1,16 @@
-"""What docs/scaling.md predicts beside what this machine does; one table.
+"""Compare the predictions of docs/scaling.md with measurements on this machine, in one table.
 
     python scripts/benchmark_scaling.py
     python scripts/benchmark_scaling.py --photos FOLDER --skip processes
     python scripts/benchmark_scaling.py --paper
 
-First the rates that all predictions start from: a matrix product of the projection's shape, a
-convolution, the memory. Then, predicted and measured: training steps of the decoder, encoders,
-JPEG decoding, the step of two processes (gloo), bytes a photo in the feature store and in the
-records of captions. One thread; seconds are CPU seconds of the process, which other work on the
-machine does not lengthen (much), but for the two processes, which need two idle cores and are timed
-by the clock on the wall. The rates are measured anew before every line. `--paper` prints the page's
-numbers for GPUs, from the rates assumed there.
+All predictions start from three measured rates: a matrix product of the projection's shape, a
+convolution, and memory bandwidth. The table has predicted and measured values for training steps of
+the decoder, encoders, JPEG decoding, a step of two processes (gloo), and bytes per photo in the
+feature store and in caption records. Everything runs on one thread and is measured in CPU seconds
+of the process, which other programs affect little. Only the two processes are measured in
+wall-clock time, and need two idle cores. The rates are measured again before every line. `--paper`
+prints the page's numbers for GPUs, from the rates assumed there.
 
 Letters: B images, W words of a batch, V vocabulary, E embedding, H hidden, F feature size,
 P parameters, g products with the state (LSTM 4, GRU 3, Elman 1).
@@ -55,10 +55,10 @@ CELLS: dict[str, tuple[Callable[[int, int], Cell], int, int]] = {
     "gru": (GRU, 3, 1),
     "lstm": (LSTM, 4, 2),
 }
-"""Class, g, and parts of the state that the image fills."""
+"""Cell class, g, and the number of state parts that the image initialises."""
 
 LENGTHS = {7: 2, 8: 14, 9: 19, 10: 19, 11: 15, 12: 11, 13: 8, 14: 5, 15: 3, 16: 4}
-"""Words of a caption and how many in a hundred have so many: near COCO's."""
+"""Caption lengths in words and their frequencies in percent, close to COCO's."""
 
 NETWORKS = ("mobilenet_v2", "resnet50", "resnet101")
 PARTS = ("training", "encoder", "jpeg", "processes", "bytes")
@@ -79,13 +79,13 @@ class Network(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiplications of a word, forward: V H + g H (E + H)."""
+        """Multiply-adds per word, forward: V H + g H (E + H)."""
         gates = CELLS[self.cell][1]
         return self.vocabulary * self.hidden + gates * self.hidden * (self.embedding + self.hidden)
 
     @property
     def parameters(self) -> int:
-        """P: embedding, projection, cell with its two biases, image, layer norm."""
+        """Parameters P: embedding, projection, cell with two biases, image, layer norm."""
         _, gates, states = CELLS[self.cell]
         cell = gates * self.hidden * (self.embedding + self.hidden + 2)
         image = states * self.hidden * (self.features + 1) + 2 * self.features
@@ -94,26 +94,26 @@ class Network(NamedTuple):
 
 
 def training_flops(network: Network, words: int) -> int:
-    """A step: forward, back to the inputs, back to the weights; two FLOPs a multiplication."""
+    """Return the FLOPs of a step: forward, and backward to inputs and weights; 2 per multiply."""
     image = CELLS[network.cell][2] * network.hidden * network.features
     return 6 * (words * network.macs + network.images * image)
 
 
 def training_bytes(network: Network, words: int) -> int:
-    """What a step moves beside its products: the optimiser's 28 P, the logits four times."""
+    """Return the bytes a step moves besides its products: 28 P for the optimiser, 4x the logits."""
     return 28 * network.parameters + 16 * words * network.vocabulary
 
 
 def all_reduce_bytes(parameters: int, processes: int) -> float:
-    """What each process of a ring sends: 2 (n - 1) / n gradients in single precision."""
+    """Return the bytes each process of a ring sends: 2 (n - 1) / n float32 gradients."""
     return 2 * (processes - 1) / processes * 4 * parameters
 
 
-# What is measured
+# Measurements
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """One row of the table."""
 
     what: str
     predicted: float
@@ -122,7 +122,7 @@ class Row(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What this machine does: FLOP/s of two kinds, bytes/s."""
+    """Rates of this machine: FLOP/s of products and convolutions, bytes/s of memory."""
 
     product: float
     convolution: float
@@ -130,7 +130,7 @@ class Rates(NamedTuple):
 
 
 def seconds(call: Callable[[], object], rounds: int, clock: Callable[[], float]) -> list[float]:
-    """Of each round, after two of warming up."""
+    """Return the seconds of each round, after two warm-up rounds."""
     found = []
     for turn in range(rounds + 2):
         began = clock()
@@ -141,12 +141,12 @@ def seconds(call: Callable[[], object], rounds: int, clock: Callable[[], float])
 
 
 def cpu(call: Callable[[], object], rounds: int = 7) -> float:
-    """Median of the CPU seconds of a call."""
+    """Return the median CPU seconds of a call."""
     return statistics.median(seconds(call, rounds, time.process_time))
 
 
 def measure_rates() -> Rates:
-    """Medians of a product (613, 512, 9488), a convolution (16, 256, 14, 14) 3 x 3, and a copy."""
+    """Return median rates of a product (613, 512, 9488), a 3 x 3 convolution and a copy."""
     left, right = torch.randn(613, 512), torch.randn(9488, 512)
     convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
     convolution = convolution.to(memory_format=torch.channels_last)
@@ -161,7 +161,7 @@ def measure_rates() -> Rates:
 
 
 def make_batch(network: Network, seed: int = 0) -> Batch:
-    """Five captions an image, as long as COCO's, of random words."""
+    """Return a batch with five captions per image, of random words and COCO's lengths."""
     rng = random.Random(seed)
     lengths, weights = list(LENGTHS), list(LENGTHS.values())
     return collate(
@@ -180,7 +180,7 @@ def make_batch(network: Network, seed: int = 0) -> Batch:
 
 
 class Loss(nn.Module):
-    """The captioner's loss as a forward pass, which is what DistributedDataParallel wraps."""
+    """The captioner's loss as a forward pass, which DistributedDataParallel requires."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -195,13 +195,13 @@ class Loss(nn.Module):
         self.captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of a batch."""
+        """Return the mean cross-entropy of a batch."""
         sizes = torch.tensor(batch.batch_sizes)
         return self.captioner.loss(batch.images, batch.inputs, batch.targets, sizes, batch.rows)
 
 
 def training_step(loss: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Forward, backward, update."""
+    """Return a training step: forward, backward, update."""
     optimizer = torch.optim.Adam(loss.parameters(), fused=True)
 
     def step() -> None:
@@ -221,7 +221,7 @@ TRAINED = (
 
 
 def check_training() -> list[Row]:
-    """(a) Steps of the decoder."""
+    """Return rows for (a): steps of the decoder."""
     rows = []
     for network in TRAINED:
         batch = make_batch(network)
@@ -237,14 +237,14 @@ def check_training() -> list[Row]:
 
 
 def count_macs(encoder: Encoder) -> int:
-    """Multiplications of one photo of 224 pixels."""
+    """Return the multiply-adds for one photo of 224 pixels."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         encoder(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
     return counter.get_total_flops() // 2
 
 
 def count_activations(encoder: Encoder) -> int:
-    """Numbers that the layers of one photo read and write, their weights apart."""
+    """Return how many numbers the layers read and write per photo, without weights."""
     counted = 0
 
     def add(module: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> None:
@@ -264,7 +264,7 @@ def count_activations(encoder: Encoder) -> int:
 
 
 def check_encoders() -> list[Row]:
-    """(b) Encoders, batch norm folded, batches of 16."""
+    """Return rows for (b): encoders with folded batch norm, in batches of 16."""
     rows = []
     for name in NETWORKS:
         encoder, _ = torchvision_encoder(name, "none", grid=False)
@@ -282,7 +282,7 @@ def check_encoders() -> list[Row]:
 
 
 def draw(width: int, height: int, grain: float = 14.0) -> bytes:
-    """A JPEG of smooth colours with grain, of about as many bytes a pixel as COCO's (0.5)."""
+    """Return a JPEG of smooth colours with grain, with about COCO's bytes per pixel (0.5)."""
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), np.float32)
@@ -293,7 +293,7 @@ def draw(width: int, height: int, grain: float = 14.0) -> bytes:
 
 
 def check_jpeg(folder: Path, photos: Sequence[Path]) -> list[Row]:
-    """(c) JPEGs decoded, resized to 256 and cropped to 224, photos a second of one core."""
+    """Return rows for (c): JPEGs decoded, resized to 256 and cropped to 224, on one core."""
     transform = Transform()
     sizes = ((640, 480), (500, 375), (1280, 960))
     rates = []
@@ -301,7 +301,7 @@ def check_jpeg(folder: Path, photos: Sequence[Path]) -> list[Row]:
         path = folder / f"{width}.jpg"
         path.write_bytes(draw(width, height))
         rates.append(1 / cpu(lambda: transform.load(path), 30))  # noqa: B023
-    # A photo costs by its pixels: the first size predicts the others.
+    # The cost is proportional to the pixels, so the first size predicts the others.
     pixels = [width * height for width, height in sizes]
     rows = [
         Row(f"JPEG {w} x {h}, {(folder / f'{w}.jpg').stat().st_size // 1000} kB", p, m, "photos/s")
@@ -328,11 +328,11 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 SHARED = Network("lstm", 512, 512, 9488, 10)
-"""What two processes train, each with as many images."""
+"""Network that the two processes train, each with the full number of images."""
 
 
 def share(rank: int, place: str, told: Any) -> None:
-    """One of two processes: its step alone, the all-reduce alone, the step together; seconds."""
+    """Measure one of two processes: its step alone, the all-reduce alone, and both; in seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     torch.distributed.init_process_group(
@@ -347,7 +347,7 @@ def share(rank: int, place: str, told: Any) -> None:
     def reduce() -> None:
         torch.distributed.all_reduce(gradient)
 
-    # Alone, but both at once: two cores share their memory.
+    # Each process alone, but at the same time, because the two cores share their memory.
     found = [
         statistics.median(seconds(call, 9, time.perf_counter)) for call in (alone, reduce, together)
     ]
@@ -356,7 +356,7 @@ def share(rank: int, place: str, told: Any) -> None:
 
 
 def check_processes() -> list[Row]:
-    """(d) Two processes over gloo on this machine."""
+    """Return rows for (d): two processes over gloo on this machine."""
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
@@ -382,7 +382,7 @@ def check_processes() -> list[Row]:
 
 
 def check_bytes(folder: Path) -> list[Row]:
-    """(e) and (f): bytes a photo on the disk."""
+    """Return rows for (e) and (f): bytes per photo on disk."""
     rows = []
     for name, shape in (("pooled 1,280", (1280,)), ("grid 49 x 2,048", (49, 2048))):
         place, count = folder / f"store{len(shape)}", 200
@@ -411,11 +411,11 @@ def check_bytes(folder: Path) -> list[Row]:
     return rows
 
 
-# The page's numbers for machines that are not here
+# The page's numbers for other machines
 
 
 class Device(NamedTuple):
-    """A GPU as assumed: FLOP/s in TF32 at the peak, the share of it that is reached, bytes/s."""
+    """A GPU with assumed rates: peak FLOP/s in TF32, the share of it in practice, bytes/s."""
 
     name: str
     peak: float
@@ -424,7 +424,7 @@ class Device(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """What is reached."""
+        """FLOP/s in practice."""
         return self.peak * self.share
 
 
@@ -432,37 +432,38 @@ DEVICES = (Device("A100", 156e12, 0.3, 2.0e12), Device("H100", 495e12, 0.3, 3.35
 LINKS = (("NVLink", 400e9), ("PCIe", 25e9), ("100 Gb/s", 12.5e9))
 COCO = Network("lstm", 512, 1024, 9491, 64)
 WORDS = 5 * 11.7
-"""Of an image of COCO: five captions, 10.7 words and the end."""
+"""Words per COCO image: five captions of 10.7 words plus the end word."""
 
 STEPS = 17
-"""Time steps of a batch: the longest caption's."""
+"""Time steps of a batch, that is, words of its longest caption."""
 LAUNCH = 50e-6
-"""Assumed seconds of a time step's small kernels in training, forward and back."""
+"""Assumed seconds per time step for small kernels in training, forward and backward."""
 SEARCH = 500e-6
-"""Assumed seconds of a time step of the search, whatever the batch."""
+"""Assumed seconds per time step of the search, independent of the batch size."""
 ENCODERS = {
     "mobilenet_v2": (0.299e9, 103e6),
     "resnet50": (4.087e9, 168e6),
     "resnet101": (7.799e9, 250e6),
 }
-"""Multiplications and bytes of activations a photo, as `count_macs` and `count_activations` say."""
+"""Multiply-adds and activation bytes per photo, from `count_macs` and `count_activations`."""
 JPEG = 200.0
-"""Assumed JPEGs of 640 x 480 that a core decodes and resizes in a second."""
+"""Assumed number of 640 x 480 JPEGs that a core decodes and resizes per second."""
 BEAM, BATCH = 5, 512
 TRAINING_IMAGES, ALL_IMAGES, EPOCHS = 113_287, 123_287, 20
 
 
 def print_paper() -> None:
-    """Step times, thresholds and hours, from the assumed rates."""
+    """Print step times, thresholds and hours from the assumed rates."""
     p = COCO.parameters
-    print(f"P {p:,}; {6 * COCO.macs / 1e6:.1f} MFLOP a word; {4 * p / 1e6:.0f} MB of gradient")
+    print(f"P {p:,}; {6 * COCO.macs / 1e6:.1f} MFLOP per word; {4 * p / 1e6:.0f} MB of gradients")
     for device in DEVICES:
         image = training_flops(COCO._replace(images=1), 1) - 6 * COCO.macs + 6 * COCO.macs * WORDS
         fixed = 28 * p / device.memory + STEPS * LAUNCH
         moved = 16 * WORDS * COCO.vocabulary / device.memory
         slope = image / device.rate + moved
         print(
-            f"{device.name}: {1e6 * slope:.0f} us an image + {1e3 * fixed:.2f} ms a step; ", end=""
+            f"{device.name}: {1e6 * slope:.0f} us per image + {1e3 * fixed:.2f} ms per step; ",
+            end="",
         )
         print(f"B 64: {1e3 * (64 * slope + fixed):.2f} ms, ", end="")
         steps = EPOCHS * TRAINING_IMAGES / 64
@@ -479,7 +480,7 @@ def print_paper() -> None:
                 print(f"B 64 efficiency {(64 * slope + fixed) / hidden:.0%}")
 
     decoding = 2 * BEAM * WORDS / 5 * COCO.macs
-    print(f"decoding {decoding / 1e9:.2f} GFLOP a caption")
+    print(f"decoding {decoding / 1e9:.2f} GFLOP per caption")
     for device in DEVICES:
         for name, (macs, moved) in ENCODERS.items():
             encoding = 2 * macs / device.rate + moved / device.memory
@@ -496,9 +497,9 @@ def print_paper() -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="folder of real JPEGs, to decode them too")
+    parser.add_argument("--photos", type=Path, help="folder of real JPEGs to decode as well")
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[])
-    parser.add_argument("--paper", action="store_true", help="the page's numbers for GPUs, and end")
+    parser.add_argument("--paper", action="store_true", help="print only the page's GPU numbers")
     options = parser.parse_args()
     if options.paper:
         print_paper()

@@ -1,9 +1,9 @@
-"""A training step on the score of sampled captions, beside a step of cross-entropy.
+"""Benchmark a training step on the score of sampled captions against a cross-entropy step.
 
     python scripts/benchmark_training.py --threads 2    # prints this table last
 
-A GRU with spatial attention over 49 regions: 5 captions of each image drawn, rewarded beside the
-references of 6,000 training images, and learned from (`captioner.training.objectives`).
+A GRU with spatial attention over 49 regions draws 5 captions per image, scores them against the
+references of 6,000 training images, and learns from them (`captioner.training.objectives`).
 """
 
 import math
@@ -28,11 +28,11 @@ from captioner.training.reward import References, Reward, document_frequencies, 
 from captioner.training.self_critical import Sampling, SelfCritical
 
 GRID = 49
-"""Regions of an image: a grid of 7 x 7."""
+"""Regions per image: a grid of 7 x 7."""
 
 
 def print_score_step(images: int, rounds: int) -> None:
-    """The table of a step on the score."""
+    """Print the table of a step on the score."""
     batch = make_batch(images)
     batch = batch._replace(images=torch.randn(images, GRID, FEATURES))
     decoder = Decoder(
@@ -42,7 +42,7 @@ def print_score_step(images: int, rounds: int) -> None:
         words=WordSettings(SIZE),
         attention=AttentionSettings("spatial"),
     )
-    with torch.no_grad():  # captions of about as many words as the true ones
+    with torch.no_grad():  # sampled captions of about the same length as the true ones
         decoder.projection.weight.mul_(0.01)
         decoder.projection.bias[END] = math.log(VOCABULARY / 10)
     captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
@@ -70,17 +70,17 @@ def print_score_step(images: int, rounds: int) -> None:
     seconds = take_turns(steps, rounds)
     medians = [statistics.median(times) for times in seconds]
     share = statistics.median(reward.seconds) / medians[1]
-    print(f"\n{'objective':14} {'ms a step':>10} {'words':>6} {'words/s':>8}")
+    print(f"\n{'objective':14} {'ms/step':>10} {'words':>6} {'words/s':>8}")
     for name, median, count in zip(("cross-entropy", "score"), medians, words, strict=True):
         print(f"{name:14} {1000 * median:10,.1f} {count:6,} {count / median:8,.0f}")
     print(
-        f"reward of {images * CAPTIONS} captions beside {len(references):,} images' references: "
+        f"reward of {images * CAPTIONS} captions against {len(references):,} images' references: "
         f"{1000 * statistics.median(reward.seconds):.1f} ms, {share:.1%} of a step on the score"
     )
 
 
 def many_references(vocabulary: Vocabulary, images: int = 6000) -> References:
-    """As many images with five references each as Flickr8k has for training."""
+    """Generate as many images, with five references each, as Flickr8k has for training."""
     rng = random.Random(0)
     words = vocabulary.words[SPECIAL:]
     weights = [1 / rank for rank in range(1, len(words) + 1)]  # Zipf's law
@@ -92,12 +92,12 @@ def many_references(vocabulary: Vocabulary, images: int = 6000) -> References:
 
 
 class TimedReward(Reward):
-    """A reward that notes how long it takes."""
+    """A reward that records its run time."""
 
     seconds: ClassVar[list[float]] = []
 
     def __call__(self, *given: Any) -> Any:
-        """The rewards."""
+        """Return the rewards."""
         began = time.perf_counter()
         found = super().__call__(*given)
         self.seconds.append(time.perf_counter() - began)

@@ -1,24 +1,24 @@
-"""Words per second of a training step of the decoder, beside two things measured in the same run.
+"""Benchmark training steps of the decoder in words per second, against two baselines.
 
     python scripts/benchmark_training.py --threads 2
 
-- a per-step decoder, written the way most public captioning code is: the image repeated for each of
-  its captions, one recurrent step at a time, every step projected to the vocabulary for finished
-  captions too and written into one (M, T, V) tensor, a masked loss, an optimiser that is not fused;
-- the limit: the matrix products that a step cannot do without, at the speed of this machine's best
-  product of the projection's shape.
+- per-step: a decoder written like most public captioning code. It repeats the image for each
+  caption, runs one recurrent step at a time, projects every step to the vocabulary even for
+  finished captions, writes into one (M, T, V) tensor, masks the loss and uses an unfused optimiser.
+- limit: the matrix products that a step requires, at the speed of this machine's best product of
+  the projection's shape.
 
-A second table holds every cell beside torch.nn.LSTM or GRU on packed captions with an embedding, a
-projection and nothing else; and Jordan's cell beside its floor, the products with the vocabulary
-that it must do one step after the other.
+A second table compares every cell with torch.nn.LSTM or GRU on packed captions, with only an
+embedding and a projection. It compares Jordan's cell with its floor, the products with the
+vocabulary that it must compute one step after the other.
 
-A third table holds attention over 196 regions of 2,048 features beside a per-step decoder with
-additive attention, its regions repeated for each caption, as public code has it.
-The last table is that of `benchmark_score.py`: a step on the score, and the share of its reward.
+A third table compares attention over 196 regions of 2,048 features with a per-step decoder with
+additive attention that repeats its regions for each caption, as public code does. The last table is
+that of `benchmark_score.py`: a step on the score, and the share of its reward.
 
-One step is forward, backward and update at 10 images with 5 captions each, V 9,488, E = H = 512.
-The candidates take turns; the table gives medians. On a GPU, whose steps are too short for so few
-words, ask for more images: ``--device cuda --images 64``.
+One step is forward, backward and update for 10 images with 5 captions each, V 9,488, E = H = 512.
+The candidates take turns, and the tables show medians. On a GPU, where such small steps are too
+short to measure, use more images: `--device cuda --images 64`.
 """
 
 import argparse
@@ -55,7 +55,7 @@ SPECIAL = 4
 
 
 class PerStepDecoder(nn.Module):
-    """The common way: a cell, a loop, a tensor of all log-probabilities."""
+    """The usual decoder: a cell, a loop, and one tensor of all log-probabilities."""
 
     def __init__(self, cell: type[nn.LSTMCell] | type[nn.GRUCell]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class PerStepDecoder(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Features (M, F), one row a caption, and words (M, T) to log-probabilities (M, T, V)."""
+        """Map features (M, F), one row per caption, and words (M, T) to log-probs (M, T, V)."""
         captions, steps = inputs.shape
         first = torch.tanh(self.image(features))
         state: Tensor | tuple[Tensor, Tensor] = first
@@ -81,12 +81,12 @@ class PerStepDecoder(nn.Module):
 
 
 LENGTHS = {7: 2, 8: 14, 9: 19, 10: 19, 11: 15, 12: 11, 13: 8, 14: 5, 15: 3, 16: 4}
-"""Words of a caption and how many in a hundred have so many: near COCO's, 10.7 on average, with
-those beyond 16 words cut there, as is usual."""
+"""Caption lengths in words and their frequencies in percent, close to COCO's: 10.7 on average,
+with longer captions cut at 16 words, as is usual."""
 
 
 def make_batch(images: int, seed: int = 0) -> Batch:
-    """Captions as long as COCO's, of random words."""
+    """Return captions of random words and of COCO's lengths."""
     rng = random.Random(seed)
     return collate(
         [
@@ -104,7 +104,7 @@ def make_batch(images: int, seed: int = 0) -> Batch:
 
 
 def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The same batch as padded tensors: features (M, F), inputs (M, T), targets (M, T)."""
+    """Return a batch as padded tensors: features (M, F), inputs (M, T), targets (M, T)."""
     captions, steps = len(batch.rows), len(batch.batch_sizes)
     inputs = torch.full((captions, steps), PAD)
     targets = torch.full((captions, steps), PAD)
@@ -123,7 +123,7 @@ def our_step(
     attention: AttentionSettings | None = None,
     layers: int = 1,
 ) -> Callable[[], None]:
-    """A step of this project's decoder."""
+    """Return a training step of this project's decoder."""
     decoder = Decoder(
         VOCABULARY,
         FEATURES,
@@ -145,7 +145,7 @@ def our_step(
 
 
 def per_step(decoder: nn.Module, batch: Batch) -> Callable[[], None]:
-    """A step of the common way."""
+    """Return a training step of the usual decoder."""
     optimizer = torch.optim.Adam(decoder.parameters(), foreach=False, fused=False)
     features, inputs, targets = padded(batch)
     mask = (targets != PAD).float()
@@ -162,7 +162,7 @@ def per_step(decoder: nn.Module, batch: Batch) -> Callable[[], None]:
 
 
 class PerStepAttention(nn.Module):
-    """The common way with attention in the recurrence (Xu et al. 2015), regions embedded first."""
+    """The usual decoder with attention in the recurrence (Xu et al. 2015)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class PerStepAttention(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Features (M, R, F), a row a caption, and words (M, T) to log-probabilities (M, T, V)."""
+        """Map features (M, R, F), a row per caption, and words (M, T) to log-probs (M, T, V)."""
         captions, steps = inputs.shape
         values = self.region(features)
         keys = self.key(values)
@@ -193,7 +193,7 @@ class PerStepAttention(nn.Module):
 
 
 def with_regions(batch: Batch) -> Batch:
-    """The same captions of images with regions."""
+    """Return the same captions, with images that have regions."""
     return batch._replace(images=torch.randn(len(batch.images), REGIONS, FEATURES))
 
 
@@ -209,7 +209,7 @@ class BareDecoder(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, batch: Batch, batch_sizes: Tensor) -> Tensor:
-        """Mean cross-entropy of a batch."""
+        """Return the mean cross-entropy of a batch."""
         first = torch.tanh(self.image(batch.images))[batch.rows].unsqueeze(0)
         state = (first, torch.zeros_like(first)) if isinstance(self.recurrence, nn.LSTM) else first
         xs = self.dropout(self.embedding(batch.inputs))
@@ -218,7 +218,7 @@ class BareDecoder(nn.Module):
 
 
 def bare(recurrence: type[nn.LSTM] | type[nn.GRU], batch: Batch) -> Callable[[], None]:
-    """A step of torch's module and a projection."""
+    """Return a training step of torch's module and a projection."""
     decoder = BareDecoder(recurrence)
     optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
     batch_sizes = torch.tensor(batch.batch_sizes, device="cpu")
@@ -232,7 +232,7 @@ def bare(recurrence: type[nn.LSTM] | type[nn.GRU], batch: Batch) -> Callable[[],
 
 
 def jordan_floor(batch: Batch) -> Callable[[], None]:
-    """The products with the vocabulary of Jordan's network, forward and both ways back."""
+    """Return the vocabulary products of Jordan's network, forward and both backward ones."""
     to_vocabulary, to_hidden = torch.randn(SIZE, VOCABULARY), torch.randn(VOCABULARY, SIZE)
     hidden = [torch.randn(n, SIZE) for n in batch.batch_sizes]
     output = [torch.randn(n, VOCABULARY) for n in batch.batch_sizes]
@@ -240,17 +240,17 @@ def jordan_floor(batch: Batch) -> Callable[[], None]:
 
     def step() -> None:
         for h, y in zip(hidden, output, strict=True):
-            for _ in range(2):  # forward; back to the inputs
+            for _ in range(2):  # forward, and backward to the inputs
                 torch.mm(h, to_vocabulary)
                 torch.mm(y, to_hidden)
-        for _ in range(2):  # back to the weights, all steps at once
+        for _ in range(2):  # backward to the weights, all steps at once
             torch.mm(all_hidden.t(), all_output)
 
     return step
 
 
 def projections(words: int) -> list[Callable[[], None]]:
-    """The projection's matrix product, by both libraries that torch has for it on a CPU."""
+    """Return the projection's matrix product with both CPU libraries of torch."""
     left, right = torch.randn(words, SIZE), torch.randn(VOCABULARY, SIZE)
 
     def by_torch() -> None:
@@ -263,10 +263,10 @@ def projections(words: int) -> list[Callable[[], None]]:
 
 
 def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
-    """Seconds of each, one after the other, round by round, after two rounds of warming up.
+    """Return the seconds of each step, measured in turns, after two warm-up rounds.
 
-    With one thread they are seconds of this process on its core, which other programs on the
-    machine do not lengthen; with more, and on a GPU, seconds of the clock on the wall.
+    With one thread these are CPU seconds of this process, which other programs do not affect. With
+    more threads, and on a GPU, they are wall-clock seconds.
     """
     on_gpu = torch.get_default_device().type == "cuda"
     one_thread = torch.get_num_threads() == 1 and not on_gpu
@@ -284,11 +284,11 @@ def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[fl
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--images", type=int, default=10, help="of a batch, with 5 captions each")
+    parser.add_argument("--images", type=int, default=10, help="per batch, with 5 captions each")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -312,9 +312,9 @@ def main() -> None:
             *projections(words),
         ]
         ours, theirs, *bare = take_turns(steps, options.rounds)
-        # A product's best time, not its median: the limit is what the machine can do.
+        # The best time of a product, not the median, because the limit is what is possible.
         speed = 2 * words * SIZE * VOCABULARY / min(map(min, bare))
-        # Forward, and backward to weights and to inputs: three products each.
+        # Forward, and backward to weights and inputs: three products each.
         work = 3 * 2 * words * (SIZE * VOCABULARY + 2 * SIZE * gates[name] * SIZE)
         limit = words / (work / speed)
         rate, their_rate = words / statistics.median(ours), words / statistics.median(theirs)
@@ -326,13 +326,13 @@ def main() -> None:
     print("ours, per-step, limit: words per second")
     print_family(batch, options.rounds)
     print_attention(with_regions(batch), options.rounds)
-    from benchmark_score import print_score_step  # which takes its batch from here
+    from benchmark_score import print_score_step  # imported here: it imports this module
 
     print_score_step(options.images, options.rounds)
 
 
 def print_family(batch: Batch, rounds: int) -> None:
-    """The table of all cells."""
+    """Print the table of all cells."""
     words = len(batch.targets)
     family: dict[str, Callable[[int, int], Cell]] = {
         "LSTM": LSTM,
@@ -351,7 +351,7 @@ def print_family(batch: Batch, rounds: int) -> None:
     def ratio(numerator: list[float], denominator: list[float]) -> float:
         return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
-    print(f"\n{'cell':22} {'words/s':>8} {'beside nn.LSTM':>15} {'beside nn.GRU':>14}")
+    print(f"\n{'cell':22} {'words/s':>8} {'vs nn.LSTM':>15} {'vs nn.GRU':>14}")
     for name, times in zip(family, seconds, strict=False):
         rate = words / statistics.median(times)
         print(f"{name:22} {rate:8,.0f} {ratio(lstm, times):15.2f} {ratio(gru, times):14.2f}")
@@ -363,7 +363,7 @@ def print_family(batch: Batch, rounds: int) -> None:
 
 
 def print_attention(batch: Batch, rounds: int) -> None:
-    """The table of attention."""
+    """Print the table of attention."""
     words = len(batch.targets)
     kinds = {
         "spatial": AttentionSettings("spatial"),
@@ -379,7 +379,7 @@ def print_attention(batch: Batch, rounds: int) -> None:
     ]
     steps += [our_step(GRU, batch, kinds["spatial"]), per_step(PerStepAttention(), batch)]
     *ours, theirs = take_turns(steps, rounds)
-    print(f"\n{'attention, LSTM':22} {'words/s':>8} {'beside per-step':>16}")
+    print(f"\n{'attention, LSTM':22} {'words/s':>8} {'vs per-step':>16}")
     for name, times in zip([*kinds, "spatial, GRU"], ours, strict=True):
         beside = statistics.median(b / a for a, b in zip(times, theirs, strict=True))
         print(f"{name:22} {words / statistics.median(times):8,.0f} {beside:16.2f}")

@@ -1,12 +1,12 @@
-"""Captioning at scale, shown: pictures in tar shards, captioned, killed once, gone on with.
+"""Demonstrate captioning at scale: caption photos in tar shards, with one kill and one resume.
 
     python scripts/caption_scale.py --photos 100000 --work runs/scale
 
-Draws the pictures (JPEG, 256 x 192) into tars of 1,000, captions them with `captioner caption` into
-a folder of files, kills the run when a third of the files are there, starts the same command again,
-and then counts: every picture once, in order. Prints memory as it was at each file (resident, MiB),
-the encoder's share of the time, and the count. Without `--checkpoint` the network is MobileNetV2
-without training and an LSTM, which take as long as trained ones.
+The script draws JPEGs of 256 x 192 pixels into tars of 1,000 and captions them with
+`captioner caption` into a folder of files. It kills the run when a third of the files exist, reruns
+the same command, and checks that every photo is captioned once and in order. It prints the resident
+memory in MiB at each file and the encoder's share of the time. Without `--checkpoint`, the network
+is an untrained MobileNetV2 with an LSTM, which is as slow as a trained one.
 """
 
 import argparse
@@ -29,14 +29,14 @@ PER_TAR = 1000
 
 
 def main() -> int:
-    """Draw, caption, kill, go on, count."""
-    parser = argparse.ArgumentParser(description="Caption many pictures, killed once.")
+    """Draw, caption, kill, resume and check."""
+    parser = argparse.ArgumentParser(description="Caption many photos, with one kill.")
     parser.add_argument("--photos", type=int, default=100_000)
-    parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="folder to work in")
+    parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="working folder")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--shard-size", type=int, default=2000)
     parser.add_argument(
-        "--flags", default="--batch-size 32 --beam-size 3 --min-length 9", help="of `caption`"
+        "--flags", default="--batch-size 32 --beam-size 3 --min-length 9", help="for `caption`"
     )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def untrained(path: Path) -> Path:
-    """A checkpoint of MobileNetV2 and an LSTM of 512, as they are before training."""
+    """Write a checkpoint of an untrained MobileNetV2 and LSTM of 512."""
     import torch
 
     from captioner import checkpoint
@@ -69,7 +69,7 @@ def untrained(path: Path) -> Path:
     vocabulary = Vocabulary([*SPECIAL_WORDS, *(f"word{i}" for i in range(2500))])
     captioner = build_captioner(config, encoder, vocab_size=len(vocabulary))
     with torch.no_grad():
-        captioner.decoder.projection.bias[2] = 9.0  # ends as soon as --min-length lets it
+        captioner.decoder.projection.bias[2] = 9.0  # captions end as soon as --min-length allows
     state = {f"captioner.{name}": tensor for name, tensor in captioner.state_dict().items()}
     contents = checkpoint.contents(captioner, vocabulary, transform, config)
     torch.save({"state_dict": state, "captioner": contents}, path)
@@ -77,7 +77,7 @@ def untrained(path: Path) -> Path:
 
 
 def draw(folder: Path, number: int, photos: int) -> Path:
-    """A tar of smooth random pictures, each with a number of its own."""
+    """Write a tar of smooth random pictures, each with its own number."""
     path = folder / f"photos-{number:05d}.tar"
     if path.exists():
         return path
@@ -94,7 +94,7 @@ def draw(folder: Path, number: int, photos: int) -> Path:
 
 
 def follow(command: list[str], output: Path, kill_at: int | None) -> None:
-    """Run the command, print its memory at each file, and kill it when so many are there."""
+    """Run the command, print its memory at each file, and kill it after `kill_at` files."""
     process = subprocess.Popen(command)
     seen = -1
     while process.poll() is None:
@@ -112,7 +112,7 @@ def follow(command: list[str], output: Path, kill_at: int | None) -> None:
 
 
 def resident(process: int) -> float:
-    """Memory of a process in MiB; 0 if it has ended."""
+    """Return the resident memory of a process in MiB; 0 if it has ended."""
     try:
         found = re.search(r"VmRSS:\s+([0-9]+)", Path(f"/proc/{process}/status").read_text())
     except OSError:
@@ -121,7 +121,7 @@ def resident(process: int) -> float:
 
 
 def count(output: Path, tars: list[Path]) -> int:
-    """Compare the records with the pictures, one by one and in order."""
+    """Compare the records with the photos, one by one and in order."""
     wanted = (f"{path}/{name}" for path in tars for name in names(path))
     written = 0
     for file in sorted(output.glob("captions-*.jsonl")):
@@ -133,12 +133,12 @@ def count(output: Path, tars: list[Path]) -> int:
                     return 1
                 written += 1
     missing = sum(1 for _ in wanted)
-    print(f"{written:,} pictures captioned once each and in order, {missing:,} missing")
+    print(f"{written:,} photos captioned once each and in order, {missing:,} missing")
     return 1 if missing else 0
 
 
 def names(path: Path) -> list[str]:
-    """Names of a tar's members."""
+    """Return the member names of a tar."""
     with tarfile.open(path) as tar:
         return tar.getnames()
 

@@ -30,9 +30,9 @@ from captioner.photos.inputs import expand
 T = TypeVar("T")
 
 CELL = 300
-"""Pixels of a column's width."""
+"""Column width in pixels."""
 PHOTO = 200
-"""Pixels of a photo's longer side."""
+"""Longer side of a photo in pixels."""
 MARGIN = 14
 LINE = 17
 INK, GREY, PAPER = (20, 20, 30), (130, 130, 140), (255, 255, 255)
@@ -130,7 +130,7 @@ def held_out_cells(predictor: Predictor, options: argparse.Namespace) -> list[Ce
 
 
 def main() -> int:
-    """Draw the sheet that the arguments ask for."""
+    """Draw the sheet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("paths", nargs="*", help="photos and folders; default: held-out photos")
     parser.add_argument("--checkpoint", help="default: the pretrained captioner")
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--root", help="data.root, if not the checkpoint's")
     parser.add_argument("--count", type=int, default=12, help="photos shown at most")
     parser.add_argument("--columns", type=int, default=4)
-    parser.add_argument("--references", type=int, default=3, help="references shown a photo")
+    parser.add_argument("--references", type=int, default=3, help="per photo; default: 3")
     options = parser.parse_args()
     try:
         checkpoint = [] if options.checkpoint is None else [options.checkpoint]

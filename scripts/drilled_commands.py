@@ -1,4 +1,4 @@
-"""The commands that `fault_drill.py` kills: what each is given, and what it must leave behind."""
+"""Commands that `fault_drill.py` kills: their inputs, and what they must leave behind."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ Settings = Mapping[str, object]
 
 
 class Drill(ABC):
-    """A command that is killed.
+    """A command to kill.
 
     Attributes:
-        exit_code: with which it ends when nobody kills it; 1 where some photo cannot be read.
-        signals: what it is killed by.
-        locks: whether a second run on the same output is refused.
+        exit_code: Exit code of an undisturbed run; 1 if some photo is unreadable.
+        signals: Signals that kill it.
+        locks: Whether a second run on the same output is refused.
     """
 
     exit_code = 0
@@ -39,33 +39,33 @@ class Drill(ABC):
         """Write the input of the command."""
 
     def begin(self, folder: Path, output: Path) -> None:
-        """Make the folder of an output, before the first start of the command."""
+        """Create the output folder before the first start of the command."""
         output.mkdir()
 
     @abstractmethod
     def command(self, folder: Path, output: Path) -> list[str]:
-        """Arguments of `captioner`, the same at the first start and after each kill."""
+        """Return the arguments of `captioner`, the same for the first start and after each kill."""
 
     @abstractmethod
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """What a kill has left that it must not leave; empty if nothing."""
+        """Return the forbidden remnants of a kill; empty if there are none."""
 
     @abstractmethod
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """In what an output is not the undisturbed one; empty if in nothing."""
+        """Return the differences from the undisturbed output; empty if there are none."""
 
 
 class TrainDrill(Drill):
     """`captioner train --resume auto`: weights, optimiser, log and the best checkpoint."""
 
     def make(self, folder: Path) -> None:
-        """Twelve pictures with captions, a random encoder, and the features."""
+        """Write twelve photos with captions, a random encoder, and the features."""
         write_encoder(folder)
         write_data(folder, {"train": 9, "val": 3})
         run("prepare", *flags(settings_of(folder, folder / "prepared")))
 
     def command(self, folder: Path, output: Path) -> list[str]:
-        """A run of 50 steps with dropout, a plateau schedule and the gradient watched."""
+        """Return a run of 50 steps with dropout, a plateau schedule and the gradient watch."""
         changes = {
             "data.batch_size": 2,
             "optimization.schedule": "plateau",
@@ -79,13 +79,13 @@ class TrainDrill(Drill):
         return ["train", *flags(settings_of(folder, output) | changes), "--resume", "auto"]
 
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """Every checkpoint that has its name can be read."""
+        """Return checkpoints that cannot be read."""
         for path in found.glob("checkpoints/*.ckpt"):
             torch.load(path, weights_only=True)
         return []
 
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """States to the bit, rows to the letter; clocks apart."""
+        """Compare states bit for bit and rows exactly, apart from clocks."""
         different = []
         for name in ("last.ckpt", "best.ckpt"):
             one, two = (
@@ -103,15 +103,15 @@ class TrainDrill(Drill):
 
 
 class PrepareDrill(Drill):
-    """`captioner prepare`: the vocabulary, and every photo's row once."""
+    """`captioner prepare`: the vocabulary, and exactly one row per photo."""
 
     def make(self, folder: Path) -> None:
-        """Pictures, some of which are none, and a random encoder."""
+        """Write photos, some of them broken, and a random encoder."""
         write_encoder(folder)
         write_data(folder, {"train": 130, "val": 20}, broken=(3, 17, 18, 55, 90, 149))
 
     def command(self, folder: Path, output: Path) -> list[str]:
-        """Batches that do not come out even, rows in single precision."""
+        """Return a run whose last batch is incomplete, with float32 rows."""
         changes = {
             "data.features": output / "features",
             "encoder.size": 128,
@@ -121,7 +121,7 @@ class PrepareDrill(Drill):
         return ["prepare", *flags(settings_of(folder, output) | changes)]
 
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """What is in the store already is sound, and right."""
+        """Return rows in the store that are damaged or wrong."""
         wrong = differing(expected, found, ["vocabulary.txt"], missing=False)
         if not any(found.glob("features/*/store.json")):
             return wrong
@@ -134,7 +134,7 @@ class PrepareDrill(Drill):
         return wrong
 
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """The same rows and reasons, by photo; one line and at most one row each."""
+        """Compare rows and reasons by photo; each photo has one line and at most one row."""
         whole, store = store_of(expected), store_of(found)
         different = differing(expected, found, ["vocabulary.txt"]) + store.damage()
         if store.errors != whole.errors:
@@ -145,7 +145,7 @@ class PrepareDrill(Drill):
         rows = zip(ids, store.read(ids), whole.read(ids), strict=True)
         others = [image_id for image_id, one, two in rows if not np.array_equal(one, two)]
         if others:
-            different.append(f"{len(others)} rows, that of {others[0]} for one")
+            different.append(f"{len(others)} rows, for example that of {others[0]}")
         lines = (store.folder / "index.jsonl").read_bytes().count(b"\n")
         if lines != len(store) + len(store.errors):
             different.append(f"{lines} lines for {len(store) + len(store.errors)} photos")
@@ -163,7 +163,7 @@ class CaptionDrill(Drill):
     locks = True
 
     def make(self, folder: Path) -> None:
-        """A checkpoint; photos in a folder and in two tars, some broken."""
+        """Write a checkpoint, and photos in a folder and in two tars, some of them broken."""
         write_checkpoint(folder)
         (folder / "photos").mkdir()
         for i in range(40):
@@ -178,14 +178,14 @@ class CaptionDrill(Drill):
                     tar.addfile(info, io.BytesIO(content))
 
     def command(self, folder: Path, output: Path) -> list[str]:
-        """Files that end within folder and tars, batches that end before them."""
+        """Return a run whose files end within folder and tars, and whose batches end earlier."""
         return ["caption", str(folder / "photos"), str(folder / "more-{0..1}.tar"),
                 "--checkpoint", str(folder / "run/checkpoints/last.ckpt"),
                 "--output", f"{output}/captions/", "--shard-size", "9", "--batch-size", "4",
                 "--beam-size", "3", "--n-best", "2", "--device", "cpu"]  # fmt: skip
 
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """Every file that has its name is whole, and those of the manifest are there."""
+        """Return incomplete files, and files of the manifest that are missing."""
         folder = found / "captions"
         names = [path.name for path in folder.glob("captions-*.jsonl")]
         wrong = differing(expected / "captions", folder, names)
@@ -195,7 +195,7 @@ class CaptionDrill(Drill):
         return wrong
 
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """Every file to the byte, the manifest too."""
+        """Compare every file byte for byte, including the manifest."""
         names = [path.name for path in (expected / "captions").iterdir()]
         different = differing(expected / "captions", found / "captions", names)
         return different + other_names(expected, found)
@@ -208,35 +208,35 @@ class CaptionFileDrill(Drill):
     locks = True
 
     def make(self, folder: Path) -> None:
-        """A checkpoint and photos."""
+        """Write a checkpoint and photos."""
         write_checkpoint(folder)
         (folder / "photos").mkdir()
         for i in range(90):
             (folder / "photos" / f"{i:03d}.png").write_bytes(picture(i))
 
     def command(self, folder: Path, output: Path) -> list[str]:
-        """Batches that do not come out even, a format that has a head and a tail."""
+        """Return a run whose last batch is incomplete, in a format with a head and a tail."""
         return ["caption", str(folder / "photos"), "--format", "coco",
                 "--checkpoint", str(folder / "run/checkpoints/last.ckpt"),
                 "--output", str(output / "captions.json"), "--batch-size", "4",
                 "--beam-size", "3", "--device", "cpu"]  # fmt: skip
 
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """The file is whole, or not there."""
+        """Return the file if it is incomplete."""
         return differing(expected, found, ["captions.json"], missing=False)
 
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """The file to the byte, and no draft."""
+        """Compare the file byte for byte; no draft may remain."""
         return differing(expected, found, ["captions.json"]) + other_names(expected, found)
 
 
 class EvaluateDrill(Drill):
-    """`captioner evaluate` where an earlier evaluation's files are: old or new, never a half."""
+    """`captioner evaluate` over earlier files: each file must be the old or the new one."""
 
     names = ("scores.json", "captions.json", "per_image.jsonl")
 
     def make(self, folder: Path) -> None:
-        """A checkpoint, a test split, and an evaluation with another search."""
+        """Write a checkpoint, a test split, and an evaluation with other search settings."""
         write_checkpoint(folder)
         write_data(folder, {"train": 9, "val": 3, "test": 250})
         (folder / "earlier").mkdir()
@@ -244,11 +244,11 @@ class EvaluateDrill(Drill):
         run(*self.command(folder, folder / "earlier"), *greedy)
 
     def begin(self, folder: Path, output: Path) -> None:
-        """The earlier evaluation."""
+        """Copy the earlier evaluation."""
         shutil.copytree(folder / "earlier", output)
 
     def command(self, folder: Path, output: Path) -> list[str]:
-        """All files that an evaluation writes, with intervals."""
+        """Return an evaluation that writes all files, with intervals."""
         files = [text for name, flag in zip(self.names, ("--output", "--captions", "--per-image"),
                                             strict=True)
                  for text in (flag, str(output / name))]  # fmt: skip
@@ -257,13 +257,13 @@ class EvaluateDrill(Drill):
                 "--intervals", "--resamples", "1000", "--device", "cpu", *files]  # fmt: skip
 
     def remnants(self, expected: Path, found: Path) -> list[str]:
-        """Each file is that of the earlier evaluation, or the new one."""
+        """Return files that are neither the earlier nor the new ones."""
         new = differing(expected, found, self.names)
         old = differing(expected.parent / "earlier", found, self.names)
         return [f"neither old nor new: {text}" for text in new if text in old]
 
     def differences(self, expected: Path, found: Path) -> list[str]:
-        """Every file to the byte."""
+        """Compare every file byte for byte."""
         return differing(expected, found, self.names) + other_names(expected, found)
 
 
@@ -280,7 +280,7 @@ DRILLS: dict[str, Drill] = {
 
 
 def settings_of(folder: Path, output: Path) -> dict[str, object]:
-    """A small network on the data set of a folder."""
+    """Return the settings of a small network on the data set in a folder."""
     return {
         "output": output,
         "data.format": "jsonl",
@@ -300,22 +300,22 @@ def settings_of(folder: Path, output: Path) -> dict[str, object]:
 
 
 def flags(settings: Settings) -> list[str]:
-    """Settings as they are written on the command line."""
+    """Return settings as command-line flags."""
     return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
 
 
 def run(*arguments: str) -> None:
-    """Carry out a command that inputs are made with.
+    """Run a command that creates inputs.
 
     Raises:
-        RuntimeError: it did not.
+        RuntimeError: The command failed.
     """
     if code := run_captioner(arguments):
         raise RuntimeError(f"captioner {arguments[0]}: exit code {code}")
 
 
 def write_encoder(folder: Path) -> None:
-    """Weights as no training made them."""
+    """Write random encoder weights."""
     from torchvision import models
 
     torch.manual_seed(0)
@@ -323,7 +323,7 @@ def write_encoder(folder: Path) -> None:
 
 
 def write_data(folder: Path, counts: Mapping[str, int], broken: tuple[int, ...] = ()) -> None:
-    """A data set of noisy pictures with two captions each, some of which are no pictures."""
+    """Write a data set of noisy photos with two captions each, some of them broken."""
     data = folder / "data"
     data.mkdir(exist_ok=True)
     splits = [split for split, count in counts.items() for _ in range(count)]
@@ -337,7 +337,7 @@ def write_data(folder: Path, counts: Mapping[str, int], broken: tuple[int, ...] 
 
 
 def write_checkpoint(folder: Path) -> None:
-    """A network after a few steps of training, in the folder ``run``."""
+    """Write a network after a few training steps to the folder `run`."""
     write_encoder(folder)
     write_data(folder, {"train": 9, "val": 3})
     settings = flags(settings_of(folder, folder / "run") | {"trainer.max_epochs": 3})
@@ -346,7 +346,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def picture(number: int) -> bytes:
-    """Coloured noise as a PNG file."""
+    """Return coloured noise as a PNG file."""
     noise = np.random.default_rng(number).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
@@ -359,7 +359,7 @@ def picture(number: int) -> bytes:
 def differing(
     expected: Path, found: Path, names: list[str] | tuple[str, ...], *, missing: bool = True
 ) -> list[str]:
-    """Those files, by name, that are not byte for byte as expected, or (if that counts) missing."""
+    """Return the files that differ from the expected bytes or, if `missing`, do not exist."""
     different = []
     for name in names:
         path = found / name
@@ -371,25 +371,25 @@ def differing(
 
 
 def other_names(expected: Path, found: Path) -> list[str]:
-    """Files that are in one folder or below and not in the other: litter, mostly."""
+    """Return the files that exist in only one of the folders, at any depth."""
     one, two = ({str(path.relative_to(root)) for path in root.rglob("*")}
                 for root in (expected, found))  # fmt: skip
-    return [f"{name}: only in one of both" for name in sorted(one ^ two)]
+    return [f"{name}: in only one of the folders" for name in sorted(one ^ two)]
 
 
 def store_of(output: Path) -> FeatureStore:
-    """The one feature store of an output."""
+    """Return the single feature store of an output."""
     (header,) = output.glob("features/*/store.json")
     return FeatureStore.open(header.parent, json.loads(header.read_bytes())["key"])
 
 
 def ids_of(store: FeatureStore) -> list[str]:
-    """Photos of the drill that have a row."""
+    """Return the ids of the drill's photos that have a row."""
     return [name for i in range(150) if (name := f"{i}.png") in store]
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether nested states are equal, tensors to the bit."""
+    """Return whether nested states are equal, with bit-identical tensors."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
@@ -400,7 +400,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file without the clock's column."""
+    """Return the rows of a CSV file without the clock's column."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if k != "words_per_second"} for row in rows]

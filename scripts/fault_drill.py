@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
-"""Kills commands at random moments, starts them again, and compares with the undisturbed result.
+"""Kill commands at random moments, rerun them, and compare with the undisturbed result.
 
     python scripts/fault_drill.py --kills 50            every drill, 50 kills each
     python scripts/fault_drill.py train --kills 200
 
-A round starts a command with a fresh output and kills it (by SIGKILL, SIGINT or SIGTERM, as the
-drill allows) again and again, until it was killed as often as planned or has ended by itself; then
-it is left to end. Where a drill locks its output, a second run is started beside the last one, and
-must be refused. What a kill leaves must
-be whole, and what the round leaves must be what the command leaves undisturbed. Half of the kills
-come at a random moment of the time that the command takes, the others within milliseconds after one
-of the changes that it makes to its output. Counted are those that met the command alive. Rounds go
-on until there were enough. The commands run in forks of this process, so that the kills fall into
-their work, not into imports.
+A round starts a command with a fresh output and kills it repeatedly (with SIGKILL, SIGINT or
+SIGTERM, as the drill allows), until the planned number of kills is reached or the command ends by
+itself. Otherwise the round lets the last run finish. If a drill locks its output, a second run is
+started beside the last one and must be refused. After each kill, the remaining files must be
+complete. After the round, the output must equal that of an undisturbed command.
 
-What is killed is in `drilled_commands.py`; a new drill is a class there, named in `DRILLS`.
+Half of the kills come at a random moment of the command's run time, the others within milliseconds
+after a change of its output. Only kills that meet a live command count, and rounds are repeated
+until there are enough. Commands run in forks of this process, so that kills rarely hit imports.
+
+The killed commands are in `drilled_commands.py`. To add a drill, write a class there and name it in
+`DRILLS`.
 """
 
 import argparse
@@ -41,15 +42,15 @@ from captioner.training import run  # noqa: F401
 
 @dataclass
 class Outcome:
-    """What a drill came to.
+    """Result of a drill.
 
     Attributes:
-        kills: that met the command alive.
-        writing: those of them before which, since its start, it had changed its output.
-        rounds: how often the command was begun anew and came to its end.
-        seconds: that the command takes undisturbed.
-        changes: of its output that are seen meanwhile.
-        failures: what was not as it must be.
+        kills: Kills that met a live command.
+        writing: Kills after the command had changed its output since its start.
+        rounds: Completed rounds.
+        seconds: Run time of the undisturbed command.
+        changes: Changes of its output observed in that time.
+        failures: Descriptions of wrong results.
     """
 
     kills: int = 0
@@ -91,14 +92,14 @@ def carry_out(drill: Drill, kills: int, seed: int, folder: Path) -> Outcome:
                 wrong += second_run(child, command, output, log)
             end(child, log, drill.exit_code)
             wrong += drill.differences(expected, output)
-        except Exception as error:  # whatever it is, it is told, and the next round begins
+        except Exception as error:  # report any error and start the next round
             wrong.append(f"{type(error).__name__}: {error}")
         outcome.failures += [f"{output.name}: {text}" for text in wrong]
     return outcome
 
 
 def start(work: Callable[[], int | None], log: Path) -> int:
-    """Begin a work in a fork; what it says is appended to a file. Returns its process id."""
+    """Run a function in a fork, append its output to a file, and return the process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -118,10 +119,10 @@ def start(work: Callable[[], int | None], log: Path) -> int:
 
 
 def end(child: int, log: Path, expected: int = 0) -> None:
-    """Wait for a work that must end with an exit code.
+    """Wait for a process, which must end with an exit code.
 
     Raises:
-        RuntimeError: it did not; the end of what it said.
+        RuntimeError: It ended with another code; the message has the end of its output.
     """
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != expected:
@@ -129,7 +130,7 @@ def end(child: int, log: Path, expected: int = 0) -> None:
 
 
 def second_run(child: int, command: Callable[[], int], output: Path, log: Path) -> list[str]:
-    """Start a command beside one that is writing the same output; what is wrong if it may."""
+    """Start a second run on the output of a live one; return what is wrong unless it is refused."""
     watch(child, output, changes=1)
     other = start(command, log)
     code = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
@@ -139,20 +140,20 @@ def second_run(child: int, command: Callable[[], int], output: Path, log: Path) 
 
 
 def killed(child: int, output: Path, usual: Outcome, draw: random.Random, drill: Drill) -> bool:
-    """Kill a command at a moment that is drawn; False if it had ended before."""
+    """Kill a command at a random moment; return False if it had already ended."""
     if draw.random() < 0.5:
         watch(child, output, seconds=usual.seconds * draw.random())
     else:
         watch(child, output, changes=draw.randint(1, max(1, usual.changes)))
         time.sleep(0.003 * draw.random())
     number = draw.choice(drill.signals)
-    os.kill(child, number)  # (one that has ended is there until it is waited for)
+    os.kill(child, number)  # an ended process exists until it is waited for
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code in (-number, 128 + number)
 
 
 def watch(child: int, output: Path, *, changes: float = math.inf, seconds: float = math.inf) -> int:
-    """Wait for changes of an output, a time or the command's end; returns how many were seen."""
+    """Wait for output changes, a time or the command's end; return the number of changes seen."""
     seen, state, until = 0, state_of(output), time.monotonic() + seconds
     while seen < changes and alive(child) and time.monotonic() < until:
         time.sleep(0.0002)
@@ -162,34 +163,36 @@ def watch(child: int, output: Path, *, changes: float = math.inf, seconds: float
 
 
 def alive(child: int) -> bool:
-    """Whether a process has not ended yet; it can still be waited for."""
+    """Return whether a process is still running; it can be waited for afterwards."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of all that is in a folder and below."""
+    """Return size and time of all files in a folder, at any depth."""
     state = {}
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(at, name)  # noqa: PTH118  # quick: asked a thousand times a second
             try:
                 status = os.stat(path)  # noqa: PTH116
-            except FileNotFoundError:  # it has just been moved
+            except FileNotFoundError:  # it was just renamed
                 continue
             state[path] = status.st_size, status.st_mtime_ns
     return state
 
 
 def main() -> int:
-    """Carry out the drills; returns 1 if an outcome was not the undisturbed one."""
+    """Run the drills; return 1 if a result was wrong."""
     parser = argparse.ArgumentParser(description="Kill commands at random moments, and compare.")
-    parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"of {', '.join(DRILLS)}; all")
-    parser.add_argument("--kills", type=int, default=50, metavar="N", help="of each drill; 50")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments; 0")
+    parser.add_argument(
+        "drills", nargs="*", metavar="DRILL", help=f"any of {', '.join(DRILLS)}; default: all"
+    )
+    parser.add_argument("--kills", type=int, default=50, metavar="N", help="per drill; default: 50")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments; default: 0")
     options = parser.parse_args()
     for name in options.drills:
         if name not in DRILLS:
-            parser.error(f"no drill {name!r}; choose of {', '.join(DRILLS)}")
+            parser.error(f"unknown drill {name!r}; choose from {', '.join(DRILLS)}")
     torch.set_num_threads(1)  # a fork has no other threads
     failed = False
     for name in options.drills or DRILLS:

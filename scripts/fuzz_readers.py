@@ -1,19 +1,18 @@
-"""Mutation fuzzing of every reader: good files are damaged at random and read.
+"""Fuzz every reader by mutation: damage valid files at random and read them.
 
     python scripts/fuzz_readers.py --mutants 10000 --seed 0
     python scripts/fuzz_readers.py --mutants 200 --reader tar --reader picture
 
-Of each mutant the outcome must be a result that holds what it should, or a `CaptionerError` of one
-line. Anything else (another exception, a hang of more than `--seconds`, memory beyond `--memory`
-MiB over what the process had, an audit event: code made or run, a process, a socket, a file
-written outside of the reader's folder) is reported with the number of its mutant, by which it can
-be made again (`--only N`), and the exit code is 1. Every reader runs in a process of its own, so
-that even a crash is an outcome. "MiB" is the most that a mutant took (resident, over what the
-process had before), "s" the slowest.
+Reading a mutant must give a valid result or a one-line `CaptionerError`. Anything else is reported
+with the number of the mutant, and the exit code is 1: another exception, a hang of more than
+`--seconds`, more than `--memory` MiB of additional memory, or an audit event (code compiled, a
+process, a socket, a file written outside of the reader's folder). `--only N` repeats mutant N.
+Every reader runs in its own process, so that even a crash is an outcome. The table's "MiB" is the
+largest additional resident memory of a mutant, and "s" the longest time.
 
-Memory is bounded twice: the operating system refuses more address space than the limit, and a
-refusal is an outcome even where the reader turned it into a clear error. Photos alone may do that
-("not enough memory to decode"): a picture of a size that is allowed takes up to 2 GiB by design.
+Memory is limited twice. The operating system refuses more address space than the limit, and such a
+refusal counts as an outcome even if the reader turned it into a clear error. Only photos may do
+that ("not enough memory to decode"), because a picture of allowed size takes up to 2 GiB by design.
 """
 
 import argparse
@@ -41,24 +40,24 @@ WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "cat", "runs")
 OUTCOMES = ("result", "clear error", "other exception", "hang", "memory", "event", "crash")
 
 REFUSALS = ("can't allocate memory", "cannot allocate memory", "bad_alloc")
-"""What torch, the operating system and C++ say where Python has `MemoryError`."""
+"""Messages of torch, the operating system and C++ that correspond to Python's `MemoryError`."""
 
 NASTY: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 2**31, 1e308, float("nan"), float("inf"), "", "x" * 10_000),
     *("../../etc/passwd", "/etc/passwd", "\ud800", "\0", "\u2028", [], {}, [[[[]]]], "1", "3.5"),
 )
-"""What stands in for a value of a JSON text."""
+"""Replacements for a value of a JSON text."""
 
 
 class HangError(BaseException):
-    """A mutant took too long; no `except Exception` may catch it."""
+    """A mutant took too long; `except Exception` does not catch this."""
 
 
-# What is damaged
+# Mutations
 
 
 def mutate_bytes(content: bytes, generator: random.Random) -> bytes:
-    """One to four small damages anywhere."""
+    """Damage one to four places anywhere."""
     data = bytearray(content)
     for _ in range(generator.randint(1, 4)):
         at = generator.randrange(len(data) + 1)
@@ -82,7 +81,7 @@ def mutate_bytes(content: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_value(value: Any, generator: random.Random) -> Any:
-    """A copy of plain values with one of them, at any depth, replaced, doubled or left out."""
+    """Copy plain values, with one value at any depth replaced, duplicated or removed."""
     if isinstance(value, (list, dict)) and value and generator.random() < 0.9:
         copy: Any = value.copy()
         key = generator.choice(list(value) if isinstance(value, dict) else range(len(value)))
@@ -98,14 +97,14 @@ def mutate_value(value: Any, generator: random.Random) -> Any:
 
 
 def mutate_json(content: bytes, generator: random.Random) -> bytes:
-    """A value replaced, or bytes damaged."""
+    """Replace a JSON value, or damage bytes."""
     if generator.random() < 0.3:
         return mutate_bytes(content, generator)
     return json.dumps(mutate_value(json.loads(content), generator)).encode()
 
 
 def mutate_lines(content: bytes, generator: random.Random) -> bytes:
-    """As `mutate_json`, in one line of JSON Lines."""
+    """Apply `mutate_json` to one line of JSON Lines."""
     lines = content.splitlines()
     at = generator.randrange(len(lines))
     lines[at] = mutate_json(lines[at], generator)
@@ -151,11 +150,11 @@ NASTY_YAML = (
     "&a [x, x, x, x, x, x, x, x, x]",
     "[&b [x, x, x, x, x, x, x, x, x], &c [*b, *b, *b, *b, *b, *b], &d [*c, *c, *c, *c, *c, *c]]",
 )
-"""What stands in for a value, or for a line, of a YAML text."""
+"""Replacements for a value or a line of a YAML text."""
 
 
 def mutate_yaml(content: bytes, generator: random.Random) -> bytes:
-    """Bytes damaged, a value replaced, or a value's text."""
+    """Damage bytes, or replace a value or its text."""
     kind = generator.random()
     if kind < 0.3:
         return mutate_bytes(content, generator)
@@ -172,7 +171,7 @@ def mutate_yaml(content: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_zip(content: bytes, generator: random.Random) -> bytes:
-    """Bytes of torch's file, or of one of the files inside it."""
+    """Damage bytes of a torch file, or of one of the files inside it."""
     if generator.random() < 0.2:
         return mutate_bytes(content, generator)
     damaged = io.BytesIO()
@@ -183,15 +182,15 @@ def mutate_zip(content: bytes, generator: random.Random) -> bytes:
     return damaged.getvalue()
 
 
-# What reads: each function makes good files in a folder and gives what reads them again
+# Readers: each function writes valid files to a folder and returns how to read them.
 
 
 Reading = tuple[list[Path], Callable[[bytes, random.Random], bytes], Callable[[], object]]
-"""Files to damage, one of them for each mutant; how; and what reads them."""
+"""Files to damage, one per mutant; the mutation; and the reader."""
 
 
 def picture(path: Path, seed: int = 0, mode: str = "RGB", **how: Any) -> Path:
-    """A small picture of noise."""
+    """Write a small picture of noise."""
     import numpy as np
     from PIL import Image
 
@@ -207,7 +206,7 @@ def picture(path: Path, seed: int = 0, mode: str = "RGB", **how: Any) -> Path:
 
 
 def annotations(folder: Path) -> dict[str, Any]:
-    """COCO's form, with two photos in `folder / "images"`."""
+    """Return annotations in COCO's format, with two photos in `folder / "images"`."""
     for i in (1, 2):
         picture(folder / "images" / f"{i}.png", i)
     return {
@@ -219,7 +218,7 @@ def annotations(folder: Path) -> dict[str, Any]:
 
 
 def check_records(loaded: Any) -> None:
-    """What must hold of every source's records, and of what it complains about."""
+    """Check the properties of every source's records and problems."""
     for record in loaded.records:
         sound = (
             record.split in ("train", "val", "test") and record.path.is_file() and record.captions
@@ -270,7 +269,7 @@ def _flickr8k(folder: Path) -> Reading:
 
 
 def _captions_table(folder: Path) -> Reading:
-    """Flickr8k's other form: a table with a heading."""
+    """Use Flickr8k's other format, a table with a header."""
     _, _, read = _flickr8k(folder)
     (folder / "Flickr8k.token.txt").unlink()
     table = folder / "captions.txt"
@@ -377,7 +376,7 @@ def _study(folder: Path) -> Reading:
 
 
 def read_inputs(names: Iterable[str]) -> None:
-    """Photos of names, decoded; a reason why not must be one line."""
+    """Decode the named photos; a reason for failure must be one line."""
     import numpy as np
 
     from captioner.photos.inputs import expand
@@ -459,7 +458,7 @@ def _store(folder: Path) -> Reading:
 
 
 def _encoder_weights(folder: Path) -> Reading:
-    """The file that `encoder.weights PATH` names."""
+    """Use the file that `encoder.weights PATH` names."""
     import torch
     from torch import nn
 
@@ -476,7 +475,7 @@ def _encoder_weights(folder: Path) -> Reading:
 
 
 def a_checkpoint(path: Path) -> Path:
-    """As training writes it, of a small network without training."""
+    """Write a checkpoint as training does, of a small untrained network."""
     import torch
 
     from captioner import checkpoint
@@ -522,7 +521,7 @@ def _safetensors(folder: Path) -> Reading:
 
     def mutate(content: bytes, generator: random.Random) -> bytes:
         head = 8 + int.from_bytes(content[:8], "little")
-        if generator.random() < 0.3:  # numbers: huge ones, and such as are not finite
+        if generator.random() < 0.3:  # numbers: huge and non-finite ones
             return content[:head] + mutate_bytes(content[head:], generator)
         return mutate_bytes(content[:head], generator) + content[head:]
 
@@ -567,17 +566,17 @@ READERS: dict[str, Callable[[Path], Reading]] = {
 }
 
 
-# How it is run
+# Execution
 
 
 def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: Any) -> None:
-    """In a process of its own: read mutants and tell what became of each."""
+    """Read mutants in a separate process, and report the outcome of each."""
     warnings.simplefilter("ignore")
     faulthandler.disable()
     with tempfile.TemporaryDirectory() as place:
         files, mutate, read = READERS[name](Path(place))
-        read()  # the good files are read without an error; and what is imported is imported
-        gc.freeze()  # so that collecting what a mutant leaves does not go through all modules
+        read()  # checks that the valid files are readable, and imports everything
+        gc.freeze()  # garbage collection then skips all objects of modules
         whole = {file: file.read_bytes() for file in files}
         limit_memory(options.memory)
         signal.signal(signal.SIGALRM, _hang)
@@ -585,7 +584,7 @@ def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: A
             generator = random.Random(f"{options.seed}/{name}/{number}")
             file = generator.choice(files)
             file.write_bytes(mutate(whole[file], generator))
-            gc.collect()  # a mutant does not pay for files that those before it left mapped
+            gc.collect()  # unmaps files of earlier mutants before measuring memory
             before, began = start_peak(), time.perf_counter()
             signal.setitimer(signal.ITIMER_REAL, options.seconds)
             outcome = watched_outcome_of(read, Path(place))
@@ -597,26 +596,26 @@ def work(name: str, numbers: Iterable[int], options: argparse.Namespace, told: A
 
 
 class Cost(NamedTuple):
-    """What a mutant took: MiB over what the process had, seconds."""
+    """Cost of a mutant: additional MiB and seconds."""
 
     mebibytes: float
     seconds: float
 
 
 def start_peak() -> float:
-    """Begin to measure the peak of resident memory anew; MiB now."""
+    """Reset the peak of resident memory; return the current MiB."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def peak() -> float:
-    """The most resident memory since then, MiB."""
+    """Return the peak of resident memory since then in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
-    """What becomes of a call, and more about it where that is wrong."""
+    """Return the outcome of a call, with details if it is wrong."""
     from captioner.errors import CaptionerError
 
     try:
@@ -633,7 +632,7 @@ def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
     except MemoryError:
         return "memory", ""
     except Exception as error:
-        if refused_memory(error):  # the command line tells it in a line
+        if refused_memory(error):  # the command line reports it in one line
             return "memory", f"{error!r:.150}"
         import traceback
 
@@ -645,7 +644,7 @@ def outcome_of(read: Callable[[], object]) -> tuple[str, str]:
 
 
 def watched_outcome_of(read: Callable[[], object], place: Path) -> tuple[str, str]:
-    """As `outcome_of`; an event that no reader may cause, outside of its folder, is an outcome."""
+    """Return the outcome of a call; a forbidden event outside of its folder is one too."""
     sys.path.insert(0, str(Path(__file__).parent))
     from audit_events import watched
 
@@ -656,7 +655,7 @@ def watched_outcome_of(read: Callable[[], object], place: Path) -> tuple[str, st
 
 
 def refused_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, was a refusal of memory."""
+    """Return whether an error, or its cause, was a refusal of memory."""
     while error is not None:
         if isinstance(error, MemoryError) or any(text in str(error).lower() for text in REFUSALS):
             return True
@@ -665,7 +664,7 @@ def refused_memory(error: BaseException | None) -> bool:
 
 
 def limit_memory(mebibytes: int) -> None:
-    """Let this process take so much more than it has."""
+    """Limit this process to so much additional memory."""
     import resource
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -678,7 +677,7 @@ def _hang(number: int, frame: FrameType | None) -> None:
 
 
 def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str], Cost]:
-    """All mutants of one reader: outcomes, faults, and the most that one took."""
+    """Read all mutants of one reader; return outcomes, faults and the largest cost."""
     context = multiprocessing.get_context("spawn")
     most = Cost(0, 0)
     counts: Counter[str] = Counter()
@@ -691,7 +690,7 @@ def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str
         process.start()
         theirs.close()
         while following < last:
-            # The first answer waits for imports and good files too.
+            # The first outcome includes the time for imports and valid files.
             outcome, detail = "hang", ""
             if ours.poll(options.seconds + 60):
                 try:
@@ -704,7 +703,7 @@ def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str
             if outcome not in OUTCOMES[:2]:
                 faults.append(f"{name} {following}: {outcome} {detail}")
             following += 1
-            if outcome in ("crash", "hang"):  # what is left begins anew
+            if outcome in ("crash", "hang"):  # continue with the rest in a new process
                 process.kill()
                 break
         process.join(10)
@@ -715,13 +714,13 @@ def fuzz(name: str, options: argparse.Namespace) -> tuple[Counter[str], list[str
 
 def main() -> int:
     """Print a table of readers and outcomes."""
-    parser = argparse.ArgumentParser(description="Damage good files at random and read them.")
-    parser.add_argument("--mutants", type=int, default=1000, help="of each reader; default: 1000")
+    parser = argparse.ArgumentParser(description="Damage valid files at random and read them.")
+    parser.add_argument("--mutants", type=int, default=1000, help="per reader; default: 1000")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reader", action="append", choices=READERS, help="default: all")
-    parser.add_argument("--only", type=int, metavar="N", help="mutant N alone")
-    parser.add_argument("--seconds", type=float, default=10, help="a hang; default: 10")
-    parser.add_argument("--memory", type=int, default=256, help="MiB more; default: 256")
+    parser.add_argument("--only", type=int, metavar="N", help="only mutant N")
+    parser.add_argument("--seconds", type=float, default=10, help="limit of a hang; default: 10")
+    parser.add_argument("--memory", type=int, default=256, help="additional MiB; default: 256")
     options = parser.parse_args()
     heading = "".join(f"{outcome:>17}" for outcome in OUTCOMES)
     print(f"{'reader':14}{heading}{'MiB':>6}{'s':>6}", flush=True)

@@ -1,21 +1,20 @@
-r"""Print Kendall's tau-c between each score and what experts think of captions of Flickr8k.
+r"""Print Kendall's tau-c between each score and expert ratings of Flickr8k captions.
 
 python scripts/human_correlation.py --ratings ExpertAnnotations.txt --captions Flickr8k.token.txt
 
-Both files come with Flickr8k (Hodosh, Young & Hockenmaier 2013). A line of the first is
-``IMAGE<TAB>CAPTION_ID<TAB>R1<TAB>R2<TAB>R3``: one of the set's captions, mostly of another image,
+Both files come with Flickr8k (Hodosh, Young & Hockenmaier 2013). A line of the ratings is
+`IMAGE<TAB>CAPTION_ID<TAB>R1<TAB>R2<TAB>R3`: a caption of the data set, mostly of another image,
 rated for this image by three experts from 1 (unrelated) to 4 (describes it without errors).
 
-The convention is that of Anderson et al. 2016 (SPICE), as Hessel et al. 2021 (CLIPScore, appendix
-A) found it to be: a pair whose caption stands, letter for letter, among the references of the image
-is left out (158 of 5,822); each rating of the others is a point of its own (5,664 x 3 = 16,992);
-the references are all five captions of the image; scores are those of single captions, computed as
-one set of 16,992, in whose references CIDEr's document frequencies are counted. Published with it,
-times 100: BLEU-1 32.3, BLEU-4 30.8, ROUGE-L 32.3, METEOR 41.8, CIDEr 43.9, where "CIDEr" is what
-the official tool prints under that name, CIDEr-D.
+The convention is that of Anderson et al. 2016 (SPICE), as reconstructed by Hessel et al. 2021
+(CLIPScore, appendix A). Pairs whose caption is identical to a reference of the image are left out
+(158 of 5,822). Each remaining rating is one point (5,664 x 3 = 16,992). The references are all five
+captions of the image. Captions are scored singly, but as one set of 16,992, whose references give
+CIDEr's document frequencies. Published values with this convention, times 100: BLEU-1 32.3, BLEU-4
+30.8, ROUGE-L 32.3, METEOR 41.8, CIDEr 43.9, where "CIDEr" is the official tool's name for CIDEr-D.
 
-With ``--all-pairs`` no pair is left out: a caption that is a reference of its image is taken from
-among them instead (5,822 x 3 = 17,466 points).
+`--all-pairs` keeps every pair. A caption that is a reference of its image is then removed from the
+references instead (5,822 x 3 = 17,466 points).
 """
 
 import argparse
@@ -34,7 +33,7 @@ from captioner.tables import FORMATS, Table, render
 METRICS = ("BLEU", "METEOR", "ROUGE-L", "CIDEr-D", "CIDEr")
 
 PUBLISHED = {"BLEU-1": 32.3, "BLEU-4": 30.8, "METEOR": 41.8, "ROUGE-L": 32.3, "CIDEr-D": 43.9}
-"""Tau-c x 100 in Hessel et al. 2021; BLEU-1 by the same script, as others printed it."""
+"""Tau-c x 100 in Hessel et al. 2021; BLEU-1 by the same script, as printed by others."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ class Judgement:
 
 
 def read_captions(path: Path) -> dict[str, str]:
-    """Caption by its id, ``NAME.jpg#K``.
+    """Read the captions by id, `NAME.jpg#K`.
 
     Raises:
-        CaptionerError: the file has another format.
+        CaptionerError: The file has another format.
     """
     captions = {}
     for place, line in lines(path):
@@ -59,20 +58,20 @@ def read_captions(path: Path) -> dict[str, str]:
             raise CaptionerError(f"{place}: must be NAME.jpg#0<TAB>caption, not {shown(line)}")
         captions[key.strip()] = caption.strip()
     if not captions:
-        raise CaptionerError(f"{path}: holds no captions")
+        raise CaptionerError(f"{path}: contains no captions")
     return captions
 
 
 def read_judgements(path: Path, captions: dict[str, str], all_pairs: bool) -> list[Judgement]:
-    """All ratings, in the order of the file.
+    """Read all ratings, in file order.
 
     Args:
-        path: the experts' file.
-        captions: by id.
-        all_pairs: whether pairs are kept whose caption is a reference of the image.
+        path: File of the expert ratings.
+        captions: Captions by id.
+        all_pairs: Whether to keep pairs whose caption is a reference of the image.
 
     Raises:
-        CaptionerError: the file has another format, or names an unknown image or caption.
+        CaptionerError: The file has another format, or names an unknown image or caption.
     """
     by_image: dict[str, list[str]] = {}
     for key, caption in captions.items():
@@ -88,13 +87,13 @@ def read_judgements(path: Path, captions: dict[str, str], all_pairs: bool) -> li
         except ValueError:
             raise CaptionerError(
                 f"{place}: must be an image, a caption id and three ratings from 1 to 4, "
-                f"parted by tabs, not {shown(line)}"
+                f"separated by tabs, not {shown(line)}"
             ) from None
         if key not in captions:
-            raise CaptionerError(f"{place}: no caption {key!r} in the caption file")
+            raise CaptionerError(f"{place}: the caption file has no caption {key!r}")
         references = by_image.get(image_name(image))
         if references is None:
-            raise CaptionerError(f"{place}: no captions of image {image!r} in the caption file")
+            raise CaptionerError(f"{place}: the caption file has no captions of image {image!r}")
         caption = captions[key]
         if caption in references:
             if not all_pairs:
@@ -104,19 +103,19 @@ def read_judgements(path: Path, captions: dict[str, str], all_pairs: bool) -> li
                 continue
         judgements += [Judgement(caption, references, value) for value in values]
     if not judgements:
-        raise CaptionerError(f"{path}: holds no judgement of a caption that is not a reference")
+        raise CaptionerError(f"{path}: contains no rating of a caption that is not a reference")
     return judgements
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not blank, each with its place."""
+    """Yield the lines of a file that are not blank, each with its location."""
     for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").split("\n"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip("\r")
 
 
 def image_name(key: str) -> str:
-    """What stands before the first point: one image is called ``….jpg.1`` in the caption file."""
+    """Return the part before the first dot; the caption file calls one image `….jpg.1`."""
     return key.split(".")[0]
 
 
@@ -125,7 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ratings", type=Path, required=True, metavar="ExpertAnnotations.txt")
     parser.add_argument("--captions", type=Path, required=True, metavar="Flickr8k.token.txt")
-    parser.add_argument("--all-pairs", action="store_true", help="leave no pair out")
+    parser.add_argument("--all-pairs", action="store_true", help="keep every pair")
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args()
     try:

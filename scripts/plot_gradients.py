@@ -1,4 +1,4 @@
-"""One picture of the gradient through time in several runs.
+"""Plot the gradient through time of several runs.
 
     python scripts/plot_gradients.py Elman=runs/elman LSTM=runs/lstm --output gradients.png
 
@@ -22,7 +22,7 @@ def main() -> int:
     runs = {}
     for run in options.runs:
         name, equals, folder = run.partition("=")
-        if not equals or "/" in name:  # the folders of a study have "=" in their names
+        if not equals or "/" in name:  # folders of a study contain "=" in their names
             name, folder = Path(run).name, run
         runs[name] = Path(folder) / "gradients.csv"
     try:

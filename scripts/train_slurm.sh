@@ -9,7 +9,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=captioner-%j.log
-# Train on several machines under SLURM; one task a GPU. Arguments go to `captioner train`.
+# Train on several machines under SLURM, one task per GPU. Arguments go to `captioner train`.
 #   sbatch scripts/train_slurm.sh --config configs/coco.yaml --output runs/coco
 #   sbatch --nodes=4 scripts/train_slurm.sh …       more machines
 #   DRY_RUN=1 bash scripts/train_slurm.sh …         print the command only
@@ -32,7 +32,7 @@ if [[ -n ${DRY_RUN:-} ]]; then
     echo
     exit
 fi
-trap '' TERM # it is for the tasks; this script waits for them
+trap '' TERM # the signal is for the tasks; this script waits for them
 code=0
 "${command[@]}" || code=$?
 if ((code == 143)); then

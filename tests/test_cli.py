@@ -34,7 +34,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (["export", "--output", "o"], "the following arguments are required: --checkpoint"),
-        (["caption"], "no photo is named"),
+        (["caption"], "no photo given"),
         (["caption", "x.jpg", "--chekpoint", "p"], "--checkpoint"),
         (["caption", "x", "--checkpoint", "p", "--bem-size", "3"], "did you mean --beam-size?"),
         (["caption", "x", "--checkpoint", "p", "--beam-size", "0"], "not a whole number of at"),
@@ -44,22 +44,22 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "--results", "r.json"], "--results needs --references A.json"),
         (
             ["evaluate", "--checkpoint", "p", "--references", "a.json"],
-            "--references goes with --results or --compare",
+            "--references needs --results or --compare",
         ),
         (
             ["evaluate", "--results", "r.json", "--references", "a.json", "--split", "val"],
-            "--split goes with --checkpoint",
+            "--split needs --checkpoint",
         ),
         (
             ["evaluate", "--results", "r.json", "--references", "a.json", "--data.root", "d"],
-            "--data.root goes with --checkpoint",
+            "--data.root needs --checkpoint",
         ),
         (["train", "--resume", "none.ckpt"], "--resume: no checkpoint none.ckpt"),
         (["train", "--decoder.cell", "gruu"], "decoder.cell: expected one of"),
         (["study"], "the following arguments are required: --config"),
         (["study", "--config", "nowhere.yaml"], "no file nowhere.yaml"),
         (["study", "--config", "s.yaml", "--jobs", "0"], "not a whole number of at least 1"),
-        (["study", "--config", "s.yaml", "--devices", "0,,1"], "expected names of GPUs as 0,1"),
+        (["study", "--config", "s.yaml", "--devices", "0,,1"], "expected GPU numbers such as 0,1"),
         (["prepare", "--data.root", "nowhere", "--data.format", "coco"], "nowhere"),
     ],
 )
@@ -90,8 +90,8 @@ def test_memory_that_runs_out(
     monkeypatch.setattr("captioner.commands.words.run", command)
     assert run("words") == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("captioner: error: memory ran out (")
-    assert "make --batch-size or --beam-size smaller" in line
+    assert line.startswith("captioner: error: out of memory (")
+    assert "reduce --batch-size or --beam-size" in line
 
 
 def test_a_fault_of_the_code_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

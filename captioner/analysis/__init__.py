@@ -1,4 +1,4 @@
-"""What a trained network has learned: gradients through time, and word embeddings.
+"""Analyse trained networks and data sets: gradients through time, word embeddings, leakage.
 
-These modules look at a network and draw or list what they find. They never train and never score.
+These modules only inspect and report. They never train and never score.
 """

@@ -1,9 +1,9 @@
-"""Attention drawn on the photo: one panel per word, the photo lit where the word looked.
+"""Draw attention on a photo: one panel per word, with the photo lit where the word attends.
 
-The weights of a word are one number for each cell of a grid. They are enlarged by bicubic
-interpolation to the part of the photo that the grid covers, so that the centre of a cell lies on
-the centre of its part of the photo, whether the photo was cropped or squashed on its way to the
-network. What the network never saw (the edges of a cropped photo) is greyed in every panel.
+The weights of a word are one number per grid cell. Bicubic interpolation enlarges them to the part
+of the photo that the grid covers. The centre of a cell lies on the centre of its part of the photo,
+whether the photo was cropped or squashed for the network. Every panel greys what the network does
+not see (the edges of a cropped photo).
 """
 
 import io
@@ -23,28 +23,28 @@ PANEL = 260
 """Longest side of a panel's picture, in pixels."""
 
 _COLUMNS = 6
-"""Panels in a row, at most."""
+"""Maximum number of panels per row."""
 
 _MARGIN, _TEXT = 12, 44
-"""Pixels around panels, and of the two lines of text above each."""
+"""Pixels around panels, and height of the two text lines above each."""
 
 _INK, _PALE, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
 _GLOW = (255, 214, 64)
-"""The colour that light takes on where a word looked most."""
+"""Colour of the light where a word attends most."""
 
 _DARKEST = 0.3
-"""Brightness of the photo where a word did not look."""
+"""Brightness of the photo where a word does not attend."""
 
 _RESTING = 0.95
 """Where the sentinel of every word has more than this, the figure says why its panels are dark."""
 
 _LONGEST_TITLE = 300
-"""Characters of a caption that stand above its panels."""
+"""Maximum number of characters of a caption above its panels."""
 
 
 @dataclass(frozen=True)
 class Fonts:
-    """The faces of a figure: DejaVu, which comes with matplotlib and has most alphabets."""
+    """Fonts of a figure: DejaVu, which comes with matplotlib and covers most alphabets."""
 
     title: ImageFont.FreeTypeFont
     word: ImageFont.FreeTypeFont
@@ -67,16 +67,16 @@ class Fonts:
 def weight_map(
     weights: np.ndarray, grid: tuple[int, int], box: Box, size: tuple[int, int]
 ) -> np.ndarray:
-    """Attention weights of one word, enlarged to the pixels of a photo.
+    """Enlarge the attention weights of one word to the pixels of a photo.
 
     Args:
-        weights: (R,) of the regions, row by row.
-        grid: rows and columns of the regions.
-        box: the part of the photo that the grid covers: left, top, right, bottom, in pixels.
-        size: width and height of the photo, in pixels.
+        weights: Weights (R,) of the regions, row by row.
+        grid: Rows and columns of the regions.
+        box: Part of the photo that the grid covers: left, top, right, bottom, in pixels.
+        size: Width and height of the photo in pixels.
 
     Returns:
-        (height, width) float32, not negative: in the middle of a cell its weight, beyond the box 0.
+        (height, width) float32, non-negative: a cell's weight at its centre, 0 outside the box.
     """
     width, height = size
     rows, columns = grid
@@ -86,12 +86,12 @@ def weight_map(
     )
     cells = np.asarray(weights, np.float32).reshape(rows, columns)
     part = (max(right - left, 1), max(bottom - top, 1))
-    # Cells beyond the edge are taken to be as those at it; Pillow would extrapolate.
+    # Cells beyond the edge repeat those at the edge; Pillow would extrapolate.
     padded = Image.fromarray(np.pad(cells, 2, mode="edge"))
     inner = (2, 2, 2 + columns, 2 + rows)
     enlarged = np.asarray(padded.resize(part, Image.Resampling.BICUBIC, box=inner))
     whole = np.zeros((height, width), np.float32)
-    # (of a photo thinner than a pixel of the box, as much as there is)
+    # A photo may be thinner than one pixel of the box.
     inside = whole[top : top + part[1], left : left + part[0]]
     inside[:] = enlarged[: inside.shape[0], : inside.shape[1]].clip(0)
     return whole
@@ -100,26 +100,27 @@ def weight_map(
 def attention_figure(
     captioned: PhotoCaptions, *, captions: int = 1, fonts: Fonts | None = None
 ) -> bytes:
-    """Draw where the words of a photo's captions looked.
+    """Draw the attention of the words of a photo's captions.
 
     Args:
-        captioned: a photo with captions, their attention and a preview.
-        captions: how many of its captions are drawn, best first.
-        fonts: where many figures are drawn, the faces, loaded once.
+        captioned: A photo with captions, their attention and a preview.
+        captions: Number of captions to draw, best first.
+        fonts: Loaded fonts, to share them among many figures; None loads them.
 
     Returns:
         A PNG file.
 
     Raises:
-        CaptionerError: the attention has no place on the photo, as in an ensemble whose members see
-            different parts of it.
+        CaptionerError: The attention has no position on the photo, as in an ensemble whose members
+            see different parts of it.
     """
     attention, preview = captioned.attention, captioned.preview
     if attention is None or preview is None:
         raise CaptionerError("a figure needs attention and a preview of the photo")
     if attention.box is None or attention.size is None:
         raise CaptionerError(
-            "attention cannot be drawn: the checkpoints see different parts of the photo; give one"
+            "attention cannot be drawn: the checkpoints see different parts of the photo; give "
+            "only one"
         )
     fonts = fonts or Fonts.load()
     photo = fitted(Image.fromarray(preview), PANEL)
@@ -149,14 +150,14 @@ def _block(
     box: Box,
     fonts: Fonts,
 ) -> Image.Image:
-    """One caption: its text, the photo, and a panel for each of its words."""
+    """Draw one caption: its text, the photo, and a panel per word."""
     maps = [
         weight_map(weights, attention.grid, box, photo.size)
         for weights in attention.weights[place, : len(candidate.words)]
     ]
     panels = [_unlit(photo, box)]
-    # One scale for the words of a caption: a word that looked at its sentinel alone stays dark, and
-    # weights that are the same everywhere light the photo half.
+    # One scale for all words of a caption: a word that attends only to its sentinel stays dark, and
+    # uniform weights light the photo by half.
     regions = attention.weights.shape[2]
     brightest = max([4 / regions, *(float(one.max()) for one in maps)])
     panels += [lit(photo, one, brightest) for one in maps]
@@ -174,7 +175,7 @@ def _block(
 
 @dataclass(frozen=True)
 class _Note:
-    """What stands above a panel: a word, a remark, and the sentinel's weight where there is one."""
+    """Text above a panel: a word, a remark, and the sentinel's weight if there is one."""
 
     word: str
     remark: str
@@ -185,7 +186,7 @@ def _laid_out(
     panels: Sequence[Image.Image], notes: Sequence[_Note], title: str, fonts: Fonts
 ) -> Image.Image:
     width, height = panels[0].size
-    cell = max(width, 110)  # a tall photo's words need room too
+    cell = max(width, 110)  # the words above a tall, narrow photo need space too
     columns = min(_COLUMNS, len(panels), max(2, 1600 // (cell + _MARGIN)))
     rows = -(-len(panels) // columns)
     across = columns * (cell + _MARGIN) + _MARGIN
@@ -206,7 +207,7 @@ def _laid_out(
 def _annotate(
     draw: ImageDraw.ImageDraw, note: _Note, left: int, top: int, width: int, fonts: Fonts
 ) -> None:
-    """The lines above a panel; the sentinel's weight as a number and a bar."""
+    """Draw the lines above a panel; the sentinel's weight as a number and a bar."""
     draw.text((left, top), _fitting(one_line(note.word), fonts.word, width), _INK, fonts.word)
     line = top + 22
     draw.text((left, line), note.remark, _PALE, fonts.small)
@@ -223,21 +224,21 @@ def _annotate(
 
 
 def fitted(photo: Image.Image, side: int) -> Image.Image:
-    """The photo, its long side made to have so many pixels, its short side at least one."""
+    """Resize a photo to a long side in pixels; its short side keeps at least one."""
     scale = side / max(photo.size)
     width, height = (max(1, round(edge * scale)) for edge in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def lit(photo: Image.Image, weights: np.ndarray, brightest: float) -> Image.Image:
-    """The photo in a warm light where a word looked, dark and grey elsewhere.
+    """Return the photo in a warm light where a word attends, dark and grey elsewhere.
 
     Args:
-        photo: (height, width) pixels.
-        weights: (height, width), as `weight_map` gives them.
-        brightest: the weight of full light.
+        photo: The photo, (height, width) pixels.
+        weights: Weights (height, width), as from `weight_map`.
+        brightest: Weight of full light.
     """
-    light = ((weights / brightest).clip(0, 1) ** 0.8)[..., None]  # half a weight is seen well
+    light = ((weights / brightest).clip(0, 1) ** 0.8)[..., None]  # keeps half a weight visible
     pixels = np.asarray(photo, np.float32)
     grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     dark = _DARKEST * (0.7 * grey[..., None] + 0.3 * pixels)
@@ -246,7 +247,7 @@ def lit(photo: Image.Image, weights: np.ndarray, brightest: float) -> Image.Imag
 
 
 def _unlit(photo: Image.Image, box: Box) -> Image.Image:
-    """The photo, greyed where the network did not see it."""
+    """Return the photo, greyed where the network does not see it."""
     pixels = np.asarray(photo, np.float32)
     seen = np.zeros(pixels.shape[:2], bool)
     left, top, right, bottom = (round(edge) for edge in box)
@@ -261,7 +262,7 @@ def scaled(box: Box, x: float, y: float) -> Box:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of a text that fit a width; a very long text is cut."""
+    """Wrap a text into lines of a width; truncate a very long text."""
     text = one_line(text)
     if len(text) > _LONGEST_TITLE:
         text = text[:_LONGEST_TITLE] + "…"
@@ -276,7 +277,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """A text, cut where it would be too wide."""
+    """Truncate a text to a width."""
     if len(text) <= 4096 and font.getlength(text) <= width:
         return text
     kept = text[:200]

@@ -1,4 +1,4 @@
-"""A data set searched for leaks between splits and for broken entries, as tables or JSON."""
+"""Audit a data set for leakage between splits and for damaged data."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,20 +24,20 @@ from captioner.tables import Table
 from captioner.text.vocabulary import Vocabulary
 
 _READERS = 4
-_AHEAD = 1000  # photos handed to the readers at a time
-_EXAMPLES = 2  # in the table, and letters of them; JSON holds all
+_AHEAD = 1000  # photos submitted to the readers at a time
+_EXAMPLES = 2  # examples per table row; JSON holds all
 _WIDTH = 120
 _LEFT = frozenset({0, 1, 3})
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """Result of an audit.
 
     Attributes:
-        photos: How many each split has.
-        findings: Leaks first.
-        notes: What the source says of itself.
+        photos: Number of photos of each split.
+        findings: All findings, leakage first.
+        notes: Notes of the data source.
     """
 
     photos: dict[str, int]
@@ -46,11 +46,11 @@ class Audit:
 
     @property
     def leaks(self) -> int:
-        """How many leaks there are."""
+        """Number of leaks between splits."""
         return sum(len(finding.where) for finding in self.findings if finding.leak)
 
     def tables(self) -> list[Table]:
-        """For a person: each kind of thing looked for, with its number and first examples."""
+        """Return a table of all checks, with the number of findings and the first examples."""
         rows = [
             (
                 "leak" if finding.leak else "note",
@@ -63,13 +63,13 @@ class Audit:
         return [Table(("", "looked for", "found", "for example"), tuple(rows), left=_LEFT)]
 
     def summary(self) -> list[str]:
-        """What stands below the table."""
+        """Return the lines below the table."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.photos.items())
         verdict = "no leak" if not self.leaks else f"{self.leaks:,} leak{'s' * (self.leaks > 1)}"
         return [*self.notes, f"{counts} photos with captions; {verdict}"]
 
     def content(self) -> dict[str, Any]:
-        """For a program: everything found."""
+        """Return all findings as JSON values."""
         return {
             "photos": self.photos,
             "leaks": self.leaks,
@@ -88,15 +88,15 @@ class Audit:
 
 
 def audit(data: DataConfig, vocabulary: Path, *, radius: int) -> Audit:
-    """Looks through a data set; every photo is decoded once.
+    """Audit a data set; every photo is decoded once.
 
     Args:
-        data: The data set.
-        vocabulary: File of a vocabulary to be checked, if it is there.
-        radius: Bits of 128 in which the hashes of photos that look alike may differ.
+        data: Configuration of the data set.
+        vocabulary: Vocabulary file to check, if it exists.
+        radius: Maximum number of differing bits, of 128, between hashes of photos that look alike.
 
     Raises:
-        CaptionerError: Nothing of the data set can be used.
+        CaptionerError: The data set has no usable record.
     """
     loaded = read_records(replace(data, on_problem="skip"))
     records = loaded.records
@@ -116,7 +116,7 @@ def audit(data: DataConfig, vocabulary: Path, *, radius: int) -> Audit:
 
 
 def read_fingerprints(records: Sequence[Record]) -> tuple[list[Fingerprint], dict[str, str]]:
-    """The fingerprints of the photos that can be read, in order, and why the others cannot."""
+    """Return the fingerprints of readable photos, in order, and why the others are unreadable."""
     fingerprints = []
     unreadable = {}
     with ThreadPoolExecutor(_READERS) as readers, Progress("photos", len(records)) as bar:

@@ -1,4 +1,4 @@
-"""What a trained decoder has learned of words: neighbours of its embeddings, and a file of them.
+"""Find nearest neighbours in a decoder's word embeddings, and export the embeddings.
 
 Letters: V vocabulary, E embedding size.
 """
@@ -15,32 +15,33 @@ from captioner.text.word_vectors import write_vectors
 
 
 def nearest(trained: Checkpoint, word: str, count: int) -> list[tuple[str, float]]:
-    """The words whose embeddings point most nearly the way of a word's, with the cosine.
+    """Return the words with the highest cosine similarity to a word, with the similarity.
 
     Raises:
-        CaptionerError: the word is not in the vocabulary; the message names the nearest that is.
+        CaptionerError: The vocabulary does not contain the word; the message suggests a similar
+            one.
     """
     words = trained.vocabulary.words
     if word not in trained.vocabulary:
         known = list(words[len(SPECIAL_WORDS) :])
         raise CaptionerError(
-            f"--nearest: {word!r} is not among the {len(known):,} words of the vocabulary; "
+            f"--nearest: {word!r} is not one of the {len(known):,} words of the vocabulary; "
             f"{suggestion(word, known)}"
         )
     directions = F.normalize(embeddings(trained), dim=1)
     cosines = directions @ directions[words.index(word)]
-    cosines[: len(SPECIAL_WORDS)] = -2.0  # no neighbours: they are not words
+    cosines[: len(SPECIAL_WORDS)] = -2.0  # exclude special words
     cosines[words.index(word)] = -2.0
     best = cosines.topk(min(count, len(words) - len(SPECIAL_WORDS) - 1))
     return [(words[i], c) for c, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
 def export(trained: Checkpoint, path: Path) -> None:
-    """Write the embeddings of all words but the special ones in word2vec's text format."""
+    """Write the embeddings of all words except special ones in word2vec's text format."""
     first = len(SPECIAL_WORDS)
     write_vectors(path, trained.vocabulary.words[first:], embeddings(trained)[first:])
 
 
 def embeddings(trained: Checkpoint) -> Tensor:
-    """Embeddings by word id (V, E)."""
+    """Return the embeddings by word id, (V, E)."""
     return trained.captioner.decoder.embedding.weight.detach()

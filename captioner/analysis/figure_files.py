@@ -1,8 +1,8 @@
-"""Files of figures in a folder: a name for each photo, and the photo's path inside the file.
+"""Write figures to a folder: one file name per photo, with the photo's path inside the file.
 
-A figure is called like its photo. Where another photo of that name has its figure there already,
-a digest of the path tells them apart; the path that a PNG carries says whose figure it is, so that
-a rerun replaces its own figures and no others.
+A figure is named like its photo. If another photo of that name has a figure there, a digest of the
+path distinguishes them. The path inside a PNG identifies its photo, so that a rerun replaces only
+its own figures.
 """
 
 import hashlib
@@ -22,34 +22,34 @@ from captioner.files.atomic import write_whole
 from captioner.inference.result import PhotoCaptions
 
 ATTENTION = ".attention.png"
-"""How the name of a figure of attention ends."""
+"""Suffix of an attention figure's file name."""
 
 _PHOTO = "Photo"
-"""The text in a PNG that holds the path of its photo."""
+"""PNG text field that holds the path of the photo."""
 
 _LONGEST = 160
-"""Bytes of a photo's name that its figure's name repeats; file systems allow 255 in all."""
+"""Bytes of a photo's name to repeat in the figure's name; file systems allow 255 in total."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for figures, and those above it.
+    """Create a folder for figures, with its parents.
 
     Raises:
-        CaptionerError: it cannot be made.
+        CaptionerError: The folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CaptionerError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        raise CaptionerError(f"{folder}: cannot be created: {error.strerror or error}") from error
 
 
 def figure_path(folder: Path, photo: Path, ending: str) -> Path:
-    """Where the figure of a photo belongs.
+    """Return the path of a photo's figure.
 
     Args:
-        folder: of the figures.
-        photo: its path, as it was named.
-        ending: of the figure's name, `.png` last.
+        folder: Folder of the figures.
+        photo: Path of the photo, as given by the user.
+        ending: End of the file name, including `.png`.
     """
     name = os.fsdecode(os.fsencode(photo.name)[:_LONGEST]).replace("\0", "_") or "photo"
     path = folder / f"{name}{ending}"
@@ -60,10 +60,10 @@ def figure_path(folder: Path, photo: Path, ending: str) -> Path:
 
 
 def write_figure(path: Path, picture: bytes, photo: Path) -> None:
-    """Write a PNG with the path of its photo inside.
+    """Write a PNG that contains the path of its photo.
 
     Raises:
-        CaptionerError: it cannot be written.
+        CaptionerError: The file cannot be written.
     """
     info = PngInfo()
     info.add_itxt(_PHOTO, one_line(str(photo)))
@@ -76,15 +76,15 @@ def write_figure(path: Path, picture: bytes, photo: Path) -> None:
 def draw_all(
     captioned: Iterable[PhotoCaptions], folder: Path, *, keep: bool = True
 ) -> Iterator[PhotoCaptions]:
-    """Draw the attention of each photo's captions, and hand the photo on once that is written.
+    """Draw the attention of each photo's captions, and yield each photo once its figure is written.
 
     Args:
-        captioned: photos with attention and previews; those without a caption get no figure.
-        folder: of the figures; made where it is missing.
-        keep: whether what is handed on still holds the attention.
+        captioned: Photos with attention and previews; those without a caption get no figure.
+        folder: Folder of the figures; created if missing.
+        keep: Whether the yielded photos keep their attention.
 
     Raises:
-        CaptionerError: a figure cannot be drawn or written.
+        CaptionerError: A figure cannot be drawn or written.
     """
     make_folder(folder)
     fonts = Fonts.load()
@@ -96,9 +96,9 @@ def draw_all(
 
 
 def _photo_of(figure: Path) -> str | None:
-    """The path inside a figure; None where there is none to be read."""
+    """Return the photo path in a figure; None if there is none or the file is unreadable."""
     try:
         with Image.open(figure, formats=["PNG"]) as image:
-            return image.info.get(_PHOTO)  # it stands before the pixels, which are not read
+            return image.info.get(_PHOTO)  # it precedes the pixels, which are not read
     except (OSError, ValueError, SyntaxError):
         return None

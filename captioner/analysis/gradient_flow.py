@@ -1,13 +1,13 @@
-r"""How far the gradient reaches back through a decoder, and what its gates and units do meanwhile.
+r"""Measure the gradient through time of a decoder, and the activity of its gates and units.
 
 Letters: M captions, T time steps, H hidden size, L layers. The state s_t of a layer is what step t
-hands to the next: h_t, with c_t in an LSTM, U y_t in Jordan's network. s_0 is there before the
-first word; where the image makes it (`init`), its gradient is what teaches the image.
+passes to the next step: h_t, with c_t in an LSTM, and U y_t in Jordan's network. s_0 precedes the
+first word. If the image sets it (place `init`), its gradient trains the image features.
 
-The loss L_T of the last word alone is followed back: the norm of dL_T/ds_{T-k} over the distance k
-is a product of k Jacobians, which fades or bursts exponentially in a simple network and is carried
-by the gates in the others (Hochreiter & Schmidhuber 1997; Pascanu et al. 2013). The gradient of the
-whole loss over t shows it less well: near words keep it alive everywhere.
+Only the loss L_T of the last word is traced back. The norm of dL_T/ds_{T-k} over the distance k is
+a product of k Jacobians. It vanishes or explodes exponentially in simple networks, while gates
+preserve it in the others (Hochreiter & Schmidhuber 1997; Pascanu et al. 2013). The gradient of the
+whole loss over t shows this less clearly, because nearby words contribute to it everywhere.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from captioner.model.cells import CellState
 from captioner.model.decoder import Decoder
 
 CLOSED, OPEN = 0.05, 0.95
-"""A gate below or above is saturated: its own gradient is less than a fifth of its largest."""
+"""A gate outside these bounds is saturated: its slope is below a fifth of its maximum."""
 
 FLAT = 0.1
-"""A simple unit is saturated where the slope of its activation is below this share of its top."""
+"""A simple unit is saturated if its activation's slope is below this share of the maximum."""
 
 
 @dataclass(frozen=True)
 class GradientThroughTime:
-    """One look.
+    """One measurement.
 
     Attributes:
         by_distance: (L, T) mean over captions of |dL_T/ds_{T-k}|, k from 1 to T.
         by_time: (L, T) mean over captions of |dL/ds_t|, L the loss of all words, t from 0 to T - 1.
-        gates: mean activity of each kind of gate over layers, captions, steps and units, 0 to 1.
-        saturated: share of saturated gates of each kind; in a simple network, `hidden` units.
+        gates: Mean activity of each kind of gate over layers, captions, steps and units, 0 to 1.
+        saturated: Share of saturated gates of each kind; in a simple network, of `hidden` units.
     """
 
     by_distance: Tensor
@@ -46,13 +46,13 @@ class GradientThroughTime:
 def gradient_through_time(
     decoder: Decoder, features: Tensor, words: Tensor, targets: Tensor
 ) -> GradientThroughTime:
-    """Look at the gradient of some captions; weights and their gradients are left alone.
+    """Measure the gradient of some captions, without changing weights or their gradients.
 
     Args:
-        decoder: in evaluation mode, so that dropout blurs nothing.
-        features: (M, F) or (M, R, F), one row a caption.
-        words: fed to the decoder at each step (M, T).
-        targets: to be predicted at each step (M, T).
+        decoder: Decoder in evaluation mode, so that dropout does not add noise.
+        features: (M, F) or (M, R, F), one row per caption.
+        words: Input word of each step, (M, T).
+        targets: Target word of each step, (M, T).
     """
     layers = len(decoder.cells)
     gates: dict[str, list[Tensor]] = {}
@@ -83,15 +83,15 @@ def gradient_through_time(
 
 
 def _node(tensor: Tensor) -> Tensor:
-    """The same numbers with a name of their own in the graph, begun there if they came from none.
+    """Return an equal tensor as a separate node of the graph.
 
-    Step t's own word reads h_t directly; this name is for what the later steps see of it.
+    The word of step t reads h_t directly. The new node only receives the gradient of later steps.
     """
     return tensor.clone() if tensor.requires_grad else tensor.clone().requires_grad_()
 
 
 def _norms(loss: Tensor, states: list[tuple[CellState, ...]]) -> Tensor:
-    """Mean over captions of the gradient's norm, for each layer and step: (L, steps)."""
+    """Return the gradient's mean norm over captions, for each layer and step, (L, steps)."""
     tensors = [tensor for step in states for cell in step for tensor in cell]
     gradients = iter(torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True))
     rows = []

@@ -1,4 +1,4 @@
-"""The picture of the gradient through time: its norm against the distance it has come."""
+"""Plot the gradient through time: its norm over the distance in words."""
 
 import csv
 from collections import defaultdict
@@ -8,24 +8,24 @@ from pathlib import Path
 from captioner.errors import CaptionerError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-"""Okabe & Ito's palette, told apart by most colour-blind readers; one for each run."""
+"""Okabe & Ito's palette, one colour per run; most colour-blind readers can distinguish it."""
 
 MOMENTS = 3
-"""Looks drawn for each run: the first, one in the middle, the last."""
+"""Measurements drawn per run: the first, a middle one and the last."""
 
 
 FLOOR = 1e-4
-"""Share of the gradient at distance 1 below which nothing is drawn: it has vanished."""
+"""Share of the gradient at distance 1 below which it counts as vanished and is not drawn."""
 
 
 def read_gradients(path: Path) -> dict[int, list[tuple[int, float]]]:
-    """Norm by distance of the top layer, at each step that was looked at.
+    """Read the norm by distance in the top layer, for each measured step.
 
     Raises:
-        CaptionerError: no such file, or not one that a run wrote.
+        CaptionerError: The file does not exist, or is not a run's gradients.csv.
     """
     if not path.is_file():
-        raise CaptionerError(f"{path}: no such file; train with --watch.gradient_every 200")
+        raise CaptionerError(f"{path}: no such file; train with --watch.gradient_every 200 first")
     looks: dict[int, dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     try:
         with path.open(newline="") as file:
@@ -33,19 +33,19 @@ def read_gradients(path: Path) -> dict[int, list[tuple[int, float]]]:
                 norm = float(row["norm"])
                 looks[int(row["step"])][int(row["layer"])].append((int(row["lag"]), norm))
     except (KeyError, TypeError, ValueError) as error:
-        raise CaptionerError(f"{path}: not the gradients of a run ({error})") from error
+        raise CaptionerError(f"{path}: not a run's gradients.csv ({error})") from error
     return {step: layers[max(layers)] for step, layers in sorted(looks.items())}
 
 
 def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
-    """Draw runs side by side, one panel a run, early looks pale and the last one dark.
+    """Plot runs side by side, one panel per run, with early measurements pale and the last dark.
 
     Args:
-        runs: gradients.csv of each run by the name to show.
-        path: the picture; its suffix says the format.
+        runs: Path of gradients.csv of each run, by displayed name.
+        path: Output file; its suffix selects the format.
 
     Raises:
-        CaptionerError: a file is missing or is not one that a run wrote.
+        CaptionerError: A file does not exist, or is not a run's gradients.csv.
     """
     import matplotlib
 
@@ -70,10 +70,10 @@ def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
         axes.set_ylim(FLOOR)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         axes.set_title(name, color=colour)
-        axes.set_xlabel("words back from the last one")
+        axes.set_xlabel("distance from the last word (words)")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-    panels[0][0].set_ylabel("gradient of the last word's loss\n(1: as long as one word back)")
+    panels[0][0].set_ylabel("gradient of the last word's loss\n(relative to distance 1)")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

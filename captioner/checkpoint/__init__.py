@@ -1,4 +1,4 @@
-"""A trained captioner as one file or one folder, and the checks that untrusted ones must pass.
+"""Read and write trained captioners as one file or one folder, and check untrusted ones.
 
 `file` reads and writes checkpoints, `checks` and `encoder_description` bound what a file may ask
 for, `safetensors` exports weights and plain settings, `pretrained` finds the captioners that come

@@ -1,8 +1,8 @@
-"""What a checkpoint must be like before any of it is used: kinds, sizes, names.
+"""Check a checkpoint's types, sizes and names before any of it is used.
 
-A checkpoint may come from anybody. It is read without unpickling; this file sees to it that what
-was read cannot make the program work for hours, fill the memory, or stumble with a traceback:
-sizes are bounded, and no tensor claims more numbers than it brings.
+Untrusted checkpoints are safe to load. They are read without unpickling code. The checks here
+ensure that their content cannot cost hours of work, fill the memory or end in a traceback: sizes
+are bounded, and no tensor claims more numbers than it stores.
 """
 
 import math
@@ -21,44 +21,44 @@ from captioner.files.tensors import MAX_TEXT
 from captioner.model.encoder import parameters_of
 
 MAX_WORDS = 10**6
-"""Words of a vocabulary."""
+"""Words in a vocabulary."""
 
 MAX_STEPS = 10_000
-"""Steps of an encoder's description; the longest of torchvision has about a thousand."""
+"""Steps in an encoder's description; the longest of torchvision has about a thousand."""
 
 MAX_VALUES = 500_000
-"""Plain values beside the vocabulary, each counted as often as it is reached."""
+"""Plain values besides the vocabulary; shared ones count once per reference."""
 
 MAX_NESTING = 16
-"""Lists and objects inside one another."""
+"""Nesting depth of lists and objects."""
 
 MAX_BITS = 256
-"""Of a whole number; what a setting may be is checked where it is used."""
+"""Bits of a whole number; each setting's own range is checked where it is used."""
 
 MAX_NAMED_SIDE = 1024
-"""Pixels of a side of photos for a network without a description, whose work is not measured."""
+"""Photo side in pixels for a network without a description, whose work cannot be measured."""
 
 MAX_OWN_BEAM = 100
-"""Beam of a checkpoint's own search settings; who captions may ask for more by a flag."""
+"""Beam size in a checkpoint's own search settings; flags may set a larger one."""
 
 MAX_OWN_LENGTH = 1_000
-"""Words of a caption by a checkpoint's own settings."""
+"""Words per caption in a checkpoint's own search settings."""
 
 MAX_OWN_SEARCH = 2 * 10**11
-"""Multiply-adds for one photo's caption by them: steps x beam x weights of the decoder."""
+"""Multiply-adds per caption for those settings: steps x beam x weights of the decoder."""
 
 MAX_WIDTH = 2**20
-"""Embedding size, hidden size, feature size."""
+"""Embedding size, hidden size and feature size."""
 
 MAX_DEPTH = 256
-"""Layers of a decoder, of a transition, of an output."""
+"""Layers of a decoder, a transition or an output."""
 
 
 def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None:
-    """Refuse an entry `captioner` and a `state_dict` that are not of the form they should have.
+    """Refuse a malformed `captioner` entry or `state_dict`.
 
     Raises:
-        ValueError: the first fault.
+        ValueError: The message names the first fault.
     """
     for name, kind in (
         ("config", dict),
@@ -74,7 +74,7 @@ def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None
     _must(all(isinstance(word, str) for word in words), "vocabulary", "texts")
     for i, word in enumerate(words):
         printable = len(word) <= MAX_TEXT and is_one_line(word)
-        _must(printable, f"vocabulary[{i}]", f"a printable text, not {shown(word)}")
+        _must(printable, f"vocabulary[{i}]", f"printable text, not {shown(word)}")
     _check_plain({name: value for name, value in ours.items() if name != "vocabulary"})
     _check_encoder(ours["encoder"])
     for name, tensor in weights.items():
@@ -85,10 +85,10 @@ def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None
 
 
 def check_sizes(config: Config) -> None:
-    """Refuse a configuration whose network or search would be beyond all measure.
+    """Refuse a configuration whose network or search exceeds the limits.
 
     Raises:
-        ValueError: the first size that is.
+        ValueError: The message names the first size that is too large.
     """
     decoder, search = config.decoder, config.search
     for name, size, most in (
@@ -102,34 +102,34 @@ def check_sizes(config: Config) -> None:
         ("search.max_length", search.max_length, MOST),
     ):
         whole = type(size) is int and 0 <= size <= most
-        _must(whole, name, f"a whole number up to {most:,}")
+        _must(whole, name, f"a whole number of at most {most:,}")
 
 
 def check_named(name: str, side: int, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a network without a description that would be far larger than the file's weights.
+    """Refuse a network without a description that is far larger than the weights in the file.
 
-    It is built before its weights are loaded: a small file must not ask for the largest there is.
+    The network is built before its weights are loaded, so a small file must not request a huge one.
 
     Raises:
-        ValueError: it would, or its photos are larger than `MAX_NAMED_SIDE`.
+        ValueError: The network is too large, or its photos exceed `MAX_NAMED_SIDE`.
     """
     _must(side <= MAX_NAMED_SIDE, "transform.size", f"at most {MAX_NAMED_SIDE} for {name}")
     brought = sum(tensor.numel() for key, tensor in weights.items() if ".encoder.trunk." in key)
-    needed = parameters_of(name) // 2  # the classifier is cut off
-    _must(brought >= needed, "state_dict", f"the weights of {name}, {needed:,} numbers at least")
+    needed = parameters_of(name) // 2  # the classifier is removed
+    _must(brought >= needed, "state_dict", f"the weights of {name}, at least {needed:,} numbers")
 
 
 def check_sums(weights: Mapping[str, Tensor], sums: Collection[tuple[int, int]]) -> None:
-    """Refuse weights whose bytes have changed since they were written: a flipped bit of a disk.
+    """Refuse weights whose bytes have changed since they were written, for example by disk errors.
 
-    Reads the weights, which is needed anyway, at about a second per gigabyte.
+    This reads all weights, which loading needs anyway, at about one second per gigabyte.
 
     Args:
-        weights: tensors that stand in storages of their own, as they were loaded.
-        sums: size and CRC-32 of every storage in the file; none where the file has no checksums.
+        weights: Tensors in storages of their own, as they were loaded.
+        sums: Size and CRC-32 of every storage in the file; empty if the file has no checksums.
 
     Raises:
-        ValueError: the first tensor whose bytes have no checksum in the file.
+        ValueError: The message names the first tensor whose checksum is not in the file.
     """
     seen: set[int] = set()
     for name, tensor in weights.items():
@@ -139,25 +139,25 @@ def check_sums(weights: Mapping[str, Tensor], sums: Collection[tuple[int, int]])
         seen.add(storage.data_ptr())
         data = torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data
         if (len(data), zlib.crc32(data)) not in sums:
-            raise ValueError(f"{name} does not have the checksum it was written with")
+            raise ValueError(f"{name} does not match the checksum it was written with")
 
 
 def check_own_search(
     search: SearchConfig, weights: int, given: Collection[str], where: object
 ) -> None:
-    """Refuse a checkpoint's own search settings that cost more than a default may.
+    """Refuse a checkpoint whose own search settings cost more than a default may.
 
-    A stranger's checkpoint may ask for hours of search by its settings alone. The settings of
-    whoever captions are not bounded here.
+    An untrusted checkpoint could request hours of search by its settings alone. Settings that the
+    user gives are not limited here.
 
     Args:
-        search: the checkpoint's settings.
-        weights: numbers in its decoder, each multiplied once per step and hypothesis.
-        given: the settings that do not come from the checkpoint.
-        where: the checkpoint, for the message.
+        search: Search settings of the checkpoint.
+        weights: Numbers in its decoder, each multiplied once per step and hypothesis.
+        given: Names of the settings that the user gives.
+        where: The checkpoint, for the message.
 
     Raises:
-        CaptionerError: the first setting that asks for too much, with the flag that replaces it.
+        CaptionerError: The message names the first setting over its limit, and the flag to set.
     """
     for name, flag, value, most in (
         ("beam_size", "--beam-size", search.beam_size, MAX_OWN_BEAM),
@@ -165,16 +165,15 @@ def check_own_search(
     ):
         if name not in given and value > most:
             raise CaptionerError(
-                f"{where}: its own search.{name} is {value:,}, more than the {most:,} that a "
-                f"checkpoint may ask for; choose one with {flag}"
+                f"{where}: its own search.{name} is {value:,}; a checkpoint may set at most "
+                f"{most:,}; set it with {flag}"
             )
     cost = search.beam_size * search.max_length * weights
     if not {"beam_size", "max_length"} & set(given) and cost > MAX_OWN_SEARCH:
         raise CaptionerError(
             f"{where}: its own search settings (beam {search.beam_size:,}, {search.max_length:,} "
-            f"words) cost {cost:.1e} multiply-adds for one photo, more than the "
-            f"{MAX_OWN_SEARCH:.0e} that a checkpoint may ask for; choose --beam-size and "
-            "--max-length"
+            f"words) cost {cost:.1e} multiply-adds per photo; a checkpoint may cost at most "
+            f"{MAX_OWN_SEARCH:.0e}; set --beam-size and --max-length"
         )
 
 
@@ -183,7 +182,7 @@ def _check_encoder(encoder: Mapping[str, Any]) -> None:
         _must(name in encoder, "encoder", f"an object with {name!r}")
     size = encoder["feature_size"]
     whole = type(size) is int and 1 <= size <= MAX_WIDTH
-    _must(whole, "encoder.feature_size", f"a whole number up to {MAX_WIDTH:,}")
+    _must(whole, "encoder.feature_size", f"a whole number of at most {MAX_WIDTH:,}")
     _must(isinstance(encoder["grid"], bool), "encoder.grid", "true or false")
     for name in ("mean", "std"):
         values = encoder[name]
@@ -203,21 +202,21 @@ def _check_encoder(encoder: Mapping[str, Any]) -> None:
 
 def _check_tensor(name: str, tensor: Tensor) -> None:
     _must(tensor.layout == torch.strided, f"state_dict[{name!r}]", "a dense tensor")
-    _must(tensor.device.type != "meta", f"state_dict[{name!r}]", "a tensor with its numbers")
-    # A view can claim terabytes of the four bytes that it stands on.
+    _must(tensor.device.type != "meta", f"state_dict[{name!r}]", "a tensor with data")
+    # A view can claim terabytes on top of a storage of four bytes.
     brought = tensor.untyped_storage().nbytes()
     _must(
         tensor.numel() * tensor.element_size() <= brought,
         f"state_dict[{name!r}]",
-        f"no more than the {brought:,} bytes that it brings",
+        f"no larger than the {brought:,} bytes it stores",
     )
 
 
 def _check_plain(value: Any) -> None:
-    """Refuse what is no tree of plain values, or would be a vast one if it were written out.
+    """Refuse anything but a tree of plain values of bounded size.
 
-    A pickle can hold one list a thousand times in another, ten levels deep: kilobytes that whoever
-    goes through them, or words a message with them, never comes to the end of.
+    A pickle can contain one list a thousand times in another, ten levels deep. Such kilobytes would
+    take forever to traverse or to print in a message.
     """
     left = MAX_VALUES
     waiting = [(value, 0)]
@@ -230,9 +229,9 @@ def _check_plain(value: Any) -> None:
         elif type(value) in (list, tuple):
             inside = list(value)
         elif type(value) is str:
-            _must(len(value) <= MAX_TEXT, "a text", f"of at most {MAX_TEXT:,} letters")
+            _must(len(value) <= MAX_TEXT, "a text", f"at most {MAX_TEXT:,} characters long")
         elif type(value) is int:
-            _must(value.bit_length() <= MAX_BITS, "a number", f"of at most {MAX_BITS} bits")
+            _must(value.bit_length() <= MAX_BITS, "a number", f"at most {MAX_BITS} bits long")
         else:
             plain = value is None or type(value) in (bool, float)
             _must(plain, "its contents", f"plain values, not a {type(value).__name__}")
@@ -242,11 +241,11 @@ def _check_plain(value: Any) -> None:
 
 
 def _check_together(weights: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that together claim more numbers than they bring.
+    """Refuse tensors that together claim more numbers than they store.
 
-    Each alone may be as large as what it stands on; a thousand layers of an encoder on one stored
-    weight would all be copied, to a device or into another order. A decoder may tie its embeddings
-    to its output: the same tensor under two names counts once there.
+    Each tensor alone may be as large as its storage. If a thousand layers shared one storage, all
+    would be copied when moved to a device. A decoder may tie its embeddings to its output: one
+    tensor under two names counts once.
     """
     seen: set[tuple[Any, ...]] = set()
     claims: list[tuple[int, int, int, str]] = []
@@ -260,14 +259,14 @@ def _check_together(weights: Mapping[str, Tensor]) -> None:
         claims.append((storage.data_ptr(), storage.nbytes(), size, name))
     first = end = claimed = 0
     for begin, brought, size, name in sorted(claims):
-        if begin >= end:  # apart from all before it
+        if begin >= end:  # does not overlap any earlier one
             first, claimed = begin, 0
         end = max(end, begin + brought)
         claimed += size
         _must(
             claimed <= end - first,
             f"state_dict[{name!r}] and others",
-            f"together no more than the {end - first:,} bytes that they bring",
+            f"together no larger than the {end - first:,} bytes they store",
         )
 
 

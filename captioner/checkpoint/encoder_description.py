@@ -1,13 +1,13 @@
-"""A traced network as plain values, and back: so that a checkpoint carries its encoder whole.
+"""Convert a traced network to plain values and back, so that a checkpoint contains its encoder.
 
-A checkpoint that only named its torchvision network would need torchvision to be read, in a version
-that still builds the same network, and importing torchvision takes longer than captioning a photo.
-A traced network (torch.fx) is a list of steps over a handful of well-known operations; written down
-as numbers and names it is read again with torch alone.
+A checkpoint with only the name of its torchvision network would need torchvision, in a version that
+still builds the same network. Importing torchvision also takes longer than captioning a photo. A
+traced network (torch.fx) is a list of steps over a few well-known operations. Stored as numbers and
+names, it can be read with torch alone.
 
-What is read may come from anybody. Names in it are keys of dictionaries made while reading (of
-values, of layers) and of the closed tables of `captioner.model.network.operations`, and nothing
-else: they become numbers here, and `captioner.model.network.network` runs numbers.
+Descriptions may be untrusted. Their names are only used as keys of dictionaries that are filled
+while reading (values, layers) and of the closed tables in `captioner.model.network.operations`.
+Reading turns names into numbers, and `captioner.model.network.network` executes numbers.
 """
 
 import re
@@ -22,36 +22,36 @@ from captioner.model.network.operations import FUNCTIONS, LAYERS, METHODS, Opera
 from captioner.model.network.shapes import MAX_BATCH
 
 Description = list[dict[str, Any]]
-"""One entry a step: name, kind, target, args, kwargs, and for a layer its type and settings."""
+"""One entry per step: name, kind, target, args, kwargs, and for a layer its type and settings."""
 
 MAX_VALUES = 100_000
-"""Plain values in the arguments and settings of a description; torchvision's longest has 7,000."""
+"""Plain values in the arguments and settings; torchvision's longest description has 7,000."""
 
 MAX_DEPTH = 8
-"""Lists inside lists."""
+"""Nesting depth of lists."""
 
 MAX_NUMBER = 2**31
-"""Whole numbers; what an operation may be given is bounded by its rule."""
+"""Magnitude of whole numbers; each operation's rule bounds its own arguments."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9_-]{1,100}){0,15}", re.ASCII)
-"""A step, an argument, or the path of a layer: `features.0`, `block1.block1-0`."""
+"""The name of a step or argument, or the path of a layer: `features.0`, `block1.block1-0`."""
 
 NO_LAYER = frozenset(dir(nn.Module))
-"""What no layer can be called: a module has attributes of these names."""
+"""Names that no layer may have, because a module has attributes of these names."""
 
 
 class NotDescribableError(Exception):
-    """The network uses an operation that the tables do not hold."""
+    """The network uses an operation that the tables do not contain."""
 
 
 # Writing
 
 
 def describe(network: nn.Module) -> Description:
-    """A traced network without its weights, as plain values.
+    """Return a traced network, without its weights, as plain values.
 
     Raises:
-        NotDescribableError: an operation is not in the tables (vision transformers, mostly).
+        NotDescribableError: An operation is not in the tables, as in most vision transformers.
     """
     if not isinstance(network, fx.GraphModule):
         raise NotDescribableError(type(network).__name__)
@@ -98,7 +98,7 @@ def _describe_layer(layer: nn.Module) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """An argument as JSON could hold it; nodes, tuples and slices are marked."""
+    """Convert an argument to JSON values; nodes, tuples and slices are marked."""
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):
@@ -116,19 +116,19 @@ def _plain(value: Any) -> Any:
 
 
 def rebuild(steps: Description, *, side: int | None = None, channels: int | None = None) -> Network:
-    """The network of a description, its tensors on the meta device.
+    """Build the network of a description, with its tensors on the meta device.
 
-    Load the weights with `load_state_dict(…, assign=True)`.
+    Load the weights with `load_state_dict(..., assign=True)`.
 
     Args:
-        steps: the description, whatever it is.
-        side: of the photos (1, 3, S, S) that it will see; what it makes of one is measured before
-            anything is built. None: not measured, for a description of one's own.
-        channels: that must come out.
+        steps: The description, which may be any value.
+        side: Side S of the photos (1, 3, S, S) in pixels. The network's cost for one photo is
+            measured before anything is built. None skips this for trusted descriptions.
+        channels: Expected number of output channels.
 
     Raises:
-        CaptionerError: the description is damaged, names an operation this version lacks, gives
-            something else, or takes more than the bounds of `captioner.model.network.shapes`.
+        CaptionerError: The description is damaged, contains an unknown operation, has another
+            output, or exceeds the limits of `captioner.model.network.shapes`.
     """
     try:
         program = _Reader().program(steps)
@@ -139,18 +139,18 @@ def rebuild(steps: Description, *, side: int | None = None, channels: int | None
         try:
             cost = measure(program, side)
         except ValueError as error:
-            raise CaptionerError(f"the encoder's description is no network: {error}") from error
+            raise CaptionerError(f"the encoder's description is not a network: {error}") from error
         sizes, at_once = cost.shape.sizes, max(1, MAX_BATCH // cost.numbers)
         # Feature maps (1, F, h, w) or tokens (1, 1 + R, F).
         if len(sizes) not in (2, 3) or sizes[0 if len(sizes) == 3 else 1] != channels:
             raise CaptionerError(
-                f"the encoder's description is no network with {channels} channels at its end"
+                f"the encoder's description is not a network with {channels} output channels"
             )
     return Network(program, at_once)
 
 
 class _Reader:
-    """Turns a description into a program: names into numbers, by dictionaries of its own."""
+    """Turns a description into a program by numbering its names in dictionaries of its own."""
 
     def __init__(self) -> None:
         self.left = MAX_VALUES
@@ -163,12 +163,12 @@ class _Reader:
             raise ValueError("it must be a list of steps, from the photos to the output")
         first, *steps, last = description
         if self._fields(first, "placeholder") != ((), {}):
-            raise ValueError("the first step takes arguments")
+            raise ValueError("the first step must not have arguments")
         self.values[_name(first["name"])] = Value(0)
         made = tuple(self._step(step) for step in steps)
         given, named = self._fields(last, "output")
         if len(given) != 1 or type(given[0]) is not Value or named:
-            raise ValueError("the output must be one value")
+            raise ValueError("the output must be a single value")
         return Program(tuple(self.layers), made, given[0].number)
 
     def _step(self, step: Any) -> Step:
@@ -179,7 +179,7 @@ class _Reader:
         does: Operation | int
         if kind == "call_module":
             if len(arguments) != 1 or type(arguments[0]) is not Value or keywords:
-                raise ValueError(f"the layer of step {name!r} must be given one value")
+                raise ValueError(f"the layer of step {name!r} must have one argument")
             does = self._layer(target, step)
         else:
             table = FUNCTIONS if kind == "call_function" else METHODS
@@ -190,7 +190,7 @@ class _Reader:
         return Step(name, does, arguments, keywords)
 
     def _fields(self, step: Any, *kinds: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of a step of one of these kinds."""
+        """Return the arguments of a step, which must be of one of these kinds."""
         if not isinstance(step, dict):
             raise TypeError(f"a step must be an object, not a {type(step).__name__}")
         for field in ("name", "kind", "target", "args", "kwargs"):
@@ -201,13 +201,13 @@ class _Reader:
         _name(step["target"])
         arguments, keywords = self._value(step["args"], 0), step["kwargs"]
         if type(arguments) is not tuple or not isinstance(keywords, dict):
-            raise TypeError(f"the arguments of step {_shown(step['name'])} are no list")
+            raise TypeError(f"the arguments of step {_shown(step['name'])} must be a list")
         return arguments, {_name(key): self._value(item, 0) for key, item in keywords.items()}
 
     def _layer(self, name: str, step: Mapping[str, Any]) -> int:
-        """The number of a layer, which may be there already under this name."""
+        """Return the number of a layer; a repeated name must mean the same layer."""
         if not NO_LAYER.isdisjoint(name.split(".")):
-            raise ValueError(f"no layer can be called {name!r}")
+            raise ValueError(f"a layer must not be called {name!r}")
         kind, settings = step.get("layer"), step.get("settings")
         if not isinstance(kind, str) or kind not in LAYERS:
             raise ValueError(f"step {step['name']!r}: unknown layer {_shown(kind)}")
@@ -218,7 +218,7 @@ class _Reader:
         needless = found.keys() - {*known.settings, *known.others}
         lacking = set(known.settings) - found.keys()
         if needless or lacking:
-            raise ValueError(f"{kind} and the setting {min(needless or lacking)!r}: do not fit")
+            raise ValueError(f"{kind} does not fit the setting {min(needless or lacking)!r}")
         layer = Layer(name, known, found)
         if name not in self.numbers:
             self.numbers[name] = len(self.layers)
@@ -228,7 +228,7 @@ class _Reader:
         return self.numbers[name]
 
     def _value(self, value: Any, depth: int) -> Any:
-        """Undo `_plain`, with the numbers of values in place of their names."""
+        """Undo `_plain`, with numbers of values in place of their names."""
         self.left -= 1
         if self.left < 0:
             raise ValueError(f"it has more than {MAX_VALUES:,} values")
@@ -244,7 +244,7 @@ class _Reader:
             return _name(value)
         if value is None or type(value) in (bool, int, float):
             return value
-        raise TypeError(f"a {type(value).__name__} is no plain value")
+        raise TypeError(f"a {type(value).__name__} is not a plain value")
 
     def _marked(self, value: dict[Any, Any], depth: int) -> Any:
         if len(value) != 1:
@@ -252,7 +252,7 @@ class _Reader:
         ((mark, content),) = value.items()
         if mark == "node":
             if not isinstance(content, str) or content not in self.values:
-                raise ValueError(f"{_shown(content)} is used before it is made")
+                raise ValueError(f"{_shown(content)} is used before it is computed")
             return self.values[content]
         if mark not in ("tuple", "slice") or not isinstance(content, list):
             raise ValueError("an argument must be a node, a tuple or a slice")
@@ -266,10 +266,10 @@ class _Reader:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError(f"{_shown(value)} is no name")
+        raise ValueError(f"{_shown(value)} is not a valid name")
     return value
 
 
 def _shown(value: Any) -> str:
-    """A piece of a stranger's file for a message: short, and never a list in full."""
+    """Return a short form of an untrusted value for a message."""
     return repr(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"

@@ -1,9 +1,10 @@
-"""A trained captioner in one file: weights, vocabulary, transform, encoder, configuration.
+"""Read and write a trained captioner in one file.
 
-The file is what Lightning writes during training, with one entry of our own, `captioner`, that
-holds everything needed to caption a photo in a fresh process, from another folder, without the
-training data and without torchvision. Only tensors, numbers, strings, lists and dictionaries go in,
-and it is read with `weights_only=True`: nothing in it is ever unpickled into code.
+The file is the one that Lightning writes during training, plus one entry of our own, `captioner`:
+vocabulary, transform, encoder description and configuration. It can caption photos in a fresh
+process without the training data and without torchvision. The file contains only tensors, numbers,
+strings, lists and dictionaries. It is read with `weights_only=True`, so that loading never executes
+code from it.
 """
 
 import hashlib
@@ -47,22 +48,22 @@ from captioner.photos.transform import Transform
 from captioner.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
-"""Raised when an older program could no longer read what a newer one writes."""
+"""Format version; increased when older programs can no longer read what newer ones write."""
 
 WEIGHTS_PREFIX = "captioner."
-"""The captioner's name inside the Lightning module whose state Lightning saves."""
+"""Name of the captioner within the Lightning module whose state Lightning saves."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of a trained captioner holds.
+    """A loaded checkpoint.
 
     Attributes:
-        captioner: the network, in evaluation mode, on the CPU.
-        vocabulary: its words.
-        transform: what makes a photo fit for its encoder.
-        config: how it was trained.
-        path: the file.
+        captioner: The network, in evaluation mode, on the CPU.
+        vocabulary: Its words.
+        transform: Turns a photo into the encoder's input.
+        config: Configuration of the training run.
+        path: The file.
     """
 
     captioner: Captioner
@@ -72,13 +73,13 @@ class Checkpoint:
     path: Path
 
     def search(self, given: Collection[str] = ()) -> SearchOptions:
-        """How the checkpoint itself says to search, within what a file may ask for.
+        """Return the checkpoint's own search options, which must not exceed the limits.
 
         Args:
-            given: Names of the options that will be replaced, which are not checked.
+            given: Names of options that the user gives; these are not checked.
 
         Raises:
-            CaptionerError: Its settings ask for more.
+            CaptionerError: An option exceeds its limit.
         """
         own = self.config.search
         weights = sum(weight.numel() for weight in self.captioner.decoder.parameters())
@@ -89,12 +90,12 @@ class Checkpoint:
 def contents(
     captioner: Captioner, vocabulary: Vocabulary, transform: Transform, config: Config
 ) -> dict[str, Any]:
-    """The entry `captioner` of a checkpoint: all but the weights, as plain values."""
+    """Return the `captioner` entry of a checkpoint: everything but the weights, as plain values."""
     encoder = captioner.encoder
     try:
         network = describe(encoder.trunk)
     except NotDescribableError:
-        network = None  # to be built by torchvision from its name
+        network = None  # torchvision must build it from its name
     return {
         "format_version": FORMAT_VERSION,
         "program_version": __version__,
@@ -112,14 +113,14 @@ def contents(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The raw contents of a checkpoint, checked to be one of ours.
+    """Read the raw contents of a checkpoint, and check that it is one of ours.
 
     Args:
-        path: a file, an export's folder, or the name of a pretrained captioner.
+        path: A file, the folder of an export, or the name of a pretrained captioner.
 
     Raises:
-        UsageError: no such file, or not a captioner's checkpoint.
-        CaptionerError: a pretrained captioner lacks its encoder's package.
+        UsageError: The file does not exist, or is not a captioner checkpoint.
+        CaptionerError: A pretrained captioner lacks the package of its encoder.
     """
     model = find(path)
     if model is not None or path.is_dir():
@@ -135,8 +136,8 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not a checkpoint, or damaged (no format_version)")
     if ours["format_version"] > FORMAT_VERSION:
         raise UsageError(
-            f"{path}: written by captioner {ours.get('program_version')}, which is newer than "
-            f"this one ({__version__}); update captioner"
+            f"{path}: written by captioner {ours.get('program_version')}, which is newer than this "
+            f"version ({__version__}); update captioner"
         )
     return raw
 
@@ -146,30 +147,30 @@ def _read_file(path: Path) -> dict[str, Any]:
         names = ", ".join(PRETRAINED)
         raise UsageError(f"{path}: no such checkpoint, and no pretrained captioner ({names})")
     try:
-        raw = read_tensors(path)  # mapped: captioning never touches the optimiser's state
+        raw = read_tensors(path)  # memory-mapped, because captioning never reads optimiser states
     except ArchiveError as error:
         raise UsageError(f"{path}: not a checkpoint, or damaged ({error})") from error
     except NotRegularError as error:
         raise UsageError(f"{path}: {error.strerror}; name a checkpoint") from error
-    except Exception as error:  # torch raises many kinds for a file that is not its own
+    except Exception as error:  # torch raises many types for foreign files
         raise UsageError(
             f"{path}: not a checkpoint, or damaged ({type(error).__name__})"
         ) from error
     ours = raw.get("captioner") if isinstance(raw, dict) else None
     if not isinstance(ours, dict) or not isinstance(raw.get("state_dict"), dict):
         raise UsageError(
-            f"{path}: a checkpoint of another program; `captioner train` writes "
-            "checkpoints/best.ckpt and checkpoints/last.ckpt"
+            f"{path}: a checkpoint of another program; name one of `captioner train`, such as "
+            "checkpoints/best.ckpt"
         )
     contents: dict[str, Any] = raw
     return contents
 
 
 def check_whole(path: Path) -> None:
-    """Verify the checksum of every record of a checkpoint, before a run resumes from it.
+    """Verify the checksum of every record of a checkpoint before a run resumes from it.
 
     Raises:
-        UsageError: a record is damaged; the message names it.
+        UsageError: A record is damaged; the message names it.
     """
     try:
         damaged = damaged_records(path)
@@ -180,19 +181,19 @@ def check_whole(path: Path) -> None:
 
 
 def export(path: Path, folder: Path) -> None:
-    """Write a checkpoint as safetensors and JSON; `load` reads the folder as it reads the file.
+    """Write a checkpoint as safetensors and JSON; `load` accepts the folder like the file.
 
     Raises:
-        UsageError: as `load`; the folder holds something else.
-        CaptionerError: as `load`.
+        UsageError: See `load`; or the folder contains other files.
+        CaptionerError: See `load`.
     """
-    load(path)  # what cannot be used is not handed on
+    load(path)  # refuses unusable checkpoints
     raw = read(path)
     write_export(folder, raw["captioner"], _weights(raw))
 
 
 def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
-    """The captioner's weights by their names in it."""
+    """Return the captioner's weights under their names in the captioner."""
     return {
         name.removeprefix(WEIGHTS_PREFIX): tensor
         for name, tensor in raw["state_dict"].items()
@@ -201,14 +202,14 @@ def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load(path: Path) -> Checkpoint:
-    """A trained captioner, ready to caption.
+    """Load a trained captioner.
 
     Args:
-        path: a checkpoint, an export's folder, or the name of a pretrained captioner.
+        path: A checkpoint, the folder of an export, or the name of a pretrained captioner.
 
     Raises:
-        UsageError: no such file, or not a captioner's checkpoint.
-        CaptionerError: its parts do not fit together, or its encoder's package is not installed.
+        UsageError: The file does not exist, or is not a captioner checkpoint.
+        CaptionerError: Its parts do not fit together, or its encoder's package is not installed.
     """
     raw = read(path)
     ours = raw["captioner"]
@@ -226,7 +227,7 @@ def load(path: Path) -> Checkpoint:
             raise ValueError("encoder.grid must be true for a decoder with attention")
         weights = _weights(raw)
         check_sums(weights, checksums_of(path) if path.is_file() else ())
-        # Without memory at first: the weights' own is taken, and sizes that are lies cost nothing.
+        # Build without memory: the loaded weights bring their own, and false sizes cost nothing.
         with uninitialised():
             decoder = build_decoder(
                 config.decoder, vocab_size=len(vocabulary), feature_size=encoder.feature_size
@@ -235,7 +236,7 @@ def load(path: Path) -> Checkpoint:
         captioner.load_state_dict(weights, assign=True)
         for name, tensor in captioner.named_parameters():
             if tensor.dtype != torch.float32:
-                raise ValueError(f"{name} must be in single precision, not {tensor.dtype}")
+                raise ValueError(f"{name} must be float32, not {tensor.dtype}")
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, CaptionerError) as error:
         if isinstance(error, CaptionerError) and str(path) in str(error):
             raise
@@ -248,7 +249,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a checkpoint: itself, or the description and the weights of a folder."""
+    """Return the files of a checkpoint: itself, or a folder's description and weights."""
     model = find(path)
     if model is not None:
         return model.files
@@ -256,10 +257,10 @@ def files_of(path: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """blake2b-128 of a checkpoint's file, or of the files of an export, in hexadecimal.
+    """Return the blake2b-128 of a checkpoint's file, or of an export's files, in hexadecimal.
 
     Raises:
-        UsageError: no such file.
+        UsageError: The file does not exist.
     """
     new = partial(hashlib.blake2b, digest_size=16)
     try:

@@ -1,12 +1,11 @@
-"""Captioners that come with the package; their names stand wherever a checkpoint's path does.
+"""Captioners that come with the package; their names are valid wherever a checkpoint path is.
 
-A model is a folder beside this file: `captioner.json`, the entry `captioner` of a checkpoint with a
-model card, and `decoder.safetensors`, the decoder's weights. Large matrices are int8 with one scale
-per row, everything else is in half precision: a quarter of the size in single precision. The
-encoder's weights come from a package of the index (`captioner[pretrained]`) and are checked by
-digest.
+A model is a folder beside this file. `captioner.json` is the `captioner` entry of a checkpoint with
+a model card. `decoder.safetensors` holds the decoder's weights: large matrices as int8 with one
+scale per row, everything else in half precision, a quarter of the float32 size. The encoder's
+weights come from a Python package (`captioner[pretrained]`) and are checked by digest.
 
-A further model is a row of `PRETRAINED` and a folder that `scripts/make_pretrained.py` writes.
+To add a model, add a row to `PRETRAINED` and a folder written by `scripts/make_pretrained.py`.
 """
 
 from collections.abc import Mapping
@@ -28,14 +27,14 @@ MODELS = Path(__file__).parent / "models"
 DECODER = "decoder.safetensors"
 
 SCALE = ".scale"
-"""Ends the name of a matrix's scales."""
+"""Name suffix of a matrix's scales."""
 
 LARGE = 2**16
-"""Numbers of a matrix from which on it is stored as int8."""
+"""Minimum size of a matrix, in numbers, to be stored as int8."""
 
 LEVELS = 31
-"""Largest absolute value of a stored number. As good as 127 (docs/models.md), and archives compress
-the matrices to 5.2 bits per weight."""
+"""Largest absolute value of a stored number. It is as accurate as 127 (docs/models.md), and
+archives compress the matrices to 5.2 bits per weight."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Pretrained:
     """A captioner that comes with the package.
 
     Attributes:
-        name: What stands in place of a path.
-        encoder: The network whose weights another package brings.
+        name: Name that replaces a path.
+        encoder: Network whose weights are in another package.
     """
 
     name: str
@@ -52,11 +51,11 @@ class Pretrained:
 
     @property
     def files(self) -> list[Path]:
-        """The description and the decoder's weights."""
+        """Description and decoder weights."""
         return [MODELS / self.name / CONTENTS, MODELS / self.name / DECODER]
 
     def read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The entry `captioner` of a checkpoint, and the weights of encoder and decoder by name.
+        """Return a checkpoint's `captioner` entry, and all weights by name.
 
         Raises:
             CaptionerError: The encoder's package is not installed, or a file is damaged.
@@ -88,14 +87,14 @@ PRETRAINED = {
 
 
 def find(path: Path) -> Pretrained | None:
-    """The model that a path names, unless a checkpoint or an export of that name exists."""
+    """Return the model named by a path, unless a checkpoint or export has that name."""
     if path.is_file() or (path / CONTENTS).is_file():
         return None
     return PRETRAINED.get(str(path))
 
 
 def quantised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Large matrices as int8 with a single-precision scale per row; others in half precision."""
+    """Convert large matrices to int8 with a float32 scale per row, and others to half precision."""
     stored = {}
     for name, tensor in weights.items():
         tensor = tensor.float()
@@ -109,7 +108,7 @@ def quantised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in single precision."""
+    """Return the weights as float32."""
     return {
         name: tensor.float() * stored[name + SCALE]
         if tensor.dtype == torch.int8

@@ -1,8 +1,8 @@
-"""A checkpoint as files that any program can read: safetensors and JSON, and no pickle at all.
+"""Write and read a checkpoint as safetensors and JSON, which any program can read, without pickle.
 
-A folder of two files: ``weights.safetensors``, the captioner's weights by name, and
-``captioner.json``, the entry `captioner` of a checkpoint: configuration, vocabulary, transform and
-the encoder's description. The optimiser's state is left behind: one cannot train on from it.
+The folder has two files. `weights.safetensors` holds the captioner's weights by name.
+`captioner.json` is the `captioner` entry of a checkpoint: configuration, vocabulary, transform and
+encoder description. The optimiser's state is omitted, so training cannot resume from an export.
 """
 
 import json
@@ -21,20 +21,20 @@ CONTENTS = "captioner.json"
 
 
 def write_export(folder: Path, contents: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write a folder; the description comes last, so that a folder that has one is whole.
+    """Write an export; the description comes last, so that a folder with one is complete.
 
     Raises:
-        UsageError: it is there and holds something else, or its own folder is not there.
-        CaptionerError: it cannot be written, because the disk is full for example.
+        UsageError: The folder contains other files, or its parent does not exist.
+        CaptionerError: The folder cannot be written, for example because the disk is full.
     """
     from safetensors.torch import save
 
     if not folder.parent.is_dir():
-        raise UsageError(f"--output: no folder {folder.parent}")
+        raise UsageError(f"--output: no such folder: {folder.parent}")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
     if folder.is_dir():
-        for name in (WEIGHTS, CONTENTS):  # drafts of a killed export, of this version or before
+        for name in (WEIGHTS, CONTENTS):  # drafts of killed exports, of this or older versions
             remove_drafts(folder / name)
             (folder / f"{name}.part").unlink(missing_ok=True)
         names = [path.name for path in folder.iterdir()]
@@ -43,17 +43,17 @@ def write_export(folder: Path, contents: Mapping[str, Any], weights: Mapping[str
             raise UsageError(f"--output: {folder} holds {strange[0]}; name an empty folder")
     folder.mkdir(exist_ok=True)
     (folder / CONTENTS).unlink(missing_ok=True)
-    # Each tensor in memory of its own: tied ones would be refused.
+    # Copy each tensor, because safetensors refuses shared memory of tied weights.
     tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items()}
     write_whole(folder / WEIGHTS, save(tensors))
     write_whole(folder / CONTENTS, json.dumps(dict(contents), ensure_ascii=False) + "\n")
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The contents and the weights of a folder.
+    """Read the contents and the weights of an export.
 
     Raises:
-        UsageError: no export, or a damaged one.
+        UsageError: The folder is not an export, or a file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -61,8 +61,8 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in (CONTENTS, WEIGHTS):
         if not (folder / name).is_file():
             raise UsageError(
-                f"{folder}: a folder without {name}; `captioner export` writes one, and a "
-                "checkpoint is a file"
+                f"{folder}: has no {name}; name a checkpoint file, or a folder written by "
+                "`captioner export`"
             )
     try:
         contents = read_json(folder / CONTENTS, MAX_SMALL_BYTES)

@@ -1,4 +1,4 @@
-"""`captioner audit`: look through a data set for leaks between splits, and for what is broken."""
+"""`captioner audit`: check a data set for leakage between splits, and for damaged data."""
 
 from pathlib import Path
 
@@ -10,27 +10,27 @@ from captioner.tables import json_text, render
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner audit`: what is wrong with a data set; exit code 1 if there is a leak."""
+    """Audit a data set; return 1 if it leaks between splits, otherwise 0."""
     parser = Parser(
         prog="captioner audit",
-        description="Look through a data set for photos and captions shared between splits, "
-        "held-out words in the vocabulary, and what is missing, empty, doubled or unreadable. "
-        "The exit code is 1 if there is a leak.",
-        epilog="The data set is named as for `captioner prepare`: --config C, --data.root FOLDER …",
+        description="Check a data set for photos and captions shared between splits, for held-out "
+        "words in the vocabulary, and for missing, empty, duplicate or unreadable data. The exit "
+        "code is 1 if there is leakage between splits.",
+        epilog="Select the data set as for `captioner prepare`: --config C, --data.root FOLDER ...",
     )
     parser.add_argument("--format", choices=TABLE_FORMATS, default="table", help="default: table")
-    parser.add_argument("--output", metavar="F", help="write all that was found as JSON")
+    parser.add_argument("--output", metavar="F", help="write all findings to F as JSON")
     parser.add_argument(
         "--radius",
         type=int,
         default=10,
         metavar="N",
-        help="bits of 128 in which photos that look alike may differ; default: 10",
+        help="photos look alike if their 128-bit hashes differ in at most N bits; default: 10",
     )
     parser.add_argument(
         "--vocabulary",
         metavar="F",
-        help="vocabulary to check; default: vocabulary.txt in the run's folder, if it is there",
+        help="vocabulary to check; default: vocabulary.txt in the run's folder, if it exists",
     )
     options, settings = parser.parse_known_args(arguments)
     check_folder(options.output, "--output")
@@ -43,10 +43,10 @@ def run(arguments: list[str]) -> int:
     from captioner.photos.near_duplicates import MAX_RADIUS
 
     if not 0 <= options.radius <= MAX_RADIUS:
-        raise UsageError(f"--radius: {options.radius} is not between 0 and {MAX_RADIUS}")
+        raise UsageError(f"--radius {options.radius}: must be between 0 and {MAX_RADIUS} bits")
     vocabulary = Path(options.vocabulary or Path(config.output, "vocabulary.txt"))
     if options.vocabulary is not None and not vocabulary.is_file():
-        raise UsageError(f"--vocabulary: no file {vocabulary}")
+        raise UsageError(f"--vocabulary: no such file: {vocabulary}")
     found = audit(config.data, vocabulary, radius=options.radius)
     if options.output is not None:
         write_output(options.output, json_text(found.content()) + "\n")

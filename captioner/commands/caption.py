@@ -1,4 +1,4 @@
-"""`captioner caption`: photos to captions, on the terminal, in a file, or in a folder of shards."""
+"""`captioner caption`: caption photos, on the terminal, in a file, or in a folder of shards."""
 
 import argparse
 import sys
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from captioner.photos.source import PhotoSource
 
 SHARD_SIZE = 10_000
-"""Photos a file of a folder of captions, if not given."""
+"""Default number of photos per file in a folder of captions."""
 
 _NOT_OF_THE_TEXT = frozenset(
     {"paths", "list", "images", "checkpoint", "backward", "format", "output", "shard_size"}
     | {"batch_size", "device", "devices", "workers", "gallery"}
 )
-"""Flags that do not decide what a photo's caption is, or stand in the manifest on their own."""
+"""Flags that do not affect a caption, or that the manifest records separately."""
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner caption`: a caption for each photo."""
+    """Caption each photo; return 1 if a photo could not be captioned, otherwise 0."""
     options = with_figures(_parser(), arguments)
     options.checkpoint = options.checkpoint or [DEFAULT_CHECKPOINT]
     check_search_arguments(options, len(options.checkpoint))
@@ -65,23 +65,23 @@ def run(arguments: list[str]) -> int:
     options.format = options.format or ("jsonl" if to_folder else "text")
     if several > 1 and options.format != "jsonl":
         raise UsageError(
-            f"caption: --format {options.format} holds one caption a photo, not {several}; "
+            f"caption: --format {options.format} holds one caption per photo, not {several}; "
             f"use --format jsonl"
         )
     if options.attention and options.format != "jsonl":
         raise UsageError(
-            f"caption: --format {options.format} does not hold --attention; use --format jsonl"
+            f"caption: --format {options.format} cannot hold --attention; use --format jsonl"
         )
     check_picture_arguments(options)
     if not options.paths and not options.list:
-        raise UsageError("caption: no photo is named; give PATH, or a list of paths: --list F")
+        raise UsageError("caption: no photo given; add PATH, or a list of paths with --list F")
     if to_folder:
-        _photos(options)  # is everything named there?
+        _photos(options)  # fails if an input does not exist
         return _caption_to_folder(options)
     if options.devices is not None:
-        raise UsageError("--devices: several write a folder of files; add --output FOLDER/")
+        raise UsageError("--devices: several devices write a folder; add --output FOLDER/")
 
-    _photos(options)  # is everything named there?
+    _photos(options)  # fails if an input does not exist
     if options.output is None:
         with standard_output() as stream:
             return _caption_to_stream(options, stream)
@@ -95,53 +95,53 @@ def run(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="captioner caption",
-        description="Write a caption for each photo, in the order given. A photo that cannot be "
-        "read gets a record with the reason, and the exit code is 1.",
+        description="Write one caption per photo, in input order. An unreadable photo gets a "
+        "record with the reason instead, and the exit code is 1.",
     )
     parser.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
-        help="photos, folders, globs, COCO files, tars and ranges of them (shards-{000..099}.tar); "
-        "- and @F read a list of paths",
+        help="photos, folders, globs, COCO files, tars or ranges of tars (shards-{000..099}.tar); "
+        "- reads paths from standard input, @F from file F",
     )
     parser.add_argument(
-        "--list", action="append", default=[], metavar="F", help="file with a path a line"
+        "--list", action="append", default=[], metavar="F", help="file with one path per line"
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", help="photos of COCO files; default: looked for near them"
+        "--images", metavar="FOLDER", help="photos of COCO files; default: search near each file"
     )
     parser.add_argument(
         "--checkpoint",
         action="append",
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
-        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
+        f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="default: text; jsonl where the output is a folder"
+        "--format", choices=FORMATS, help="default: text; jsonl if --output is a folder"
     )
     parser.add_argument(
         "--output",
         metavar="F",
-        help="write there instead of to the terminal; with a slash at the end a folder of JSON "
-        "Lines files. Rerun the same command to resume one that was interrupted",
+        help="write to file F, or to a folder of JSON Lines files if F ends with a slash; rerun "
+        "the same command to resume; default: the terminal",
     )
     parser.add_argument(
         "--shard-size",
         type=positive,
         metavar="N",
-        help=f"photos a file of that folder; default: {SHARD_SIZE}",
+        help=f"photos per file of that folder; default: {SHARD_SIZE}",
     )
     parser.add_argument(
         "--workers",
         type=not_negative,
         default=0,
         metavar="N",
-        help="processes that read photos ahead (of each device); default: 0, which is threads",
+        help="processes per device that read photos ahead; default: 0 (threads read them)",
     )
     parser.add_argument(
-        "--devices", metavar="0,1,…", help="GPUs that share the files of the folder"
+        "--devices", metavar="0,1,…", help="GPUs that share the work; needs --output FOLDER/"
     )
     add_picture_arguments(parser)
     add_run_arguments(parser)
@@ -154,10 +154,10 @@ def _wants_folder(options: Namespace) -> bool:
     if not folder:
         return False
     if options.output is None:
-        raise UsageError("--shard-size: name the folder of the files: --output FOLDER/")
+        raise UsageError("--shard-size: needs a folder; add --output FOLDER/")
     if options.format not in (None, "jsonl"):
         raise UsageError(
-            f"--format {options.format}: a folder of captions holds JSON Lines; leave it out"
+            f"--format {options.format}: a folder of captions holds JSON Lines; remove --format"
         )
     return True
 
@@ -175,7 +175,7 @@ def _photos(
     check_lists(options.paths, options.list)
     images = None if options.images is None else Path(options.images)
     if images is not None and not images.is_dir():
-        raise UsageError(f"--images: no folder {images}")
+        raise UsageError(f"--images: no such folder: {images}")
     lines = paths_of_stream(sys.stdin)
     return expand(options.paths, lines, lists=options.list, images=images, note=note)
 
@@ -192,7 +192,7 @@ def _predictor(options: Namespace) -> "Predictor":
 
 
 def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
-    """Write each record as soon as it is there."""
+    """Write each record as soon as it is available."""
     errors = 0
     predictor = _predictor(options)
     writer = RecordWriter(stream, options.format, candidates=_lists_candidates(options))
@@ -212,10 +212,10 @@ def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
 
 
 def _caption_to_file(options: Namespace) -> int:
-    """Keep each record in a draft, from which the same command resumes; then write the file."""
+    """Append each record to a draft, which a rerun resumes from; finally write the file."""
     with Draft(Path(options.output), _recipe(options), batch_size=options.batch_size) as draft:
         if draft.count:
-            say(f"{draft.path} holds {draft.count:,} photos already; resuming after them")
+            say(f"{draft.path} already holds {draft.count:,} photos; resuming after them")
         predictor = _predictor(options)
         with (
             resumable(lambda: draft.count, draft.path),
@@ -237,26 +237,26 @@ def _caption_to_file(options: Namespace) -> int:
 
 @contextmanager
 def resumable(count: Callable[[], int], place: Path) -> Iterator[None]:
-    """Let an interruption say how many photos are kept where, and how to resume."""
+    """On an interrupt, report how many photos are saved and how to resume."""
     try:
         yield
     except KeyboardInterrupt:
         if not count():
             raise
-        kept = f"{count():,} photos are kept in {place}"
+        kept = f"{count():,} photos are saved in {place}"
         raise KeyboardInterrupt(f"{kept}; rerun the same command to resume") from None
 
 
 @contextmanager
 def _counted(options: Namespace, progress: Progress) -> Iterator[None]:
-    """Count the photos meanwhile, so that progress knows the remaining time.
+    """Count the photos in the background, so that progress can estimate the remaining time.
 
-    Not where that would mean reading tars twice, or standard input.
+    Standard input and tars are not counted, because that would read them twice.
     """
     ended = threading.Event()
 
     def count() -> None:
-        with suppress(CaptionerError, OSError):  # which the captioning itself meets and reports
+        with suppress(CaptionerError, OSError):  # captioning meets and reports the same error
             total = None
             for number, photo in enumerate(_photos(options), 1):
                 if photo.member is not None or ended.is_set():
@@ -275,16 +275,16 @@ def _counted(options: Namespace, progress: Progress) -> Iterator[None]:
 def _tell_of_names(writer: RecordWriter) -> None:
     if writer.renamed:
         warn(
-            f"{writer.renamed:,} photos share their name with another; the image_id of each is its "
-            "path"
+            f"{writer.renamed:,} photos have the same file name as another; their image_id is "
+            "their path"
         )
     if writer.repeated:
-        warn(f"{writer.repeated:,} photos were named again; the COCO file holds each once")
+        warn(f"{writer.repeated:,} photos were named more than once; the COCO file has each once")
 
 
 def _ending(count: int, errors: int) -> int:
     if count == 0:
-        raise CaptionerError("no photo found in what was named")
+        raise CaptionerError("no photo found in the given paths")
     if errors:
         warn(f"{errors:,} of {count:,} photos could not be captioned")
     return 1 if errors else 0
@@ -299,7 +299,7 @@ def _caption_to_folder(options: Namespace) -> int:
     with lock_folder(folder):
         manifest = Manifest.begin(folder, _recipe(options), options.shard_size or SHARD_SIZE)
         if manifest.shards:
-            say(f"{folder} holds {_done(manifest):,} photos already")
+            say(f"{folder} already holds {_done(manifest):,} photos")
         with resumable(lambda: _done(manifest), folder):
             if len(devices) == 1:
                 options.device = devices[0]
@@ -315,11 +315,11 @@ def _done(manifest: Manifest) -> int:
 
 
 def _recipe(options: Namespace) -> dict[str, Any]:
-    """What the captions depend on: another recipe may not resume a draft or a folder."""
+    """Return the settings that captions depend on; a draft or folder with others cannot resume."""
     from captioner.checkpoint.file import file_digest
 
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
-    for name in ("attention", "attention_figures"):  # runs of before these flags can be resumed
+    for name in ("attention", "attention_figures"):  # older drafts and folders stay resumable
         if not chosen[name]:
             del chosen[name]
     paths = [*options.checkpoint, *([] if options.backward is None else [options.backward])]
@@ -335,9 +335,9 @@ def _devices(options: Namespace) -> list[str]:
         return [options.device]
     names = [name.strip() for name in options.devices.split(",")]
     if not all(names):
-        raise UsageError(f"--devices: expected names of GPUs as 0,1, not {options.devices!r}")
+        raise UsageError(f"--devices {options.devices!r}: expected GPU numbers such as 0,1")
     if "-" in options.paths and len(names) > 1:
-        raise UsageError("--devices: several cannot share standard input; give --list F")
+        raise UsageError("--devices: several cannot share standard input; use --list F instead")
     return [f"cuda:{name}" if name.isdigit() else name for name in names]
 
 
@@ -348,7 +348,7 @@ def _caption_share(
     ranks: int,
     finished: Callable[[int, Shard], None],
 ) -> int:
-    """Every `ranks`-th file is written here; returns how many photos there are in all."""
+    """Write every `ranks`-th file, starting at `rank`; return the total number of photos."""
     began = perf_counter()
     written = 0
     predictor: Predictor | None = None
@@ -356,11 +356,11 @@ def _caption_share(
     def caption(sources: Iterator["PhotoSource"]) -> Iterator["PhotoCaptions"]:
         nonlocal began, written, predictor
         first = next(sources, None)
-        if first is None:  # all is done: no network is loaded
+        if first is None:  # everything is done, so no network is loaded
             return
         predictor = _predictor(options)
         began = perf_counter()
-        # (of several processes the one that starts them shows the progress of all)
+        # With several processes, the one that starts them shows the progress of all.
         progress = Progress("photos", done=_done(manifest), shown=ranks == 1)
         with progress, _counted(options, progress):
             for one in _caption(predictor, options, chain([first], sources)):

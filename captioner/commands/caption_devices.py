@@ -1,4 +1,4 @@
-"""Photos shared among the processes of several devices, for `captioner caption --devices 0,1`."""
+"""Distribute photos over the processes of several devices: `captioner caption --devices 0,1`."""
 
 import multiprocessing
 from argparse import Namespace
@@ -12,19 +12,22 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.inference.shards import Manifest, Shard
 
 Share = Callable[[Namespace, Manifest, int, int, Callable[[int, Shard], None]], int]
-"""Captions the files that are one process' share, reports each; returns the number of photos."""
+"""Captions one process's share of the files, reports each file, and returns the photo count."""
 
 
 def caption_on_all(share: Share, options: Namespace, manifest: Manifest, devices: list[str]) -> int:
-    """Caption with one process per device; returns how many photos there are in all.
+    """Caption with one process per device, and return the total number of photos.
 
-    The processes report their files, and only this one writes the manifest.
+    The processes report their files. Only this process writes the manifest.
 
     Args:
-        share: what a process does, a function that it can import.
-        options: the parsed arguments; each process gets them with its own device.
-        manifest: what is done.
-        devices: their names.
+        share: Work of one process, as a function that the process can import.
+        options: Parsed arguments; each process gets them with its own device.
+        manifest: Manifest of the finished files.
+        devices: Names of the devices.
+
+    Raises:
+        CaptionerError: See `follow`.
     """
     context = multiprocessing.get_context("spawn")
     told: Any = context.Queue()
@@ -45,10 +48,11 @@ def caption_on_all(share: Share, options: Namespace, manifest: Manifest, devices
 
 
 def follow(manifest: Manifest, processes: list[Any], devices: list[str], told: Any) -> int:
-    """Note what the processes tell, until all have ended; returns how many photos they saw.
+    """Record the files that the processes report until all end; return the number of photos.
 
     Raises:
-        CaptionerError: one of them was killed, or told of an error.
+        CaptionerError: A process was killed or reported an error.
+        UsageError: A process reported a wrong call.
     """
     counts: dict[int, int] = {}
     done = sum(shard.count for shard in manifest.shards.values())
@@ -74,8 +78,8 @@ def follow(manifest: Manifest, processes: list[Any], devices: list[str], told: A
                 counts[rank] = content
     if len(set(counts.values())) > 1:
         raise CaptionerError(
-            f"{manifest.folder}: the devices saw {sorted(set(counts.values()))} photos: the inputs "
-            "changed meanwhile; rerun the same command to resume"
+            f"{manifest.folder}: the devices found {sorted(set(counts.values()))} photos, so the "
+            "inputs changed in between; rerun the same command to resume"
         )
     return counts[0]
 
@@ -83,7 +87,7 @@ def follow(manifest: Manifest, processes: list[Any], devices: list[str], told: A
 def _run_share(
     share: Share, options: Namespace, manifest: Manifest, rank: int, ranks: int, told: Any
 ) -> None:
-    """What one of the processes does."""
+    """Run the share of one process."""
     from captioner.photos.readers import end_with_parent
 
     end_with_parent()

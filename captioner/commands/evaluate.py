@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from captioner.evaluation.report import Report, Section, SystemCaptions
 
 TOKENIZERS = ("ptb", "toktok", "tweet", "wordpunct", "cjk")
-"""Those of `captioner.text.word_tokenizers`, which parsing does not import."""
+"""Tokenizers of `captioner.text.word_tokenizers`, which is not imported before parsing."""
 
 MAX_RESAMPLES = 10**6
-"""More take hours, and tell nothing that these do not."""
+"""Upper limit; more resamples take hours and do not improve the result."""
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner evaluate`: scores of a checkpoint on a split, or of a file of captions."""
+    """Score a checkpoint on a split, or a file of captions."""
     parser = Parser(
         prog="captioner evaluate",
-        description="Score captions: of a checkpoint on a split of its data set, or of a file. "
-        "Tables show scores times 100; files hold them as the COCO tool gives them.",
+        description="Score captions of a checkpoint on a split of its data set, or of a file. "
+        "Tables show scores times 100; files use the scale of the COCO tool.",
     )
     parser.add_argument(
         "--checkpoint",
         action="append",
         metavar="P",
-        help="checkpoint, exported folder or name of a pretrained captioner; several are an "
+        help="checkpoint, exported folder or name of a pretrained captioner; repeat it for an "
         "ensemble",
     )
     parser.add_argument(
-        "--split", choices=("train", "val", "test"), help="of the data set; default: test"
+        "--split", choices=("train", "val", "test"), help="split of the data set; default: test"
     )
     parser.add_argument(
         "--results",
         metavar="R",
-        help="captions: COCO results, JSON Lines, CSV, TSV, or a folder that `caption` wrote",
+        help="captions to score: COCO results, JSON Lines, CSV, TSV, or a folder from `caption`",
     )
     parser.add_argument(
         "--references",
         metavar="A",
-        help="references: COCO or Karpathy JSON, JSON Lines, Flickr8k.token.txt, or a table",
+        help="references: COCO or Karpathy JSON, JSON Lines, Flickr8k.token.txt, CSV or TSV",
     )
     add_report_flags(parser)
     add_run_arguments(parser)
@@ -63,17 +63,16 @@ def run(arguments: list[str]) -> int:
             parser.add_argument(
                 f"--data.{field.name}",
                 metavar="VALUE",
-                help="instead of the checkpoint's setting" if field.name == "root" else None,
+                help="replaces the checkpoint's setting" if field.name == "root" else None,
             )
     options = parser.parse_args(arguments)
     check_report_flags(options)
     if options.checkpoint is None:
         for name in of_checkpoint:
-            # (of a file --n-best says how many captions an image may have)
+            # For a file, --n-best states how many captions an image may have.
             if getattr(options, name) is not None and name != "n_best":
                 raise UsageError(
-                    f"evaluate: {flag(name)} goes with --checkpoint; captions of a file are there "
-                    f"already"
+                    f"evaluate: {flag(name)} needs --checkpoint; a file already holds its captions"
                 )
         evaluate_files(options)
         return 0
@@ -99,68 +98,68 @@ def run(arguments: list[str]) -> int:
 
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags for what is told and how."""
-    group = parser.add_argument_group("what is told, and how")
+    """Add the flags that select what is reported and where it is written."""
+    group = parser.add_argument_group("report")
     group.add_argument(
         "--compare",
         nargs="+",
         metavar="R.json",
-        help="result files to compare, each with each; several runs of one system are joined by "
-        "commas, and may be named: lstm=A1.json,A2.json gru=B1.json,B2.json",
+        help="result files to compare pairwise; join several runs of one system with commas, and "
+        "name systems with NAME=: lstm=A1.json,A2.json gru=B1.json,B2.json",
     )
     group.add_argument(
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="of BLEU, METEOR, ROUGE-L, CIDEr-D (the default), CIDEr, SPICE and METEOR-Java; "
-        "METEOR needs captioner[meteor], the last two Java too",
+        help="one or more of BLEU, METEOR, ROUGE-L, CIDEr-D (these four are the default), CIDEr, "
+        "SPICE, METEOR-Java; METEOR needs captioner[meteor], SPICE and METEOR-Java also Java",
     )
     group.add_argument("--format", choices=FORMATS, default="table", help="default: table")
-    group.add_argument("--output", metavar="F", help="write all of it as JSON")
+    group.add_argument("--output", metavar="F", help="write the whole report to F as JSON")
     group.add_argument("--captions", metavar="F", help="write the captions as COCO results")
     group.add_argument(
-        "--per-image", metavar="F.jsonl|F.csv", help="write each image's scores: JSON Lines or CSV"
+        "--per-image", metavar="F.jsonl|F.csv", help="write each image's scores to F"
     )
     group.add_argument(
         "--bleu-smoothing",
         type=int,
         choices=(1, 2, 3, 4),
         metavar="1-4",
-        help="smooth each image's BLEU in --per-image by a method of Chen & Cherry (nltk); the "
+        help="smoothing method of Chen & Cherry (nltk) for each image's BLEU in --per-image; the "
         "BLEU of the whole set is never smoothed",
     )
     group.add_argument(
         "--tokenizer",
         choices=TOKENIZERS,
-        help="what makes words; default: ptb, equal to the COCO tool, or that of the checkpoint",
+        help="word tokenizer; default: the checkpoint's, or ptb as in the COCO tool",
     )
     group.add_argument(
-        "--intervals", action="store_true", help="95 %% confidence intervals, images resampled"
+        "--intervals", action="store_true", help="add 95 %% confidence intervals over images"
     )
     group.add_argument(
         "--resamples",
         type=int,
         default=1000,
         metavar="N",
-        help="of intervals and comparisons; default: 1000",
+        help="resamples of intervals and comparisons; default: 1000",
     )
     group.add_argument(
         "--describe",
         action="store_true",
-        help="length, variety, novelty and faults of the captions; with --n-best their spread too",
+        help="add length, variety, novelty and faults of captions, with --n-best also their spread",
     )
     group.add_argument(
         "--training-captions",
         metavar="A.json",
-        help="COCO captions to tell new from known ones by; of a checkpoint they are known",
+        help="COCO captions that --describe counts as known; default: those of the checkpoint",
     )
     group.add_argument(
         "--instances",
         metavar="F.json",
-        help="COCO instance annotations: recall and hallucination of mentioned objects",
+        help="COCO instance annotations; adds recall and hallucination of mentioned objects",
     )
     group.add_argument(
-        "--subset", action="store_true", help="leave out images that have no caption in the files"
+        "--subset", action="store_true", help="skip images that have no caption in the files"
     )
 
 
@@ -168,7 +167,7 @@ def check_report_flags(options: argparse.Namespace) -> None:
     """Refuse, before any work, what could not be done after it.
 
     Raises:
-        UsageError: with the flag and what would be right.
+        UsageError: The message names the flag and the remedy.
     """
     given = {
         "--checkpoint": options.checkpoint is not None,
@@ -183,8 +182,8 @@ def check_report_flags(options: argparse.Namespace) -> None:
     [source] = [flag for flag, is_given in given.items() if is_given]
     if source == "--checkpoint" and options.references is not None:
         raise UsageError(
-            "evaluate: --references goes with --results or --compare; a checkpoint's captions are "
-            "scored against those of its data set (--data.root, --split)"
+            "evaluate: --references needs --results or --compare; a checkpoint's captions are "
+            "scored against its data set (--data.root, --split)"
         )
     if source != "--checkpoint" and options.references is None:
         raise UsageError(f"evaluate: {source} needs --references A.json")
@@ -192,7 +191,7 @@ def check_report_flags(options: argparse.Namespace) -> None:
         name = getattr(options, option[2:].replace("-", "_"))
         check_folder(name, option)
         if name is not None and source == "--compare" and option != "--output":
-            raise UsageError(f"{option} tells of one system; leave it out with --compare")
+            raise UsageError(f"{option} describes one system; remove it or --compare")
     if options.metrics is not None:
         from captioner.evaluation.scores import check_metrics
 
@@ -200,27 +199,27 @@ def check_report_flags(options: argparse.Namespace) -> None:
     if source == "--compare":
         for flag in ("--describe", "--instances", "--n-best"):
             if getattr(options, flag[2:].replace("-", "_")):
-                raise UsageError(f"{flag} tells of one system; leave it out with --compare")
+                raise UsageError(f"{flag} describes one system; remove it or --compare")
     if options.training_captions is not None and not options.describe:
-        raise UsageError("--training-captions tells new captions from known ones; add --describe")
+        raise UsageError("--training-captions: needs --describe; add --describe")
     for flag in ("--training-captions", "--instances"):
         name = getattr(options, flag[2:].replace("-", "_"))
         if name is not None and not Path(name).is_file():
-            raise UsageError(f"{flag}: no file {name}")
+            raise UsageError(f"{flag}: no such file: {name}")
     if options.bleu_smoothing is not None and options.per_image is None:
-        raise UsageError("--bleu-smoothing smooths the BLEU of each image; add --per-image F")
+        raise UsageError("--bleu-smoothing: smooths only the BLEU of each image; add --per-image F")
     if options.tokenizer is not None and source == "--compare":
-        raise UsageError("--tokenizer belongs to --results and --checkpoint; leave it out")
+        raise UsageError("--tokenizer: needs --results or --checkpoint; remove it")
     if options.resamples < 1:
-        raise UsageError(f"--resamples: {options.resamples} is not a number of at least 1")
+        raise UsageError(f"--resamples {options.resamples}: must be at least 1")
     if options.resamples > MAX_RESAMPLES:
-        raise UsageError(f"--resamples: {options.resamples} is more than {MAX_RESAMPLES}, the most")
+        raise UsageError(f"--resamples {options.resamples}: must be at most {MAX_RESAMPLES}")
     if options.subset and source == "--checkpoint":
-        raise UsageError("--subset belongs to files of captions; a checkpoint captions every image")
+        raise UsageError("--subset: applies to files; a checkpoint captions every image; remove it")
 
 
 def evaluate_files(options: argparse.Namespace) -> None:
-    """Score or compare files of captions, and tell what was asked for."""
+    """Score or compare files of captions, and report the results."""
     references = Path(options.references)
     if options.compare is None:
         from captioner.evaluation.report import read_system
@@ -251,7 +250,7 @@ def evaluate_files(options: argparse.Namespace) -> None:
 
 
 def report_system(system: "SystemCaptions", options: argparse.Namespace) -> None:
-    """Score captions and tell what was asked for."""
+    """Score captions and report the results."""
     from captioner.evaluation.report import report_on
 
     files = {
@@ -283,7 +282,7 @@ def report_system(system: "SystemCaptions", options: argparse.Namespace) -> None
 
 
 def sections(system: "SystemCaptions", options: argparse.Namespace) -> Iterator["Section"]:
-    """What was asked for beside the scores."""
+    """Yield the requested sections of the report besides the scores."""
     from captioner.evaluation.description import description_section, objects_section
     from captioner.evaluation.references import read_references
 
@@ -298,7 +297,7 @@ def sections(system: "SystemCaptions", options: argparse.Namespace) -> Iterator[
 
 
 def tell(report: "Report | ComparisonReport", options: argparse.Namespace) -> None:
-    """Print a report, and write it as JSON if that was asked for."""
+    """Print a report, and write it as JSON if `--output` is given."""
     content = report.content()
     if options.output is not None:
         write_output(options.output, json_text(content) + "\n")

@@ -1,4 +1,4 @@
-"""`captioner export`: a checkpoint as safetensors and JSON."""
+"""`captioner export`: convert a checkpoint to safetensors and JSON."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from captioner.commands.parser import Parser
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner export`: a checkpoint as files that hold no pickle."""
+    """Export a checkpoint to files without pickle data."""
     parser = Parser(
         prog="captioner export",
-        description="Write a checkpoint as weights.safetensors and captioner.json. The folder is "
-        "taken wherever a checkpoint is.",
+        description="Write a checkpoint as weights.safetensors and captioner.json. Every command "
+        "accepts the folder as a checkpoint.",
     )
     parser.add_argument(
         "--checkpoint",

@@ -1,4 +1,4 @@
-"""argparse as the commands use it: mistakes in one line, numbers checked where they are typed."""
+"""The `argparse` parser of all commands: one-line errors, and checked numbers."""
 
 import argparse
 from typing import Any, NoReturn
@@ -29,17 +29,17 @@ SYNONYMS = {
     "predictions": "--results",
     "hypotheses": "--results",
 }
-"""What other programs call a flag."""
+"""Names of flags in other programs, with ours."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are one line with the nearest right flag."""
+    """An `argparse` parser that reports a mistake in one line and suggests the closest flag."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
+        """Raise `UsageError` instead of printing the usage."""
         if message.startswith("unrecognized arguments: "):
             flag = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
             flags = [name for name in self._option_string_actions if name.startswith("--")]
@@ -48,17 +48,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     return whole_number(text, 1)
 
 
 def not_negative(text: str) -> int:
-    """A whole number of at least 0."""
+    """Parse a whole number of at least 0."""
     return whole_number(text, 0)
 
 
 def whole_number(text: str, least: int) -> int:
-    """The number that a text is; raises what argparse expects where it is none, or too small."""
+    """Parse a whole number; raise `argparse.ArgumentTypeError` if it is not, or is too small."""
     try:
         number = int(text)
     except ValueError:

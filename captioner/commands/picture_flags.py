@@ -1,4 +1,4 @@
-"""The pictures that `caption` makes beside its records: figures of attention, and a gallery."""
+"""Pictures that `caption` writes besides its records: figures of attention, and a gallery."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from captioner.inference.result import PhotoCaptions
 
 FIGURE_SIDE = 640
-"""Longest side, in pixels, of the copies of photos that figures are drawn on."""
+"""Longest side, in pixels, of the photo copies that figures are drawn on."""
 
 THUMBNAIL_SIDE = 320
-"""The same for a gallery alone."""
+"""The same for a gallery without figures."""
 
 
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of what is drawn."""
+    """Add the flags for figures and gallery."""
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="add to each record of JSON Lines which regions of the photo each word looked at; "
-        "with a folder behind it (--attention out/) the same as --attention-figures out/",
+        help="add the photo regions that each word attends to; needs --format jsonl; "
+        "--attention out/ is short for --attention-figures out/",
     )
     parser.add_argument(
         "--attention-figures",
         metavar="FOLDER",
-        help="draw where each word looked: one PNG per photo, with --n-best for each caption",
+        help="draw the attention of each word: one PNG per photo, with --n-best per caption",
     )
     parser.add_argument(
         "--gallery",
@@ -41,9 +41,9 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 def with_figures(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments in which `--attention` may name a folder of figures.
 
-    `--attention` alone never took a value, and a photo or a folder of photos may follow it. What
-    follows is the folder of figures if it ends in a slash, other photos are named, and no photos
-    lie in it but figures.
+    `--attention` alone takes no value, and a photo or a folder of photos may follow it. The next
+    argument is the folder of figures if it ends in a slash, other photos are named, and it contains
+    no photos except figures.
     """
     rewritten = list(arguments)
     end = rewritten.index("--") if "--" in rewritten else len(rewritten)
@@ -57,7 +57,7 @@ def with_figures(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
 
 
 def _has_photos(folder: str) -> bool:
-    """Whether a folder, or one below it, holds a photo that is not a figure of ours."""
+    """Return whether a folder, at any depth, contains a photo that is not one of our figures."""
     if not Path(folder).is_dir():
         return False
     from captioner.analysis.figure_files import ATTENTION
@@ -68,11 +68,11 @@ def _has_photos(folder: str) -> bool:
 
 
 def check_picture_arguments(options: argparse.Namespace) -> None:
-    """Check what is asked for before the work.
+    """Check the flags before any work.
 
     Raises:
-        UsageError: the folder of figures is a file, or the gallery's page cannot be made or would
-            be of a run whose captions go elsewhere.
+        UsageError: The folder of figures is a file, or the gallery cannot be written, or it would
+            belong to a run that writes its captions to a file.
     """
     figures = options.attention_figures
     if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
@@ -80,13 +80,13 @@ def check_picture_arguments(options: argparse.Namespace) -> None:
     check_folder(options.gallery, "--gallery")
     if options.gallery is not None and options.output is not None:
         raise UsageError(
-            "--gallery: it shows the photos of one uninterrupted run, and --output resumes; leave "
-            "--output out (the captions go to standard output, which `> F` writes to a file)"
+            "--gallery: shows the photos of one uninterrupted run, but --output resumes; remove "
+            "--output (and redirect standard output with `> F` to keep the captions)"
         )
 
 
 def with_what_is_drawn(options: argparse.Namespace) -> argparse.Namespace:
-    """The options of a predictor whose captions carry what the pictures need."""
+    """Return the options of a predictor that adds what the pictures need."""
     if options.attention_figures is not None:
         return argparse.Namespace(**vars(options) | {"attention": True, "preview": FIGURE_SIDE})
     if options.gallery is not None:
@@ -97,7 +97,7 @@ def with_what_is_drawn(options: argparse.Namespace) -> argparse.Namespace:
 def with_pictures(
     options: argparse.Namespace, captioned: Iterator["PhotoCaptions"]
 ) -> Iterator["PhotoCaptions"]:
-    """What was captioned, once it is drawn: a record that exists has its figure."""
+    """Draw the pictures, and yield each caption once its figure exists."""
     if options.attention_figures is not None:
         from captioner.analysis.figure_files import draw_all
 

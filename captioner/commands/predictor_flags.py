@@ -1,4 +1,4 @@
-"""Flags of batch, device and precision, and flags to a predictor; for `caption` and `evaluate`."""
+"""Flags of the predictor that `caption` and `evaluate` share, and the predictor they describe."""
 
 import argparse
 from pathlib import Path
@@ -19,25 +19,21 @@ if TYPE_CHECKING:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of batch, device and precision."""
+    """Add the flags for batch size and device."""
     parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="photos per batch; default: 32"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--tf32",
         action="store_true",
-        help="let a GPU's convolutions round to TF32: faster, and the captions of some photos then "
-        "depend on the batch they come in",
+        help="allow TF32 in a GPU's convolutions: faster, but captions of some photos then depend "
+        "on their batch",
     )
 
 
 def load_predictor(options: argparse.Namespace) -> "Predictor":
-    """Load the predictor that flags ask for; what they leave open is as the first checkpoint says.
-
-    Raises:
-        UsageError: flags contradict each other or the checkpoints.
-    """
+    """Load the predictor that the flags describe; the first checkpoint gives the defaults."""
     check_search_arguments(options, len(options.checkpoint))
 
     from captioner import checkpoint

@@ -1,4 +1,4 @@
-"""`captioner prepare`: the vocabulary and the image features of a data set."""
+"""`captioner prepare`: write the vocabulary and the image features of a data set."""
 
 import re
 
@@ -6,21 +6,21 @@ from captioner.errors import UsageError
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner prepare`: vocabulary and features."""
+    """Write the vocabulary and the features of all photos."""
     from captioner.config.parser import config_parser, parse_config
 
     parser = config_parser("prepare", "Write the vocabulary and the features of all photos.")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="Read all stored features and tell which are damaged; the next run computes those.",
+        help="Verify all stored features; the next run recomputes the damaged ones.",
     )
     parser.add_argument(
         "--share",
         type=str,
         default=None,
         metavar="I/N",
-        help="Compute every N-th photo from the I-th on; other processes compute the rest.",
+        help="Compute every N-th photo from the I-th; other processes compute the rest.",
     )
     config, parsed = parse_config(parser, arguments)
     share = None if parsed.share is None else share_of(parsed.share)
@@ -34,12 +34,12 @@ def run(arguments: list[str]) -> int:
 
 
 def share_of(text: str) -> tuple[int, int]:
-    """The two numbers of `--share 2/4`.
+    """Parse `--share 2/4` into (1, 4).
 
     Raises:
-        UsageError: it is none.
+        UsageError: The text is not a share.
     """
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
-        raise UsageError(f"--share: expected I/N, as 2/4 for the second of four, not {text!r}")
+        raise UsageError(f"--share {text!r}: expected I/N, for example 2/4 for the second of four")
     return int(numbers[1]), int(numbers[2])

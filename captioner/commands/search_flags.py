@@ -1,7 +1,7 @@
-"""The flags that say how captions are searched for: stated once, for `caption` and `evaluate`.
+"""Flags that control how captions are searched for, shared by `caption` and `evaluate`.
 
-A flag that is not given is None, and what it would say is left to the checkpoint's configuration.
-Contradictions among flags are found before anything heavy is imported.
+A flag that is not given is None; the checkpoint's configuration then decides. Contradictory flags
+are refused before anything heavy is imported.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -21,143 +21,143 @@ from captioner.decoding.options import (
 from captioner.errors import UsageError
 
 SEARCH_ONLY = ("beam_size", "groups", "diversity", "require", "backward", "agreement")
-"""Names of the flags that say nothing about samples."""
+"""Names of the flags that do not apply to samples."""
 
 SAMPLE_ONLY = ("temperature", "top_k", "top_p", "rerank")
-"""Names of the flags that say something about samples alone."""
+"""Names of the flags that apply only to samples."""
 
 
 def add_search_arguments(parser: ArgumentParser) -> list[str]:
-    """Adds the flags, in groups of their own.
+    """Add the flags in their groups.
 
     Returns:
-        Names, in the parsed arguments, of the flags that decide about captions. --seed is not among
-        them: `evaluate` resamples with it too.
+        The names, in the parsed arguments, of the flags that affect captions. --seed is not among
+        them, because `evaluate` also resamples with it.
     """
     groups = (
-        parser.add_argument_group("search", "What is not given is as the checkpoint says."),
-        parser.add_argument_group("samples", "Captions drawn at random instead of searched for."),
+        parser.add_argument_group("search", "Defaults are the settings of the checkpoint."),
+        parser.add_argument_group("samples", "Draw captions at random instead of beam search."),
         parser.add_argument_group(
             "wording",
-            "PHRASE is a word or several; each of its flags may be given again and again.",
+            "PHRASE is one or more words; these flags may be repeated. Default: no constraint.",
         ),
         parser.add_argument_group("ensemble"),
     )
     search, samples, wording, ensemble = (group.add_argument for group in groups)
     actions = [
-        search("--beam-size", type=positive, metavar="K", help="hypotheses kept; 1 is greedy"),
-        search("--max-length", type=positive, metavar="T", help="words at most"),
-        search("--min-length", type=not_negative, metavar="N", help="words at least"),
-        search("--length-norm", choices=LENGTH_NORMS, help="what ranks captions of all lengths"),
+        search("--beam-size", type=positive, metavar="K", help="hypotheses per photo; 1 is greedy"),
+        search("--max-length", type=positive, metavar="T", help="maximum number of words"),
+        search("--min-length", type=not_negative, metavar="N", help="minimum number of words"),
+        search("--length-norm", choices=LENGTH_NORMS, help="length normalisation of the score"),
         search(
             "--length-alpha",
             type=float,
             metavar="A",
             help=f"exponent of gnmt; default: {SearchOptions.length_alpha}",
         ),
-        search("--word-reward", type=float, metavar="R", help="added for each word, in nats"),
-        search("--n-best", type=positive, metavar="N", help="captions a photo, best first (jsonl)"),
-        search("--groups", type=positive, metavar="G", help="groups of a diverse beam search"),
+        search("--word-reward", type=float, metavar="R", help="score added per word, in nats"),
+        search(
+            "--n-best", type=positive, metavar="N", help="captions per photo, best first (jsonl)"
+        ),
+        search("--groups", type=positive, metavar="G", help="groups of diverse beam search"),
         search(
             "--diversity",
             type=float,
             metavar="D",
-            help="what a word loses for each earlier group that said it, in nats; default: "
+            help="penalty of a word per use in earlier groups, in nats; default: "
             f"{SearchOptions.diversity}",
         ),
-        samples("--sample", type=positive, metavar="N", help="captions drawn a photo (jsonl)"),
-        samples("--temperature", type=float, metavar="X", help="below 1 bolder, above 1 wilder"),
+        samples("--sample", type=positive, metavar="N", help="captions to draw per photo (jsonl)"),
+        samples("--temperature", type=float, metavar="X", help="higher is more random"),
         samples("--top-k", type=positive, metavar="K", help="draw from the K most probable words"),
         samples("--top-p", type=float, metavar="P", help="draw from the fewest words that hold P"),
         samples(
             "--rerank",
             choices=RERANK_BY,
-            help="rank the samples by log-probability, or by what they have in common",
+            help="rank samples by log-probability (score) or by mutual similarity (consensus)",
         ),
-        wording("--require", action="append", metavar="PHRASE", help="every caption says it"),
-        wording("--ban", action="append", metavar="PHRASE", help="no caption says it"),
+        wording("--require", action="append", metavar="PHRASE", help="every caption contains it"),
+        wording("--ban", action="append", metavar="PHRASE", help="no caption contains it"),
         wording("--ban-ending", action="append", metavar="PHRASE", help="no caption ends with it"),
-        wording("--no-repeat-ngram", type=positive, metavar="N", help="no N words in order twice"),
+        wording("--no-repeat-ngram", type=positive, metavar="N", help="no N-gram occurs twice"),
         wording(
             "--no-repeat-word",
             action="store_true",
             default=None,
-            help="no word directly after itself",
+            help="no word occurs twice in a row",
         ),
         ensemble(
             "--backward",
             metavar="P",
-            help="checkpoint trained with decoder.direction backward, which re-ranks what the beam "
-            "search found",
+            help="checkpoint trained with decoder.direction backward, which re-ranks the captions "
+            "of the beam search",
         ),
         ensemble(
             "--agreement",
             type=float,
             metavar="W",
-            help=f"its share in the ranking, 0 to 1; default: {AGREEMENT}",
+            help=f"weight of --backward in the ranking, 0 to 1; default: {AGREEMENT}",
         ),
         ensemble(
             "--ensemble",
             choices=AVERAGES,
-            help="what is averaged over several --checkpoint, which must share one vocabulary; "
+            help="average of several --checkpoint, which must have the same vocabulary; "
             "default: probability",
         ),
     ]
-    samples(
-        "--seed", type=not_negative, default=0, metavar="S", help="of all that is drawn; default: 0"
-    )
+    samples("--seed", type=not_negative, default=0, metavar="S", help="random seed; default: 0")
     return [action.dest for action in actions]
 
 
 def check_search_arguments(options: Namespace, checkpoints: int) -> None:
-    """Refuse flags that contradict one another.
+    """Refuse contradictory flags.
 
     Args:
-        options: the parsed arguments.
-        checkpoints: how often --checkpoint was given.
+        options: The parsed arguments.
+        checkpoints: Number of checkpoints given.
 
     Raises:
-        UsageError: the first contradiction.
+        UsageError: The message names the first contradiction.
     """
     sampling = options.sample is not None
     for name in SEARCH_ONLY if sampling else SAMPLE_ONLY:
         if getattr(options, name) is None:
             continue
         if sampling:
-            raise UsageError(f"{flag(name)} is for a beam search; leave it or --sample out")
-        raise UsageError(f"{flag(name)} is for samples; add --sample N or leave it out")
+            raise UsageError(f"{flag(name)} applies to beam search; remove it or --sample")
+        raise UsageError(f"{flag(name)} applies to samples; add --sample N or remove it")
     if sampling and options.n_best is not None:
         if options.rerank is None:
             choices = "|".join(RERANK_BY)
-            raise UsageError(f"--n-best needs an order among the samples; add --rerank {choices}")
+            raise UsageError(f"--n-best: samples have no order; add --rerank {choices}")
         if options.n_best > options.sample:
             raise UsageError(
-                f"--n-best {options.n_best} is more than the {options.sample} captions of --sample"
+                f"--n-best {options.n_best}: at most the {options.sample} captions of --sample"
             )
     if options.diversity is not None and (options.groups or 1) == 1:
-        raise UsageError("--diversity is between the groups of a search; add --groups G")
+        raise UsageError("--diversity requires groups; add --groups G")
     if options.agreement is not None and options.backward is None:
-        raise UsageError("--agreement is with a second direction; add --backward P")
+        raise UsageError("--agreement requires a backward checkpoint; add --backward P")
     if options.ensemble is not None and checkpoints < 2:
-        raise UsageError("--ensemble averages several; give --checkpoint more than once")
+        raise UsageError("--ensemble requires several checkpoints; repeat --checkpoint")
 
 
 def captions_a_photo(options: Namespace) -> int:
-    """How many captions each photo gets."""
+    """Return the number of captions per photo."""
     if options.sample is not None and options.rerank is None:
         return int(options.sample)
     return options.n_best or 1
 
 
 def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions | SampleOptions:
-    """The way of searching or of drawing that the flags ask for.
+    """Return the search or sampling options that the flags select.
 
     Args:
-        options: the parsed arguments.
-        default: what holds for a flag that is not given.
+        options: The parsed arguments.
+        default: Values for flags that are not given.
 
     Raises:
-        UsageError: a value is out of its range, or does not fit the others.
+        UsageError: A value is out of range or conflicts with another one.
     """
     if options.sample is not None:
         common = SampleOptions(
@@ -174,33 +174,33 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
     else:
         chosen = default.replaced(**given_fields(SearchOptions, options))
     if options.length_alpha is not None and chosen.length_norm != "gnmt":
-        raise UsageError("--length-alpha is of the gnmt penalty; add --length-norm gnmt")
+        raise UsageError("--length-alpha requires --length-norm gnmt")
     return chosen
 
 
 def given_search(options: Namespace) -> set[str]:
-    """Names of the search options that flags replace; drawing (`--sample`) has no beam."""
+    """Return the names of the search options that flags replace; `--sample` has no beam."""
     drawn = {"beam_size"} if options.sample is not None else set()
     return drawn | set(given_fields(SearchOptions, options))
 
 
 def chosen_rerank(options: Namespace) -> Rerank | None:
-    """How samples are ranked, if that was asked for."""
+    """Return how samples are ranked; None if they are not."""
     return None if options.rerank is None else Rerank(options.rerank, options.n_best or 1)
 
 
 def chosen_wording(options: Namespace) -> dict[str, Any]:
-    """The arguments of `captioner.inference.phrases.Wording` that were given."""
+    """Return the given arguments of `captioner.inference.phrases.Wording`."""
     names = ("require", "ban", "ban_ending", "no_repeat_ngram", "no_repeat_word")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def given_fields(cls: type[Any], options: Namespace) -> dict[str, Any]:
-    """The fields of a dataclass for which a flag of the same name was given."""
+    """Return the fields of a dataclass for which the flag of the same name was given."""
     names = [field.name for field in fields(cls)]
     return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def flag(name: str) -> str:
-    """The flag of a name in the parsed arguments."""
+    """Return the flag for a name in the parsed arguments."""
     return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""`captioner study`: train a grid of configurations x seeds and compare them."""
+"""`captioner study`: train a grid of configurations with several seeds, and compare them."""
 
 from captioner.commands.parser import Parser, positive
 from captioner.console import warn
@@ -6,38 +6,33 @@ from captioner.errors import UsageError
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner study`: configurations x seeds, one table, one page of plots."""
+    """Conduct a study; return 1 if a run failed, otherwise 0."""
     parser = Parser(
         prog="captioner study",
         description="Train every configuration of a study file with every seed, score the best "
-        "checkpoints, and say which differences are more than noise. What is done is kept: the "
-        "same command goes on where a study was killed. Ends in table.md, table.csv, table.json, "
-        "plots.png and plots.svg in the study's folder. Every setting of `captioner train`, "
-        "--data.root say, may be given too and goes to all runs.",
+        "checkpoints, and report which differences are significant. Rerun the same command to "
+        "resume an interrupted study. Writes table.md, table.csv, table.json, plots.png and "
+        "plots.svg to the study's folder. Every setting of `captioner train`, such as --data.root, "
+        "may be added and applies to all runs.",
     )
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="C",
-        help="study file (YAML), or the name of one: seeds, …",
-    )
-    parser.add_argument("--output", metavar="FOLDER", help="the study's folder")
+    parser.add_argument("--config", required=True, metavar="C", help="study file (YAML)")
+    parser.add_argument("--output", metavar="FOLDER", help="study folder; default: the file's")
     parser.add_argument(
         "--jobs",
         type=positive,
         metavar="N",
-        help="runs at once; default: one for each device, or 1",
+        help="simultaneous runs; default: one per device in --devices, otherwise 1",
     )
     parser.add_argument(
-        "--devices", metavar="0,1,…", help="GPUs that the runs are spread over; default: any"
+        "--devices", metavar="0,1,…", help="GPUs to distribute the runs over; default: any"
     )
     parser.add_argument(
-        "--report", action="store_true", help="redo table and plots from what is there"
+        "--report", action="store_true", help="only rewrite table and plots from finished runs"
     )
     options, rest = parser.parse_known_args(arguments)
     devices = [] if options.devices is None else options.devices.split(",")
     if not all(device.strip() for device in devices):
-        raise UsageError(f"--devices: expected names of GPUs as 0,1, not {options.devices!r}")
+        raise UsageError(f"--devices {options.devices!r}: expected GPU numbers such as 0,1")
 
     from captioner.config.named import config_path
     from captioner.study.study_file import read_study
@@ -53,7 +48,7 @@ def run(arguments: list[str]) -> int:
     print(report(study))
     if failed:
         warn(
-            f"{failed} of {len(study.runs)} runs failed; the table says why, and the log.txt of "
-            "each says more"
+            f"{failed} of {len(study.runs)} runs failed; see the table for the reasons and each "
+            "run's log.txt for details"
         )
     return 1 if failed else 0

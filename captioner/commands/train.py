@@ -1,10 +1,10 @@
-"""`captioner train`: train, validate, keep the best and the last checkpoint."""
+"""`captioner train`: train and validate a captioner, keeping the best and last checkpoint."""
 
 from pathlib import Path
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner train`: train, validate, keep the best and the last checkpoint."""
+    """Train and validate a captioner."""
     from captioner.config.parser import config_parser, parse_config
 
     parser = config_parser("train", "Train a captioner; run `captioner prepare` first.")
@@ -13,14 +13,14 @@ def run(arguments: list[str]) -> int:
         type=str,
         default=None,
         metavar="PATH",
-        help="Checkpoint to go on from; auto is the last one of the output, if there is one.",
+        help="Checkpoint to resume from; auto resumes from the run's last one, if there is one.",
     )
     parser.add_argument(
         "--initial",
         type=str,
         default=None,
         metavar="PATH",
-        help="Checkpoint whose weights a new run starts from.",
+        help="Checkpoint whose weights initialise a new run.",
     )
     config, parsed = parse_config(parser, arguments)
 

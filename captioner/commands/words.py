@@ -1,4 +1,4 @@
-"""`captioner words`: neighbours of a word in a checkpoint's embeddings; export them."""
+"""`captioner words`: print nearest neighbours of words in the embeddings, or export them."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from captioner.files.atomic import check_folder
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner words`: what a checkpoint has learned of words."""
+    """Print the nearest neighbours of words, export the embeddings, or both."""
     parser = Parser(
         prog="captioner words",
-        description="Show the words whose embeddings are nearest to a word's, or export all.",
+        description="Print the words whose embeddings are nearest to a word's, or export them all.",
     )
     parser.add_argument(
         "--checkpoint",
@@ -22,17 +22,17 @@ def run(arguments: list[str]) -> int:
         f"{DEFAULT_CHECKPOINT}",
     )
     parser.add_argument(
-        "--nearest", action="append", default=[], metavar="WORD", help="may be given several times"
+        "--nearest", action="append", default=[], metavar="WORD", help="word; may be repeated"
     )
     parser.add_argument(
-        "--count", type=positive, default=10, metavar="N", help="neighbours shown; default: 10"
+        "--count", type=positive, default=10, metavar="N", help="neighbours per word; default: 10"
     )
     parser.add_argument(
-        "--export", metavar="F", help="write all embeddings as text, in word2vec's format"
+        "--export", metavar="F", help="write all embeddings to F in word2vec's text format"
     )
     options = parser.parse_args(arguments)
     if not options.nearest and options.export is None:
-        raise UsageError("words: give --nearest WORD, --export F, or both")
+        raise UsageError("words: nothing to do; add --nearest WORD, --export F, or both")
     check_folder(options.export, "--export")
 
     from captioner import checkpoint

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept on disk.
+"""Features of a frozen encoder, computed once and stored on disk.
 
 `prepare` computes them, `writer` and `store` write and read the memory-mapped file, `journal` says
 which rows can be trusted, `find` chooses the store that belongs to a data set, and `coverage` says

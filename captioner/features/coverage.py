@@ -1,4 +1,4 @@
-"""How much of the training captions a vocabulary covers, and what is cut off."""
+"""Report how many caption words a vocabulary covers, and how many captions are truncated."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,22 +7,22 @@ from captioner.errors import CaptionerError
 from captioner.text.vocabulary import UNKNOWN, Vocabulary
 
 MOST_UNKNOWN = 0.2
-"""Share of unknown words in training captions from which on `prepare` and `train` warn."""
+"""Share of unknown words in training captions above which `prepare` and `train` warn."""
 
 
 def tell_coverage(
     vocabulary: Vocabulary, captions: Sequence[str], settings: VocabularyConfig
 ) -> Iterator[str]:
-    """Tell which share of the words of training captions is unknown, and how many captions are cut.
+    """Yield lines that state the share of unknown words and the number of truncated captions.
 
     Raises:
-        CaptionerError: no word is known; training would learn the special words alone.
+        CaptionerError: The vocabulary knows no word of the captions.
     """
     ids = [vocabulary.encode(caption) for caption in captions]
     words = sum(map(len, ids))
     unknown = sum(caption.count(UNKNOWN) for caption in ids)
     if unknown == words:
-        why = f"no word occurs vocabulary.min_count ({settings.min_count}) times"
+        why = f"no word occurs vocabulary.min_count ({settings.min_count}) times or more"
         right = "; lower vocabulary.min_count" if words else ""
         raise CaptionerError(
             f"vocabulary: {why if words else 'there is no word'} in the {len(captions):,} training "
@@ -32,13 +32,13 @@ def tell_coverage(
     yield f"vocabulary: {share:.1%} of the words of training captions are unknown"
     if share > MOST_UNKNOWN:
         yield (
-            f"warning: vocabulary: more than {MOST_UNKNOWN:.0%} of the words are unknown: captions "
-            f"will be poor; lower vocabulary.min_count ({settings.min_count}) or raise "
+            f"warning: vocabulary: more than {MOST_UNKNOWN:.0%} of the words are unknown, so "
+            f"captions will be poor; lower vocabulary.min_count ({settings.min_count}) or raise "
             "vocabulary.max_size"
         )
     cut = sum(len(caption) > settings.max_length for caption in ids)
     if cut:
         yield (
-            f"captions: {cut:,} of {len(ids):,} training captions are cut at "
+            f"captions: {cut:,} of {len(ids):,} training captions are truncated to "
             f"vocabulary.max_length ({settings.max_length} words)"
         )

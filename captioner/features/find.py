@@ -1,9 +1,9 @@
-"""The folder of the feature stores: which of them is that of a data set.
+"""Find the feature store of a data set in the folder of stores.
 
-Where a data set lies and in which format it is described does not matter: it may be moved, copied,
-mounted elsewhere. But two data sets may use the same image ids. So a store is known by its photos:
-a few of those whose ids it has are read and compared with what it says of them. Where they are
-others, the data set gets a store of its own beside it, ``<name>-2`` and so on.
+The location and format of a data set do not matter: it may be moved, copied or mounted elsewhere.
+Two data sets may use the same image ids, however. A store is therefore identified by its photos:
+some photos whose ids it has are read and compared with its entries. If they differ, the data set
+gets a store of its own beside it, named `<name>-2` and so on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,25 +19,25 @@ from captioner.features.store import FeatureStore, folder_name
 def open_store(
     cache: Path, key: Mapping[str, Any], photos: Sequence[tuple[ImageId, Path]]
 ) -> FeatureStore:
-    """The store that holds features of these photos.
+    """Open the store that holds the features of these photos.
 
     Args:
-        cache: folder of the stores.
-        key: what the features depend on besides the photos.
-        photos: image ids and where their photos are.
+        cache: Folder of the stores.
+        key: Everything the features depend on besides the photos.
+        photos: Image ids and photo paths.
 
     Raises:
-        StoreError: there is none, or it cannot be read.
+        StoreError: There is no such store, or it cannot be read.
     """
     store = _find(cache, key, photos)
     return FeatureStore.open(_new_folder(cache, key), key) if store is None else store
 
 
 def folder_of(cache: Path, key: Mapping[str, Any], photos: Sequence[tuple[ImageId, Path]]) -> Path:
-    """Where the features of these photos are, or are to be written; arguments as above.
+    """Return the folder that holds or will hold these photos' features; see `open_store`.
 
     Raises:
-        StoreError: a store that may be theirs cannot be read.
+        StoreError: A candidate store cannot be read.
     """
     store = _find(cache, key, photos)
     return _new_folder(cache, key) if store is None else store.folder
@@ -52,7 +52,7 @@ def _find(
 
 
 def _folders(cache: Path, key: Mapping[str, Any]) -> Iterator[Path]:
-    """Stores with this key, those of earlier versions too, which had other names."""
+    """Yield the stores with this key, including those named by earlier versions."""
     own = folder_name(key)
     encoder = own.rpartition("-")[0]
     for path in sorted(cache.glob(f"{encoder}-*/store.json")):
@@ -62,13 +62,13 @@ def _folders(cache: Path, key: Mapping[str, Any]) -> Iterator[Path]:
         except (StoreError, OSError):
             if folder.name.startswith(own):
                 raise
-            continue  # another key's: no concern of ours
+            continue  # the store has another key
         if header is not None and header.key == plain(key):
             yield folder
 
 
 def _new_folder(cache: Path, key: Mapping[str, Any]) -> Path:
-    """The first name that no store has."""
+    """Return the first unused store name."""
     name = folder_name(key)
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     return next(cache / one for one in names if not (cache / one / "store.json").exists())

@@ -1,20 +1,20 @@
-"""The files of a feature store: what is written in them, and how much of it is to be trusted.
+"""Files of a feature store, and how much of them is valid.
 
-- ``store.json`` (`Header`): format version, the key (all that the features depend on besides the
-  photos: the encoder, its weights' digest, the transform, pooled or grid, ...), shape and dtype of
-  a row.
-- ``features.bin``: the rows, each of the same size, one behind the other.
-- ``index.jsonl`` (`Journal`): one `Line` a photo: its row number, id, path, size, time and digest
-  and the row's checksum; or, for a photo that could not be read, the reason.
+- `store.json` (`Header`): format version, key (everything the features depend on besides the
+  photos: the encoder, its weights' digest, the transform, pooled or grid, ...), and the shape and
+  dtype of a row.
+- `features.bin`: rows of equal size, one after the other.
+- `index.jsonl` (`Journal`): one `Line` per photo with its row number, id, path, size, time, digest
+  and the row's checksum. For an unreadable photo, the line states the reason instead.
 
-Both data files only ever grow. A line is written after its row is on the disk, and begins with a
-checksum of itself; the journal ends where no whole line follows, or at a line whose row is not all
-there. So a run killed at any byte leaves a valid store that lacks its last photos, and a damaged
-line is never taken for a good one. Of two lines for one photo the later one counts.
+Both data files only grow. A line is written after its row is on disk, and starts with its own
+checksum. The journal ends where no complete line follows, or at a line whose row is incomplete. A
+run killed at any byte therefore leaves a valid store that lacks only its last photos, and a damaged
+line is never accepted. If a photo has two lines, the later one counts.
 
-Processes that fill a store together have a pair of files each, ``features-2.bin`` and
-``index-2.jsonl`` for share 2: its part. Part 0 has no number. Of lines in several parts that of the
-highest turn counts; a process that finds the lines of others takes the turn after theirs.
+Processes that fill a store together write one part each, a pair of files: `features-2.bin` and
+`index-2.jsonl` for share 2. Part 0 has no number in its file names. If several parts have a line
+for a photo, the highest turn counts. A process that finds lines of others uses the next turn.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from captioner.files.json_file import MAX_SMALL_BYTES, parse_json
 from captioner.files.regular import open_regular, read_regular
 
 FORMAT = 1
-"""Version of the files; a reader refuses any other."""
+"""Version of the files; other versions are refused."""
 
 MAX_LINE = 2**16
-"""Bytes of a line of the journal: a path of 4,096 bytes, each escaped in six, and the rest."""
+"""Maximum bytes per line: a path of 4,096 bytes, six bytes each if escaped, plus the rest."""
 
 DTYPES = ("float16", "float32")
 
 
 class StoreError(CaptionerError):
-    """A store that cannot be read or written; the message says what would help."""
+    """A feature store that cannot be read or written; the message states the remedy."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One photo as it was when its features were computed.
+    """A photo at the time when its features were computed.
 
     Attributes:
-        image_id: The photo's id in its data set.
-        path: Where it was; relative to the data set's root where it lies in there.
-        size: Bytes of the file; None if there was no file.
-        mtime_ns: Its time of modification, nanoseconds since 1970; None if there was no file.
-        digest: blake2b-128 of its bytes, in hexadecimal; None if they could not be read.
+        image_id: Id of the photo in its data set.
+        path: Path of the photo, relative to the data set's root if it lies in there.
+        size: Size of the file in bytes; None if there was no file.
+        mtime_ns: Modification time in nanoseconds since 1970; None if there was no file.
+        digest: blake2b-128 of the file in hexadecimal; None if it could not be read.
     """
 
     image_id: ImageId
@@ -69,7 +69,7 @@ class Entry:
     digest: str | None
 
     def is_sound(self) -> bool:
-        """Whether the values are of their types, which nothing but the types says at run time."""
+        """Return whether all values have their declared types; nothing else checks them."""
         numbers = (self.size, self.mtime_ns)
         return (
             type(self.image_id) in (int, str)
@@ -80,10 +80,10 @@ class Entry:
 
     @classmethod
     def of(cls, image_id: ImageId, path: Path, root: Path | None = None) -> Entry:
-        """Look at a photo; one that is missing or cannot be read gives an entry that says so.
+        """Create the entry of a photo; it records a missing or unreadable file as None.
 
-        Take it before the photo is decoded: should the file change in between, the features are
-        then those of a later file and will be computed again, not trusted.
+        Call this before decoding the photo. If the file changes in between, the features then
+        count as stale and are computed again.
         """
         inside = root is not None and path.is_relative_to(root)
         name = str(path.relative_to(root) if inside and root is not None else path)
@@ -91,12 +91,12 @@ class Entry:
         return cls(image_id, name, size, mtime_ns, file_digest(path))
 
     def now(self, path: Path) -> Entry | None:
-        """The entry with the photo's present time; None if it is not the photo that it was.
+        """Return the entry with the photo's current time, or None if the photo has changed.
 
-        It is, if it has the same size and time or, failing that, the same size and digest.
+        It is unchanged if size and time are equal or, failing that, if size and digest are equal.
         """
         size, mtime_ns = file_stamp(path)
-        if size is None or self.digest is None:  # no file, or no permission: has it one by now?
+        if size is None or self.digest is None:  # unreadable then; it may be readable now
             return self if size is None and self.size is None else None
         if (size, mtime_ns) == (self.size, self.mtime_ns):
             return self
@@ -106,13 +106,13 @@ class Entry:
 
 
 def size_in_bytes(n: int, shape: Sequence[int], dtype: str) -> int:
-    """Size of ``features.bin`` for n photos; the journal adds some 250 bytes a photo."""
+    """Return the size of `features.bin` for n photos; the journal adds about 250 each."""
     return n * math.prod(shape) * np.dtype(dtype).itemsize
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """``store.json``."""
+    """Contents of `store.json`."""
 
     format: int
     key: dict[str, Any]
@@ -121,21 +121,21 @@ class Header:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one photo's row."""
+        """Size of one row in bytes."""
         return size_in_bytes(1, self.shape, self.dtype)
 
     @classmethod
     def read(cls, folder: Path) -> Header | None:
-        """The header of a store; None if there is none.
+        """Read the header of a store; return None if there is none.
 
         Raises:
-            StoreError: if it is of another format version, or damaged.
+            StoreError: The header is damaged or has another format version.
         """
         path = folder / "store.json"
         try:
             values = parse_json(read_regular(path, MAX_SMALL_BYTES).decode())
             if not isinstance(values, dict) or type(values.get("format")) is not int:
-                raise ValueError("its values are not those of a feature store")
+                raise ValueError("it is not the header of a feature store")
             if values["format"] != FORMAT:
                 age = "a newer" if values["format"] > FORMAT else "an older"
                 raise StoreError(
@@ -150,8 +150,8 @@ class Header:
                 and all(type(side) is int and side > 0 for side in shape)
             )
             if not sound:
-                raise ValueError("its values are not those of a feature store")
-            values["key"].pop("data", None)  # where the data set lay; once a part of the key
+                raise ValueError("a value has the wrong type")
+            values["key"].pop("data", None)  # older versions stored the data set's location here
             return cls(FORMAT, values["key"], shape, values["dtype"])
         except FileNotFoundError:
             return None
@@ -163,17 +163,21 @@ class Header:
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write ``store.json`` into a store's folder, whole or not at all."""
+        """Write `store.json` into a store's folder, atomically."""
         write_whole(folder / "store.json", json.dumps(dataclasses.asdict(self), indent=2))
 
     def check(self, folder: Path, key: Mapping[str, Any], new: Header | None = None) -> None:
-        """Refuse features that were made with another key or, when writing, of another form."""
+        """Refuse features with another key or, when writing, another shape or dtype.
+
+        Raises:
+            StoreError: The message names the difference and the remedy.
+        """
         wanted = plain(key)
         names = sorted({*self.key, *wanted})
         differ = [name for name in names if self.key.get(name) != wanted.get(name)]
         if differ:
             raise StoreError(
-                f"{folder}: these features were made with another {', '.join(differ)};"
+                f"{folder}: these features were computed with another {', '.join(differ)};"
                 " run captioner prepare for this configuration"
             )
         if new is not None and (self.shape, self.dtype) != (new.shape, new.dtype):
@@ -185,10 +189,10 @@ class Header:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the journal: a photo with its row, or with the reason why it has none.
+    """One line of the journal: a photo with its row, or with the reason for having none.
 
-    Written as ``{"check": "…", …}``, the check being a crc32 of all that follows it in the line.
-    ``turn`` says which of several parts' lines is the latest; it is left out where it is 0.
+    The line is written as `{"check": "...", ...}`, where the check is a crc32 of all that follows
+    it in the line. `turn` orders the lines of several parts and is omitted if it is 0.
     """
 
     entry: Entry
@@ -198,7 +202,7 @@ class Line:
     turn: int = 0
 
     def encode(self) -> bytes:
-        """The line as it is written, with the line end."""
+        """Return the line as bytes, with its line end."""
         values = dataclasses.asdict(self.entry)
         if self.reason is None:
             values |= {"row": self.row, "crc32": self.crc32}
@@ -211,7 +215,7 @@ class Line:
 
     @classmethod
     def decode(cls, text: bytes) -> Line | None:
-        """None for a line that is not exactly as it was written."""
+        """Parse a line; return None unless it is exactly as it was written."""
         rest = text[_CHECK_BYTES:]
         if not rest.endswith(b"\n") or text[:_CHECK_BYTES] != _check(rest):
             return None
@@ -220,7 +224,7 @@ class Line:
             row, crc32, reason = (values.pop(name, None) for name in ("row", "crc32", "error"))
             turn = values.pop("turn", 0)
             line = cls(Entry(**values), row, crc32, reason, turn)
-        except (ValueError, TypeError, AttributeError):  # its check was forged
+        except (ValueError, TypeError, AttributeError):  # a line with a forged check
             return None
         if not line.entry.is_sound():
             return None
@@ -238,14 +242,14 @@ _CHECK_BYTES = len(_check(b""))
 
 @dataclasses.dataclass
 class Part:
-    """How far a pair of files is sound.
+    """The valid extent of one pair of files.
 
     Attributes:
-        number: 0, or the share of the process that writes it.
-        n_bytes: How much of the index is whole.
-        n_rows: Rows that it vouches for, those of replaced photos included.
-        damaged: Lines that are not as they were written, with good ones behind them.
-        lost: Lines whose rows are not all there, and all behind the first of them.
+        number: Share of the process that writes the part; 0 for a single process.
+        n_bytes: Length of the valid index in bytes.
+        n_rows: Number of rows in the valid index, including rows of replaced photos.
+        damaged: Number of damaged lines that are followed by valid ones.
+        lost: Number of lines from the first line with an incomplete row onwards.
     """
 
     number: int
@@ -256,12 +260,12 @@ class Part:
 
     @property
     def index_name(self) -> str:
-        """Name of the file of lines."""
+        """File name of the index."""
         return f"index{self._suffix}.jsonl"
 
     @property
     def features_name(self) -> str:
-        """Name of the file of rows."""
+        """File name of the rows."""
         return f"features{self._suffix}.bin"
 
     @property
@@ -270,13 +274,13 @@ class Part:
 
 
 class Journal:
-    """What the indices of all parts say together: the latest line of each photo.
+    """The joint index of all parts: the latest line of each photo.
 
     Attributes:
-        lines: The latest line of each photo, by image id.
-        rows: Part and row number by image id, of the photos that have one.
-        parts: The parts by number; part 0 is always there.
-        turn: The highest turn of all lines.
+        lines: Latest line of each photo, by image id.
+        rows: Part and row number by image id, for photos that have a row.
+        parts: Parts by number; part 0 always exists.
+        turn: Highest turn of all lines.
     """
 
     def __init__(self) -> None:
@@ -287,44 +291,46 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path, row_bytes: int) -> Journal:
-        """Read each part up to where nothing whole follows, or a row is not there in full."""
+        """Read each part up to its last complete line that has a complete row.
+
+        Raises:
+            StoreError: A part has rows but no index.
+        """
         journal = cls()
         for number in part_numbers(folder):
             journal.parts[number] = part = Part(number)
-            # The lines first: rows are written before their lines, so a writer that is at work now
-            # can only have made the rows' file longer than these lines need.
+            # Read the lines first. Rows are written before their lines, so a concurrent writer can
+            # only have made the file of rows longer than these lines need.
             try:
                 with open_regular(folder / part.index_name) as file:
                     texts = list(_lines(file))
             except FileNotFoundError:
                 raise StoreError(
-                    f"{folder / part.index_name}: is missing, and without it no row can be used; "
+                    f"{folder / part.index_name}: missing; its rows are unusable without it; "
                     f"remove {folder} and run captioner prepare"
                 ) from None
             journal._read_part(part, texts, _size(folder / part.features_name) // row_bytes)
         return journal
 
     def _read_part(self, part: Part, texts: Sequence[bytes], rows_there: int) -> None:
-        unsure = unsure_bytes = 0  # damaged lines count as such once a good one follows
+        unsure = unsure_bytes = 0  # a bad line counts as damaged only if a valid one follows
         for i, text in enumerate(texts):
             line = Line.decode(text)
             if line is None:
                 unsure, unsure_bytes = unsure + 1, unsure_bytes + len(text)
                 continue
             if line.row is not None and line.row >= rows_there:
-                # Not passed over: a later row in its place would be taken for this photo's.
+                # Do not skip it: a later row in its place would be assigned to this photo.
                 part.lost = len(texts) - i
                 break
             part.damaged += unsure
             self.add(part.number, line, unsure_bytes + len(text))
             unsure = unsure_bytes = 0
-        if unsure and texts[-1].endswith(
-            b"\n"
-        ):  # a killed run leaves the last line without its end
+        if unsure and texts[-1].endswith(b"\n"):  # the last line of a killed run has no end
             part.damaged += unsure
 
     def add(self, number: int, line: Line, n_bytes: int) -> None:
-        """Take in the next line of a part, of so many bytes."""
+        """Add the next line of a part, of `n_bytes` bytes."""
         part = self.parts[number]
         part.n_bytes += n_bytes
         if line.row is not None:
@@ -341,7 +347,7 @@ class Journal:
             self.rows[image_id] = number, line.row
 
     def now(self, image_id: ImageId, path: Path) -> Line | None:
-        """The photo's line, with its present time; None if what it says does not hold any more."""
+        """Return the photo's line with its current time, or None if the photo has changed."""
         line = self.lines.get(image_id)
         entry = None if line is None else line.entry.now(path)
         if line is None or entry is None:
@@ -350,13 +356,13 @@ class Journal:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; one that is too long comes in pieces, none of which counts."""
+    """Yield the lines of a file; a line that is too long comes in pieces, all of them invalid."""
     while line := file.readline(MAX_LINE):
         yield line
 
 
 def part_numbers(folder: Path) -> list[int]:
-    """The parts of a store, part 0 first."""
+    """Return the numbers of a store's parts, part 0 first."""
     names = [path.name for path in folder.iterdir()]
     found = (re.fullmatch(r"index-([1-9][0-9]{0,5})\.jsonl", name) for name in names)
     return [0, *sorted(int(match[1]) for match in found if match)]
@@ -370,13 +376,13 @@ def _size(path: Path) -> int:
 
 
 def plain(key: Mapping[str, Any]) -> dict[str, Any]:
-    """The key as it comes back from JSON (a tuple as a list), so that keys compare equal."""
+    """Convert a key to its JSON form (tuples become lists), so that keys compare equal."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(key), allow_nan=False))
     return plain
 
 
 def file_stamp(path: Path) -> tuple[int | None, int | None]:
-    """Size in bytes and time of modification in nanoseconds; None twice if there is no file."""
+    """Return the size in bytes and modification time in ns; None for both if there is no file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -385,8 +391,8 @@ def file_stamp(path: Path) -> tuple[int | None, int | None]:
 
 
 def file_digest(path: Path) -> str | None:
-    """blake2b-128 of a file's bytes, in hexadecimal; None if they cannot be read."""
-    if not path.is_file():  # a pipe would block
+    """Return the blake2b-128 of a file in hexadecimal; None if it cannot be read."""
+    if not path.is_file():  # opening a pipe would block
         return None
     try:
         with open_regular(path) as file:

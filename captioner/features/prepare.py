@@ -1,7 +1,8 @@
-"""What a run needs before its first step: records, vocabulary, encoder, and stored features.
+"""Prepare what a run needs before its first step: records, vocabulary, encoder, stored features.
 
-`prepare` computes what is missing; `load_prepared` only reads, and says what to run if something is
-missing or stale. A fine-tuned encoder has no stored features: its photos are read as they are.
+`prepare` computes what is missing. `load_prepared` only reads; if something is missing or stale,
+its error states the command to run. A fine-tuned encoder has no stored features, so its photos are
+read directly.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +36,7 @@ from captioner.photos.transform import Transform
 from captioner.text.vocabulary import Vocabulary
 
 LOOKED_AT = 16
-"""Photos whose size is looked at before the features of all are computed."""
+"""Number of photos whose size is read before features are computed."""
 
 
 RANDOM_ENCODER_SEED = 0
@@ -44,16 +45,16 @@ RANDOM_ENCODER_SEED = 0
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that training reads.
+    """Everything that training reads.
 
     Attributes:
-        records: the photos of each split that can be read.
-        vocabulary: words of the training captions.
-        encoder: on the CPU; batch norm folded if it is frozen.
-        transform: what makes a photo fit for it.
-        source: gives the tensor of a record's image.
-        from_photos: whether `source` gives photos, which a fine-tuned encoder still has to encode;
-            otherwise it gives stored features.
+        records: Readable records of each split.
+        vocabulary: Words of the training captions.
+        encoder: The encoder on the CPU; its batch norm is folded if it is frozen.
+        transform: Turns a photo into the encoder's input.
+        source: Returns the tensor of a record's image.
+        from_photos: Whether `source` returns photos, which a fine-tuned encoder must encode, rather
+            than stored features.
     """
 
     records: dict[str, list[Record]]
@@ -65,23 +66,23 @@ class Prepared:
 
 
 def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
-    """Write the vocabulary, and the features of all photos that have none yet.
+    """Write the vocabulary, and compute the missing features of all photos.
 
-    May be killed at any moment and run again: what is on the disk is kept. An unreadable photo is
-    recorded and does not end the run.
+    The run may be killed at any time and repeated; finished features are kept. An unreadable photo
+    is recorded and does not end the run.
 
     Args:
-        config: the data set and the encoder.
-        share: (i, n) computes every n-th photo, from the i-th on, while other processes compute the
-            other shares of the same store; the first of them writes the vocabulary.
+        config: Configuration with the data set and the encoder.
+        share: (i, n) computes every n-th photo from index i, while other processes compute the
+            other shares of the same store. Only share 0 writes the vocabulary.
 
     Raises:
-        CaptionerError: the data set is refused, the disk is full, or another process is writing.
+        CaptionerError: The data set is refused, the disk is full, or another process is writing.
     """
     records = read_all(config)
     part, parts = share or (1, 1)
     if config.encoder.train_from is None:
-        choose_device(config.trainer.accelerator)  # refuses one that is absent before any work
+        choose_device(config.trainer.accelerator)  # refuses a missing device before any work
     if part == 1:
         vocabulary = build_vocabulary(config, records)
         path = Path(config.output) / "vocabulary.txt"
@@ -89,7 +90,7 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         vocabulary.save(path)
         say(f"vocabulary: {len(vocabulary):,} words, in {path}")
     if config.encoder.train_from is not None:
-        say("features: none to compute, the encoder is fine-tuned")
+        say("features: nothing to compute, because the encoder is fine-tuned")
         return
     encoder, transform, key = build_keyed_encoder(config, records["train"])
     folder = folder_of(Path(config.data.features), key, photos_of(records))
@@ -102,30 +103,30 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         missing = [record for record in every if record.image_id in stale]
         size = size_in_bytes(len(missing), shape, config.encoder.dtype)
         say(
-            f"features: {len(photos) - len(missing):,} of {len(photos):,} photos are in {folder}; "
-            f"{len(missing):,} to compute, {size / 1e6:,.1f} MB to write"
+            f"features: {folder} has {len(photos) - len(missing):,} of {len(photos):,} photos; "
+            f"computing {len(missing):,} more ({size / 1e6:,.1f} MB)"
         )
         failed = extract(missing, encoder, transform, writer, shape, config)
     for record, reason in failed[:10]:
-        say(f"left out: {record.path}: {reason}")
+        say(f"skipped: {record.path}: {reason}")
     if failed:
-        say(f"{len(failed):,} photos could not be read and are left out of training and scores")
+        say(f"skipped {len(failed):,} unreadable photos; training and scores leave them out")
 
 
 def with_detail(
     config: EncoderConfig, transform: Transform, training: Sequence[Record]
 ) -> Transform:
-    """The transform, with the detail that the training photos have if they must be enlarged.
+    """Return the transform, limited to the detail of the training photos if they are enlarged.
 
-    A network that learns from enlarged photos expects their smoothness and the artefacts of their
-    compression: of other photos it writes worse captions (EXPERIMENTS.md). So larger photos are
-    reduced and compressed first, as the training photos were.
+    A network trained on enlarged photos expects their smoothness and their compression artefacts.
+    It writes worse captions of other photos (EXPERIMENTS.md). Larger photos are therefore reduced
+    and compressed first, like the training photos.
     """
     if config.detail != "auto":
         return replace(transform, detail=config.detail)
     sizes, qualities = [], []
     for record in training[:LOOKED_AT]:
-        with suppress(PhotoError, OSError):  # reported when its features are computed
+        with suppress(PhotoError, OSError):  # reported later, when its features are computed
             sizes.append(read_photo(record.path).size)
             qualities.append(quality_of(record.path))
     detail = transform.detail_for(sizes)
@@ -135,24 +136,24 @@ def with_detail(
     quality = known[len(known) // 2] if 2 * len(known) > len(qualities) else None
     say(
         f"features: training photos are enlarged, from {detail} to {transform.size} pixels; "
-        f"larger photos are reduced to {detail} first"
+        f"larger photos are reduced to {detail} pixels first"
         + ("" if quality is None else f" and compressed at JPEG quality {quality}")
-        + ", so that they look alike"
+        + " to match them"
     )
     return replace(transform, detail=detail, quality=quality)
 
 
 def verify(config: Config) -> bool:
-    """Read all stored features and tell which are damaged; those are stale from then on.
+    """Verify all stored features, report damaged ones and mark them as stale.
 
     Returns:
-        Whether all is sound.
+        True if all features are intact.
 
     Raises:
-        CaptionerError: there is no store, or its header is damaged.
+        CaptionerError: There is no store, or its header is damaged.
     """
     if config.encoder.train_from is not None:
-        say("features: none are stored, the encoder is fine-tuned")
+        say("features: none are stored, because the encoder is fine-tuned")
         return True
     records = read_all(config)
     encoder, transform, key = build_keyed_encoder(config, records["train"])
@@ -164,7 +165,7 @@ def verify(config: Config) -> bool:
         say(f"damaged: features of image {image_id!r} ({store.path_of(image_id)})")
     for fault in faults:
         say(f"damaged: {fault}")
-    say(f"features: {len(store) - len(damaged):,} of {len(store):,} rows in {folder} are sound")
+    say(f"features: {len(store) - len(damaged):,} of {len(store):,} rows in {folder} are intact")
     if not damaged and not faults:
         return True
     shape = feature_shape(encoder, transform, config.encoder.name)
@@ -172,17 +173,17 @@ def verify(config: Config) -> bool:
         with FeatureWriter(folder, key, shape, config.encoder.dtype) as writer:
             writer.forget(damaged, "the features were damaged on the disk")
     except StoreError as error:
-        say(f"not taken back: {error}")
+        say(f"warning: the damaged features could not be marked as stale: {error}")
     else:
-        say("run `captioner prepare` with the same configuration: it computes those again alone")
+        say("run `captioner prepare` with the same configuration to recompute the damaged ones")
     return False
 
 
 def load_prepared(config: Config) -> Prepared:
-    """What `prepare` made, for training.
+    """Load the output of `prepare` for training.
 
     Raises:
-        CaptionerError: features are missing or stale; the message says what to run.
+        CaptionerError: Features are missing or stale; the message states the command to run.
     """
     records = read_all(config)
     vocabulary = build_vocabulary(config, records)
@@ -199,13 +200,13 @@ def load_prepared(config: Config) -> Prepared:
     stale = store.stale(photos)
     if store.touched:
         say(
-            f"features: the times of {store.touched:,} photos have changed; they were read and are "
-            "the same; `captioner prepare` notes the new times, so that the next start is quick"
+            f"features: {store.touched:,} photos have new modification times but the same content; "
+            "run `captioner prepare` to record the times, so that the next start is faster"
         )
     if stale:
         raise CaptionerError(
-            f"{store.folder}: {len(stale):,} photos have no features or have changed since (the "
-            f"first is {stale[0]!r}); run `captioner prepare` with the same configuration"
+            f"{store.folder}: {len(stale):,} photos have no features or have changed since (first: "
+            f"{stale[0]!r}); run `captioner prepare` with the same configuration"
         )
     readable = {
         split: [record for record in records[split] if record.image_id in store] for split in SPLITS
@@ -214,7 +215,7 @@ def load_prepared(config: Config) -> Prepared:
 
 
 def read_all(config: Config) -> dict[str, list[Record]]:
-    """Records of each split; tells what was skipped."""
+    """Read the records of each split, and print what was skipped."""
     loaded = read_records(config.data)
     records = {split: by_split(loaded.records, split) for split in SPLITS}
     say("data: " + ", ".join(f"{len(records[split]):,} {split}" for split in SPLITS) + " photos")
@@ -228,15 +229,15 @@ def read_all(config: Config) -> dict[str, list[Record]]:
 
 
 def photos_of(records: dict[str, list[Record]]) -> list[tuple[ImageId, Path]]:
-    """Image id and photo of all records, split by split."""
+    """Return the image id and photo path of all records, split by split."""
     return [(record.image_id, record.path) for split in SPLITS for record in records[split]]
 
 
 def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabulary:
-    """Words of the training captions.
+    """Build the vocabulary of the training captions.
 
     Raises:
-        CaptionerError: no word occurs often enough to be known.
+        CaptionerError: No word occurs often enough.
     """
     captions = [caption for record in records["train"] for caption in record.captions]
     settings = config.vocabulary
@@ -255,10 +256,10 @@ def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabu
 def build_keyed_encoder(
     config: Config, training: Sequence[Record]
 ) -> tuple[Encoder, Transform, dict[str, Any]]:
-    """A frozen encoder, its transform, and the key of the features that they give.
+    """Build a frozen encoder, its transform, and the key of their features.
 
-    Random weights (`encoder.weights none`) are always the same, whatever `seed` is: `prepare`,
-    `train` and all runs of a study agree on them.
+    Random weights (`encoder.weights none`) do not depend on `seed`, so that `prepare`, `train` and
+    all runs of a study use the same ones.
     """
     if config.encoder.weights == "none":
         with torch.random.fork_rng(devices=[]):
@@ -279,27 +280,27 @@ def build_keyed_encoder(
 
 
 def feature_shape(encoder: Encoder, transform: Transform, name: str) -> tuple[int, ...]:
-    """Shape of one photo's features, (F,) or (R, F).
+    """Return the shape of one photo's features, (F,) or (R, F).
 
     Raises:
-        UsageError: photos of that size do not suit the network.
+        UsageError: The network does not support that photo size.
     """
     side = transform.size
     try:
         with torch.inference_mode():
             features = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-    # Layers complain in many ways: too few pixels for a convolution, a fixed number of patches.
+    # Layers fail in many ways: too few pixels for a convolution, a fixed number of patches.
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UsageError(
-            f"encoder.size: {name} cannot take photos of {side} x {side} pixels ({reason}); leave "
-            "encoder.size null for the size that its weights were trained with"
+            f"encoder.size {side}: {name} does not support photos of {side} x {side} pixels "
+            f"({reason}); leave encoder.size null for the size that its weights were trained with"
         ) from error
     return tuple(features.shape[1:])
 
 
 class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
-    """Records as photos fit for the encoder, or the reason why one could not be read."""
+    """A data set of encoder inputs, or of the reasons why photos could not be read."""
 
     def __init__(self, records: Sequence[Record], transform: Transform, root: Path) -> None:
         self.records = records
@@ -326,7 +327,7 @@ def extract(
     shape: Sequence[int],
     config: Config,
 ) -> list[tuple[Record, str]]:
-    """Compute and store the features of photos; returns those that could not be read, and why."""
+    """Compute and store the features of photos; return the unreadable ones with the reasons."""
     device = choose_device(config.trainer.accelerator)
     encoder.to(device)
     loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
@@ -355,15 +356,15 @@ def extract(
 
 
 def read_features(store: FeatureStore, record: Record) -> Tensor:
-    """Stored features of a record's photo, (F,) or (R, F), in single precision."""
+    """Read the stored features of a record's photo, (F,) or (R, F), as float32."""
     return torch.from_numpy(store.read([record.image_id])[0]).float()
 
 
 def read_image(transform: Transform, record: Record) -> Tensor:
-    """A record's photo, (3, S, S) uint8.
+    """Read a record's photo, (3, S, S) uint8.
 
     Raises:
-        CaptionerError: it cannot be read; the message names the file.
+        CaptionerError: The photo cannot be read; the message names the file.
     """
     try:
         return transform.load(record.path)

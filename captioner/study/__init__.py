@@ -1,4 +1,4 @@
-"""A grid of configurations x seeds, trained, scored and compared: `captioner study`.
+"""Train, score and compare a grid of configurations and seeds: `captioner study`.
 
 `study_file` and `plan` say which runs there are, `conduct` and `runner` run them in slots and
 resume them, `results`, `table` and `plots` report them with intervals over seeds.

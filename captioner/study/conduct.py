@@ -1,4 +1,4 @@
-"""A study from beginning to end: features once, all runs, one table, one page of plots."""
+"""Conduct a study: prepare features once, train all runs, write one table and one page of plots."""
 
 import os
 import signal
@@ -26,19 +26,19 @@ from captioner.training.failures import TerminatedError
 
 
 def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Progress:
-    """Do what is left of a study; it may be killed at any moment and conducted again.
+    """Run the remaining part of a study; it may be killed and resumed at any time.
 
     Args:
-        study: what is to be run.
-        jobs: runs at the same time. A single one is carried out in this process where it can be.
-        devices: what CUDA_VISIBLE_DEVICES is for them, in turn; none: left alone.
+        study: The study.
+        jobs: Number of simultaneous runs. A single run is executed in this process if possible.
+        devices: Values of CUDA_VISIBLE_DEVICES for the slots; empty leaves it unchanged.
 
     Returns:
-        How far it came; a run that failed is named there.
+        The final progress, including the failed runs.
 
     Raises:
-        UsageError: a folder holds a run with other settings, or the score cannot be computed here.
-        CaptionerError: the data set is refused, features cannot be computed, or another process
+        UsageError: A folder holds a run with other settings, or the score cannot be computed here.
+        CaptionerError: The data set is refused, features cannot be computed, or another process
             conducts the study.
     """
     check_score(study.score)
@@ -69,11 +69,11 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
 
 
 def report(study: Study) -> str:
-    """Write table and plots of the runs that are done; returns the table for a person.
+    """Write the table and plots of the finished runs, and return the table as text.
 
     Raises:
-        UsageError: the score cannot be computed here.
-        CaptionerError: no run is done.
+        UsageError: The score cannot be computed here.
+        CaptionerError: No run is finished.
     """
     check_score(study.score)
     from captioner.files.atomic import write_whole
@@ -96,17 +96,17 @@ def report(study: Study) -> str:
 
 
 def check_score(name: str) -> None:
-    """Refuse a score that lacks its data, before hours of work rather than after them.
+    """Refuse a score whose data are missing, before training rather than after it.
 
     Raises:
-        UsageError: the message says how to get them.
+        UsageError: The message says how to install them.
     """
     if name == "METEOR" and find_folder() is None:
-        raise UsageError(f"score: METEOR's data are not installed ({HOW_TO_GET_IT})")
+        raise UsageError(f"score: METEOR: its data are not installed ({HOW_TO_GET_IT})")
 
 
 def prepare_once(study: Study, runs: Sequence[Run]) -> None:
-    """Vocabulary and features of all runs, each kind once."""
+    """Prepare the vocabulary and features of all runs, each distinct configuration once."""
     from captioner.features.prepare import prepare
 
     prepared: list[Config] = []
@@ -124,15 +124,15 @@ def prepare_once(study: Study, runs: Sequence[Run]) -> None:
 
 
 def can_share_this_process(config: Config) -> bool:
-    """Whether a run leaves the process as it found it.
+    """Return whether a run leaves no state behind in the process.
 
-    Several devices start this program anew in each of theirs, and W&B holds on to its run.
+    Training on several devices restarts this program on each of them, and W&B keeps its run open.
     """
     return config.trainer.devices == 1 and config.wandb.mode == "disabled"
 
 
 def told_score(run: Run, name: str) -> str:
-    """The score of a run that is done, times 100."""
+    """Return the score of a finished run, times 100, as text."""
     summary = read_summary(run.folder)
     if summary is None:
         raise CaptionerError(f"{run.folder}: no summary")
@@ -140,7 +140,7 @@ def told_score(run: Run, name: str) -> str:
 
 
 def processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -148,10 +148,10 @@ def processors() -> int:
 
 @contextmanager
 def held(study: Study) -> Iterator[None]:
-    """Keep others from conducting the same study, whose runs would write over one another.
+    """Lock the study's folder, so that no other process conducts the study at the same time.
 
     Raises:
-        CaptionerError: another process does.
+        CaptionerError: Another process conducts it.
     """
     study.output.mkdir(parents=True, exist_ok=True)
     with (study.output / "lock").open("ab") as file:
@@ -162,17 +162,17 @@ def held(study: Study) -> Iterator[None]:
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a study as Ctrl-C does, with its processes.
+    """End a study and its processes on SIGTERM as on Ctrl-C.
 
     Raises:
-        TerminatedError: it has.
+        TerminatedError: The process received SIGTERM.
     """
     asked = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        raise KeyboardInterrupt  # which nothing on the way takes for an error of its own
+        raise KeyboardInterrupt  # no handler on the way catches it as an ordinary error
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

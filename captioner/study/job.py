@@ -1,6 +1,6 @@
-"""One run from its configuration to its summary: train or go on training, then score.
+"""Execute one run of a study: train or resume it, then score it.
 
-Also a program, which a study starts for each run that has a process of its own.
+The module is also a program. A study starts it for each run in its own process.
 """
 
 import json
@@ -27,10 +27,10 @@ from captioner.training.run_files import last_checkpoint
 
 
 def carry_out(run: Run, split: str) -> None:
-    """Do what is left to do of a run.
+    """Train and score a run, as far as that is not done yet.
 
     Raises:
-        CaptionerError: what training or scoring says.
+        CaptionerError: Training or scoring failed.
     """
     from captioner.evaluation.report import report_on
     from captioner.study.scoring import caption_stored
@@ -63,34 +63,34 @@ def carry_out(run: Run, split: str) -> None:
 
 
 def in_a_line(error: Exception) -> str:
-    """What an exception says; its kind too, unless it was made for a user to read."""
+    """Return an exception as one line, with its type unless it is a `CaptionerError`."""
     text = " ".join(str(error).split())
     return text if isinstance(error, CaptionerError) else f"{type(error).__name__}: {text}"
 
 
 def arguments_of(run: Run, split: str) -> str:
-    """A run as one argument of the program."""
+    """Encode a run as one command-line argument of the program."""
     return json.dumps({"name": run.name, "split": split, "config": asdict(run.config)})
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Carry out the run that the one argument holds, for as long as the study lives."""
+    """Execute the run given as the only argument; end early if the study ends."""
     values = json.loads(arguments[0])
     config = from_dict(Config, values["config"])
     threading.Thread(target=end_with_the_study, daemon=True).start()
     run = Run(values["name"], config.seed, config)
     try:
         carry_out(run, values["split"])
-    except TerminatedError as error:  # not a failure: the study goes on with the run another time
+    except TerminatedError as error:  # not a failure: the study resumes the run later
         sys.exit(error.exit_code)
-    except Exception as error:  # whatever it is, the study wants it in a line
+    except Exception as error:  # the study reports any error as one line
         record_failure(run.folder, in_a_line(error))
         raise
 
 
 def end_with_the_study() -> None:
-    """End this process when the study's end of the pipe closes, were it by a kill."""
-    # Not sys.stdin.read(): its lock, still held when this program ends, would make it crash.
+    """End this process when the study's end of the pipe closes, even if the study is killed."""
+    # Not sys.stdin.read(): its lock would still be held at exit and crash the interpreter.
     os.read(0, 1)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""The runs of a study: configurations x seeds, each a whole, checked `Config`."""
+"""Plan the runs of a study: one complete, checked `Config` per configuration and seed."""
 
 import json
 import re
@@ -22,9 +22,9 @@ class Run:
     """One training run.
 
     Attributes:
-        name: of its configuration.
-        seed: of all its random numbers.
-        config: the whole of it; its output is the run's folder.
+        name: Name of its configuration.
+        seed: Seed of all its random numbers.
+        config: Its complete configuration, whose output is the run's folder.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the run's files are."""
+        """Folder of the run's files."""
         return Path(self.config.output)
 
     def __str__(self) -> str:
@@ -42,12 +42,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is compared: some settings, with a run for each seed.
+    """One compared configuration, with a run per seed.
 
     Attributes:
-        name: the settings that make it, "cell=gru,hidden_size=256"; also the name of its folder.
-        settings: these settings, by dotted name.
-        runs: one for each seed.
+        name: Name and folder name, made of its settings: "cell=gru,hidden_size=256".
+        settings: Its settings, by dotted name.
+        runs: One run per seed.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Study:
-    """All that is run and compared.
+    """Everything to run and compare.
 
     Attributes:
-        output: the study's folder.
-        score: what configurations are sorted by and compared under.
-        split: the split whose captions are scored.
-        configurations: in the order of the file.
+        output: Folder of the study.
+        score: Score that sorts and compares the configurations.
+        split: Split whose captions are scored.
+        configurations: Configurations in the order of the file.
     """
 
     output: Path
@@ -75,7 +75,7 @@ class Study:
     def runs(self) -> list[Run]:
         """All runs: the first seed of each configuration, then the second ones, and so on.
 
-        A study that is cut short has each configuration before it has one of them often.
+        If a study is cut short, every configuration thus has about equally many runs.
         """
         rounds = zip_longest(*(configuration.runs for configuration in self.configurations))
         return [run for one_round in rounds for run in one_round if run is not None]
@@ -83,7 +83,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Entry:
-    """A configuration as the study file names it: some settings, to be run with some seeds."""
+    """A configuration in the study file: some settings and their seeds."""
 
     settings: Mapping[str, Any]
     seeds: Sequence[int]
@@ -92,19 +92,19 @@ class Entry:
 def plan(
     entries: Iterable[Entry], *, base: Config, fixed: Mapping[str, Any], output: Path
 ) -> tuple[Configuration, ...]:
-    """Configurations out of the entries of a study file.
+    """Turn the entries of a study file into configurations.
 
-    An entry that makes the same run configuration as an earlier one adds its seeds to that one, so
-    that overlapping grids cost nothing.
+    An entry with the same configuration as an earlier one adds its seeds to that one, so that
+    overlapping grids train nothing twice.
 
     Args:
-        entries: what is compared.
-        base: what all settings go over.
-        fixed: dotted names and values that all runs share.
-        output: the study's folder.
+        entries: Entries of the study file.
+        base: Configuration that all settings override.
+        fixed: Values that all runs share, by dotted name.
+        output: Folder of the study.
 
     Raises:
-        UsageError: a value is wrong; the message names the run.
+        UsageError: A value is wrong; the message names the run.
     """
     entries = list(entries)
     short = short_names(name for entry in entries for name in entry.settings)
@@ -136,7 +136,7 @@ def plan(
 
 
 def for_seed(config: Config, name: str, seed: int, output: Path) -> Config:
-    """The configuration of one run, with its folder and its name in W&B."""
+    """Return the configuration of one run, with its folder and its W&B name."""
     wandb = replace(
         config.wandb,
         name=config.wandb.name or f"{name} seed {seed}",
@@ -146,13 +146,13 @@ def for_seed(config: Config, name: str, seed: int, output: Path) -> Config:
 
 
 def overlay(parser: ArgumentParser, base: Config, changes: Mapping[str, Any]) -> Config:
-    """A configuration with some settings, by dotted name, changed.
+    """Return a configuration with some settings, by dotted name, changed.
 
     Raises:
-        UsageError: a value is of the wrong type or out of range.
+        UsageError: A value has the wrong type or is out of range.
     """
     values = asdict(base)
-    # A log file is no place for progress bars; the study has one line of its own.
+    # No progress bars in log files; the study prints one progress line itself.
     for name, value in {"trainer.enable_progress_bar": False, **changes}.items():
         *groups, last = name.split(".")
         inner = values
@@ -168,7 +168,7 @@ def overlay(parser: ArgumentParser, base: Config, changes: Mapping[str, Any]) ->
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """The last part of each dotted name, or the whole where two end alike."""
+    """Shorten each dotted name to its last part, unless two names share that part."""
     names = set(names)
     ends = [name.rpartition(".")[2] for name in names]
     return {
@@ -177,11 +177,11 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def configuration_name(settings: Mapping[str, Any], short: Mapping[str, str]) -> str:
-    """A name that a person reads and a file system bears, "cell=gru,hidden_size=256"."""
+    """Return a readable name that is valid as a file name: "cell=gru,hidden_size=256"."""
     text = ",".join(f"{short[name]}={shown(value)}" for name, value in settings.items())
     return re.sub(r"[^\w.+=,-]+", "-", text) or "base"
 
 
 def shown(value: Any) -> str:
-    """A value as YAML writes it."""
+    """Return a value as YAML."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
-"""The page of plots of a study: loss curves, scores with intervals, gradient through time.
+"""Plot a study on one page: loss curves, scores with intervals, gradient through time.
 
-Styles tell configurations apart for readers with any kind of colour vision: the palette is that of
-Okabe and Ito (2008), and the lines are dashed.
+Colour-blind readers can distinguish all configurations: the palette is that of Okabe and Ito
+(2008), and lines also differ in their dashes.
 """
 
 from collections import defaultdict
@@ -29,12 +29,12 @@ from captioner.study.run_folder import read_curves
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 INK, GREY = "#222222", "#8a8a8a"
 WIDTH = 11.0
-"""Inches of the page."""
+"""Page width in inches."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a configuration is drawn, wherever it is."""
+    """Colour and line style of a configuration, the same in all panels."""
 
     colour: str
     dash: Any
@@ -45,14 +45,14 @@ def draw(study: Study, ranking: Ranking) -> None:
     figure = page(study, ranking)
     for ending in ("png", "svg"):
         path = study.output / f"plots.{ending}"
-        # Neither date nor random names in the file: the same runs give the same picture.
+        # Without dates and random ids, the same runs give the same file.
         metadata = {"Date": None} if ending == "svg" else None
         with rc_context({"svg.hashsalt": "captioner"}), whole_file(path) as file:
             figure.savefig(file, format=ending, dpi=150, metadata=metadata)
 
 
 def page(study: Study, ranking: Ranking) -> Figure:
-    """Two panels of losses; below, scores and, if any run has it, the gradient through time."""
+    """Draw both losses, the scores and, if any run measured it, the gradient through time."""
     results = ranking.results
     styles, legend = choose_styles(study.configurations)
     gradients = {
@@ -63,7 +63,7 @@ def page(study: Study, ranking: Ranking) -> Figure:
     heights = [3.6, max(2.8, 0.26 * len(results) + 1.2)]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.8))
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-    # Each row by itself: long names of configurations would push the panels above aside.
+    # Separate layout for each row, so that long configuration names do not shift other panels.
     upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     train, val = upper.subplots(1, 2)
     draw_losses(train, val, results, styles)
@@ -78,7 +78,7 @@ def page(study: Study, ranking: Ranking) -> Figure:
     figure.legend(
         handles=legend,
         loc="outside lower center",
-        ncols=max(1, min(len(legend), 150 // (longest + 7))),  # 150 letters go into the width
+        ncols=max(1, min(len(legend), 150 // (longest + 7))),  # about 150 characters per line
         frameon=False,
         fontsize=9,
         handlelength=3,
@@ -89,11 +89,11 @@ def page(study: Study, ranking: Ranking) -> Figure:
 def choose_styles(
     configurations: Sequence[Configuration],
 ) -> tuple[dict[str, Style], list[Line2D]]:
-    """The style of each configuration, by name, and what a legend says of them.
+    """Return the style of each configuration, by name, and the legend entries.
 
-    Where two or more settings vary, the first has the colour and the others together the dashes, as
-    long as there are enough of these; else each configuration has a colour of its own. Styles go
-    by the study file, not by the scores, so that they stay when scores change.
+    If two or more settings vary, the first one selects the colour and the others together select
+    the dashes, if there are enough dash patterns. Otherwise each configuration has its own colour.
+    Styles follow the study file rather than the scores, so that they stay when scores change.
     """
     settings = {one.name: one.settings for one in configurations}
     keys = dict.fromkeys(key for values in settings.values() for key in values)
@@ -117,7 +117,7 @@ def choose_styles(
 
 
 def told(values: dict[str, Any], keys: Sequence[str]) -> str:
-    """Some settings of a configuration in words."""
+    """Return some settings of a configuration as text."""
     return (
         ", ".join(f"{key.rpartition('.')[2]} {shown(values[key])}" for key in keys if key in values)
         or "as in the base"
@@ -125,14 +125,14 @@ def told(values: dict[str, Any], keys: Sequence[str]) -> str:
 
 
 def handle(text: str, style: Style) -> Line2D:
-    """An entry of a legend."""
+    """Return a legend entry."""
     return Line2D([], [], color=style.colour, linestyle=style.dash, linewidth=2, label=text)
 
 
 def draw_losses(
     train: Axes, val: Axes, results: Sequence[Result], styles: dict[str, Style]
 ) -> None:
-    """Loss over epochs, of training and of validation, mean over a configuration's runs."""
+    """Plot training and validation loss over epochs, each the mean over a configuration's runs."""
     for result in results:
         curves = [read_curves(run.folder) for run in result.runs]
         draw_curve(train, mean_curve([c.train_loss for c in curves]), styles[result.name])
@@ -141,14 +141,14 @@ def draw_losses(
         (train, training_title([run.config for result in results for run in result.runs])),
         (val, "Validation loss"),
     ):
-        decorate(axes, title, "epochs", "nats a word")
+        decorate(axes, title, "epochs", "nats per word")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # The fall of the first epoch would press all that follows into one line.
+        # The steep fall of the first epoch would flatten all later differences.
         heights = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
         if heights and min(map(len, heights)) >= 4:
             late = np.concatenate([values[1:] for values in heights])
-            late = late[np.isfinite(late)]  # a run that diverges has none
+            late = late[np.isfinite(late)]  # empty for a run that diverged
         else:
             late = np.empty(0)
         if late.size:
@@ -157,7 +157,7 @@ def draw_losses(
 
 
 def training_title(configs: Sequence[Config]) -> str:
-    """The title of the training loss: it says what makes it no mere cross-entropy of the words."""
+    """Return the title of the training loss; it names what it includes besides cross-entropy."""
     causes = {
         "dropout": any(max(c.decoder.dropout, c.decoder.image_dropout) for c in configs),
         "label smoothing": any(c.optimization.label_smoothing for c in configs),
@@ -167,15 +167,15 @@ def training_title(configs: Sequence[Config]) -> str:
 
 
 def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], style: Style) -> None:
-    """A line through points, if there are any."""
+    """Draw a line through points, or a dot for a single point."""
     if points:
         x, y = zip(*points, strict=True)
-        dot = "o" if len(points) == 1 else None  # one point makes no line
+        dot = "o" if len(points) == 1 else None  # a line needs two points
         axes.plot(x, y, color=style.colour, linestyle=style.dash, linewidth=1.5, marker=dot)
 
 
 def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """The mean of curves wherever all of them have a point."""
+    """Average curves at the positions where all of them have a point."""
     found: dict[float, list[float]] = defaultdict(list)
     for curve in curves:
         for x, y in curve:
@@ -184,9 +184,9 @@ def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[fl
 
 
 def draw_scores(axes: Axes, ranking: Ranking, styles: dict[str, Style]) -> None:
-    """Each configuration's mean with its interval, best on top; its runs as rings.
+    """Draw each configuration's mean with its interval, best at the top, and its runs as rings.
 
-    A line goes between neighbours that are distinguishable.
+    A horizontal line separates neighbours that are distinguishable.
     """
     score, results = ranking.score, ranking.results
     for i, result in enumerate(results):
@@ -217,19 +217,19 @@ def draw_scores(axes: Axes, ranking: Ranking, styles: dict[str, Style]) -> None:
 def draw_gradients(
     axes: Axes, gradients: dict[str, list[tuple[float, float]]], styles: dict[str, Style]
 ) -> None:
-    """Norm of the gradient against the distance that it has come, on a logarithmic scale."""
+    """Plot the gradient norm over the distance in words, on a logarithmic scale."""
     for name, points in gradients.items():
         draw_curve(axes, points, styles[name])
     axes.set_yscale("log")
     decorate(
-        axes, "Gradient of the last word's loss at the last look", "words back", "norm of dL/dh"
+        axes, "Gradient of the last word's loss, last measurement", "words back", "norm of dL/dh"
     )
 
 
 def gradient_curve(folders: Sequence[Path]) -> list[tuple[float, float]]:
-    """Norm at each lag in the top layer at the last look, the geometric mean over some runs.
+    """Return the last measured norm at each lag in the top layer, the geometric mean over runs.
 
-    Empty where no run has looked.
+    The result is empty if no run has measured the gradient.
     """
     norms: dict[int, list[float]] = defaultdict(list)
     for folder in folders:
@@ -243,7 +243,7 @@ def gradient_curve(folders: Sequence[Path]) -> list[tuple[float, float]]:
 
 
 def decorate(axes: Axes, title: str, x: str, y: str) -> None:
-    """What all panels have in common: a quiet frame, and text that says what is drawn."""
+    """Apply the common style of all panels, and their labels."""
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)

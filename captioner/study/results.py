@@ -1,8 +1,9 @@
-"""What the runs of a study came to, and which differences are more than noise.
+"""Collect the results of a study's runs, and test which differences are significant.
 
-The tests are those of `captioner.evaluation.comparison`: over images, and over seeds where both
-configurations have several. Configurations are sorted by one score, and each is compared under it
-with the next one and with the best one, two families of tests with a Holm correction each.
+The tests are those of `captioner.evaluation.comparison`: over images, and also over seeds if both
+configurations have several runs. Configurations are sorted by one score. Each is compared under
+that score with the next one and with the best one, as two families of tests with a Holm correction
+each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +31,15 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Result:
-    """What one configuration came to.
+    """Result of one configuration.
 
     Attributes:
-        configuration: which.
-        runs: those that are done.
-        summaries: of these runs.
-        system: their scores.
-        averaged: their scores as those of one run.
-        intervals: of each score, over images.
+        configuration: The configuration.
+        runs: Its finished runs.
+        summaries: Their summaries.
+        system: Their scores.
+        averaged: Their mean scores, in the form of a single run.
+        intervals: Confidence interval of each score, over images.
     """
 
     configuration: Configuration
@@ -50,27 +51,28 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Of the configuration."""
+        """Name of the configuration."""
         return self.configuration.name
 
     def deviation(self, name: str) -> float | None:
-        """A score's standard deviation over runs (divisor: runs - 1); None for a single run."""
+        """Return a score's standard deviation over runs (divisor runs - 1); None for one run."""
         values = self.system.values(name)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All configurations of a study.
+    """All configurations of a study, ranked.
 
     Attributes:
-        score: what they are sorted by.
-        results: best first.
-        than_next: each beside the one below it; None for the last one, and for one whose neighbour
-            was scored on other images.
-        than_best: each beside the first; None for the first, and on other images.
-        missing: runs that are not done, and why.
-        recipe: what produced the scores.
+        score: Score that sorts the configurations.
+        results: Results, best first.
+        than_next: Comparison of each with the one below it; None for the last one, and where the
+            two were scored on different images.
+        than_best: Comparison of each with the first; None for the first, and where the two were
+            scored on different images.
+        missing: Unfinished runs and the reasons.
+        recipe: Settings that produced the scores.
     """
 
     score: str
@@ -82,10 +84,10 @@ class Ranking:
 
 
 def rank(study: Study) -> Ranking:
-    """Read what the runs of a study left, and compare its configurations.
+    """Read the results of a study's runs, and compare its configurations.
 
     Raises:
-        CaptionerError: no run is done, or the data set is not there to score against.
+        CaptionerError: No run is finished, or the data set to score against is missing.
     """
     references: dict[DataConfig, dict[ImageId, Sequence[str]]] = {}
     results: list[Result] = []
@@ -109,7 +111,7 @@ def rank(study: Study) -> Ranking:
     if not results:
         run, reason = missing[0]
         raise CaptionerError(
-            f"{study.output}: none of the {len(study.runs)} runs is done; "
+            f"{study.output}: none of the {len(study.runs)} runs is finished; "
             f"the first, {run}: {reason}"
         )
     results.sort(key=lambda result: result.system.mean(study.score), reverse=True)
@@ -133,7 +135,7 @@ def result_of(
     done: Sequence[tuple[Run, Summary]],
     references: Mapping[ImageId, Sequence[str]],
 ) -> Result:
-    """What the runs of a configuration that are done came to."""
+    """Combine the finished runs of a configuration."""
     system = System(configuration.name, tuple(score_run(run, references) for run, _ in done))
     averaged = average(system.runs)
     return Result(
@@ -147,7 +149,7 @@ def result_of(
 
 
 def score_run(run: Run, references: Mapping[ImageId, Sequence[str]]) -> Scores:
-    """The captions that a run left, scored: what tests need of each image is not kept on disk."""
+    """Score the captions of a run; per-image statistics for the tests are not stored on disk."""
     captions = read_results(run.folder / "captions.json")
     unknown = [image for image in captions if image not in references]
     if unknown:
@@ -160,17 +162,17 @@ def score_run(run: Run, references: Mapping[ImageId, Sequence[str]]) -> Scores:
 
 
 def compare_all(pairs: Sequence[tuple[Result, Result]], name: str) -> list[Comparison | None]:
-    """The second of each pair beside the first under a score, as one family of tests."""
+    """Compare each pair under a score, as one family of tests with a Holm correction."""
     found = [compare_results(first, second, name) for first, second in pairs]
     corrected = iter(correct([one for one in found if one is not None], LEVEL))
     return [None if one is None else next(corrected) for one in found]
 
 
 def compare_results(first: Result, second: Result, name: str) -> Comparison | None:
-    """The second beside the first under a score, uncorrected; None on different images."""
+    """Compare two results under a score, uncorrected; None if their images differ."""
     if set(first.averaged.image_ids) != set(second.averaged.image_ids):
         return None
-    averaged = {  # the other scores would be resampled for nothing
+    averaged = {  # only this score, because resampling the others would be wasted work
         one.name: replace(
             one.averaged, statistics=tuple(s for s in one.averaged.statistics if name in s.names)
         )

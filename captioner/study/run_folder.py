@@ -1,9 +1,9 @@
-"""A run's folder: how far the run has come, and what came out.
+"""Read and write a run's folder: its state and its results.
 
-Beside what `captioner train` writes there are `log.txt` (what the run said), `trained` (the name of
-the best checkpoint, there once training has ended), `captions.json`, `per_image.jsonl` and, last of
-all, `summary.json`; or `failed`, with the reason. Whatever moment a study is killed at, these tell
-where to go on.
+Besides the files of `captioner train`, it holds `log.txt` (the run's output), `trained` (the name
+of the best checkpoint, written after training), `captions.json`, `per_image.jsonl` and, written
+last, `summary.json`. A failed run has `failed`, with the reason. A study killed at any time resumes
+from these files.
 """
 
 import csv
@@ -35,21 +35,21 @@ IDLE = (
     "wandb.",
     "watch.",
 )
-"""Settings that cannot change what a run comes to: where it is kept and how it is watched."""
+"""Settings that do not affect a run's result: where it is stored and how it is logged."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
-        split: whose captions were scored.
-        scores: by name, as the COCO tool gives them.
-        recipe: what produced the scores.
-        parameters: weights of the decoder.
-        words_per_second: words learned from in a second, in the median epoch; None if not logged.
-        best_epoch: the epoch of the checkpoint that was scored, counted from 1.
-        epochs: epochs of the whole run.
+        split: Split whose captions were scored.
+        scores: Scores by name, on the scale of the COCO tool.
+        recipe: Settings that produced the scores.
+        parameters: Number of weights of the decoder.
+        words_per_second: Training throughput in the median epoch; None if it was not logged.
+        best_epoch: Epoch of the scored checkpoint, counted from 1.
+        epochs: Epochs of the whole run.
     """
 
     split: str
@@ -62,10 +62,10 @@ class Summary:
 
 
 def state_of(run: Run, split: str) -> State:
-    """How far a run has come: scored on the split, trained, begun, or not even that.
+    """Return a run's state: done (scored on the split), trained, started or new.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
+        UsageError: The folder holds a run with other settings.
     """
     check_same(run)
     summary = read_summary(run.folder)
@@ -80,7 +80,7 @@ def check_same(run: Run) -> None:
     """Refuse a folder that holds another run.
 
     Raises:
-        UsageError: the message names a setting that differs.
+        UsageError: The message names a setting that differs.
     """
     path = run.folder / "config.yaml"
     if not path.is_file() or not (
@@ -90,16 +90,16 @@ def check_same(run: Run) -> None:
     try:
         before = from_dict(Config, read_yaml(path))
     except (CaptionerError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not the configuration of a run; remove {run.folder}") from error
+        raise UsageError(f"{path}: not a run configuration; remove {run.folder}") from error
     for name, (old, new) in differences(before, run.config).items():
         raise UsageError(
-            f"{run.folder} holds a run with {name} {shown(old)}, and this study asks for "
-            f"{shown(new)}; choose another --output, or remove that folder"
+            f"{run.folder} holds a run with {name} {shown(old)}, this study needs {shown(new)}; "
+            f"choose another --output, or remove that folder"
         )
 
 
 def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings, by dotted name, in which two runs differ, among those that matter."""
+    """Return the settings that affect the result and differ between two runs, by dotted name."""
     ours, theirs = dict(flat(asdict(first))), dict(flat(asdict(second)))
     return {
         name: (ours[name], theirs[name])
@@ -109,10 +109,10 @@ def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """What a run came to; None if it has not ended.
+    """Read the summary of a run; return None if the run has not finished.
 
     Raises:
-        CaptionerError: the file is damaged.
+        CaptionerError: The file is damaged.
     """
     path = folder / "summary.json"
     if not path.is_file():
@@ -120,37 +120,37 @@ def read_summary(folder: Path) -> Summary | None:
     try:
         values = read_json(path, MAX_SMALL_BYTES)
         if not isinstance(values, dict):
-            raise TypeError("no object")
+            raise TypeError("it is not an object")
         return Summary(**values)
     except (CaptionerError, TypeError) as error:
         raise CaptionerError(f"{path}: damaged; remove it to score the run again") from error
 
 
 def record_failure(folder: Path, reason: str) -> None:
-    """Note why a run ended without a summary."""
+    """Record why a run ended without a summary."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "failed", reason + "\n")
 
 
 def forget_failure(folder: Path) -> None:
-    """Take the note away, before another attempt."""
+    """Remove the record of a failure, before another attempt."""
     (folder / "failed").unlink(missing_ok=True)
 
 
 def read_failure(folder: Path) -> str | None:
-    """Why a run ended without a summary; None if it did not."""
+    """Return why a run ended without a summary; None if it did not fail."""
     path = folder / "failed"
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """How a run went.
+    """Learning curves of a run.
 
     Attributes:
-        train_loss: mean over each epoch, at the epoch's middle: (epochs gone by, nats a word).
-        val_loss: after each epoch: (epochs gone by, nats a word).
-        words_per_second: of each epoch.
+        train_loss: Mean of each epoch, placed at the epoch's middle: (epochs, nats per word).
+        val_loss: Value after each epoch: (epochs, nats per word).
+        words_per_second: Training throughput of each epoch.
     """
 
     train_loss: list[tuple[float, float]]
@@ -159,12 +159,12 @@ class Curves:
 
     @property
     def median_speed(self) -> float | None:
-        """Words learned from in a second, in the median epoch."""
+        """Training throughput in words per second, in the median epoch; None without epochs."""
         return median(self.words_per_second) if self.words_per_second else None
 
 
 def read_curves(folder: Path) -> Curves:
-    """The curves that `metrics.csv` holds; empty ones where there is none."""
+    """Read the curves from `metrics.csv`; they are empty if the file is missing."""
     losses: dict[int, list[float]] = {}
     val: dict[int, float] = {}
     speed: dict[int, float] = {}
@@ -173,14 +173,14 @@ def read_curves(folder: Path) -> Curves:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if not row.get("epoch"):
-                    continue  # a learning rate, logged by itself
+                    continue  # a row with only a learning rate
                 epoch = int(float(row["epoch"]))
                 if row.get("train/loss"):
                     losses.setdefault(epoch, []).append(float(row["train/loss"]))
                 if row.get("val/loss"):
                     val[epoch] = float(row["val/loss"])
                 if row.get("words_per_second"):
-                    speed[epoch] = float(row["words_per_second"])  # grows surer within an epoch
+                    speed[epoch] = float(row["words_per_second"])  # the last of an epoch is best
     return Curves(
         [(epoch + 0.5, sum(values) / len(values)) for epoch, values in losses.items()],
         [(epoch + 1.0, value) for epoch, value in val.items()],

@@ -1,4 +1,4 @@
-"""Runs one after another in this process, or several at once in processes of their own."""
+"""Execute runs one after another in this process, or several at once in their own processes."""
 
 import contextlib
 import os
@@ -18,37 +18,37 @@ from captioner.training.failures import InterruptedRunError, TerminatedError
 
 POLL_SECONDS = 0.2
 
-STOPPED = "stopped by SIGTERM; the same command goes on"
+STOPPED = "stopped by SIGTERM; rerun the same command to resume"
 
 
 class Job(Protocol):
-    """A run that has been started."""
+    """A started run."""
 
     def ended(self) -> bool:
-        """Whether it has come to an end."""
+        """Return whether the run has ended."""
 
     def problem(self) -> str | None:
-        """Once ended: what went wrong, in a line; None if nothing did."""
+        """Return the error of an ended run in one line; None if it succeeded."""
 
     def stop(self) -> None:
-        """End it."""
+        """End the run."""
 
 
 Start = Callable[[Run, int], Job]
-"""Starts a run in a slot, counted from 0."""
+"""Starts a run in a slot; slots are counted from 0."""
 
 
 @dataclass
 class Progress:
-    """How far a study has come, for one line.
+    """Progress of a study.
 
     Attributes:
-        total: runs of the study.
-        done: runs that are trained and scored, earlier ones included.
-        running: runs that go on now.
-        failed: runs that ended with an error.
-        last: the last run that was done, and its score.
-        seconds_left: an estimate, from the runs done since the study was started.
+        total: Number of runs.
+        done: Runs that are trained and scored, including earlier ones.
+        running: Runs in progress.
+        failed: Runs that ended with an error.
+        last: The last ended run with its score or error.
+        seconds_left: Estimate from the runs since the study was started.
     """
 
     total: int
@@ -59,7 +59,7 @@ class Progress:
     seconds_left: float | None = None
 
     def line(self) -> str:
-        """The progress for a person."""
+        """Return the progress as one line of text."""
         parts = [f"{self.done} of {self.total} runs done", f"{len(self.running)} running"]
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
@@ -71,7 +71,7 @@ class Progress:
 
 
 def spoken(seconds: float) -> str:
-    """A span of time as a person says it."""
+    """Return a duration as text."""
     if seconds < 90:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)
@@ -87,15 +87,15 @@ def execute(
     show: Callable[[Progress], None],
     result: Callable[[Run], str],
 ) -> None:
-    """Carry out all runs; one that fails is recorded and the others go on.
+    """Execute all runs; record a failed run and continue with the others.
 
     Args:
-        runs: what is left to do.
-        start: starts one; may also carry it out at once.
-        slots: how many go on at the same time.
-        progress: is kept up to date.
-        show: told of every change.
-        result: the score of a run that is done, in words.
+        runs: Remaining runs.
+        start: Starts a run; it may also execute the run before it returns.
+        slots: Number of simultaneous runs.
+        progress: Updated in place.
+        show: Called after every change of the progress.
+        result: Returns the score of a finished run as text.
     """
     waiting = list(runs)
     jobs: dict[int, tuple[Run, Job]] = {}
@@ -136,11 +136,13 @@ def execute(
 
 
 class InThisProcess:
-    """A run carried out as soon as it is made: nothing is imported or read twice.
+    """A run that is executed in this process when the object is created.
+
+    This saves importing modules and reading data again.
 
     Args:
-        run: what is done.
-        split: what is scored.
+        run: The run.
+        split: Split to score.
     """
 
     def __init__(self, run: Run, split: str) -> None:
@@ -150,11 +152,11 @@ class InThisProcess:
                 carry_out(run, split)
             except InterruptedRunError as error:
                 raise KeyboardInterrupt from error
-            except TerminatedError as error:  # SIGTERM is for the whole study
+            except TerminatedError as error:  # SIGTERM ends the whole study
                 raise TerminatedError(STOPPED) from error
-            except SystemExit as error:  # how Lightning passes on that it was interrupted
+            except SystemExit as error:  # Lightning's form of an interrupt
                 raise KeyboardInterrupt from error
-            except Exception as error:  # whatever it is, the other runs go on
+            except Exception as error:  # whatever the error, the other runs continue
                 traceback.print_exc()
                 self._problem = in_a_line(error)
 
@@ -163,21 +165,21 @@ class InThisProcess:
         return True
 
     def problem(self) -> str | None:
-        """What went wrong."""
+        """Return the error in one line; None if the run succeeded."""
         return self._problem
 
     def stop(self) -> None:
-        """Nothing goes on."""
+        """Do nothing: the run has already ended."""
 
 
 class InItsOwnProcess:
     """A run in another process, which ends with this one.
 
     Args:
-        run: what is done.
-        split: what is scored.
-        threads: of the process.
-        device: what CUDA_VISIBLE_DEVICES is to be; None leaves it alone.
+        run: The run.
+        split: Split to score.
+        threads: Number of CPU threads of the process.
+        device: Value of CUDA_VISIBLE_DEVICES; None leaves it unchanged.
     """
 
     def __init__(self, run: Run, split: str, threads: int, device: str | None = None) -> None:
@@ -195,11 +197,11 @@ class InItsOwnProcess:
             )
 
     def ended(self) -> bool:
-        """Whether the process has."""
+        """Return whether the process has ended."""
         return self._process.poll() is not None
 
     def problem(self) -> str | None:
-        """What the process noted, or how it ended, if it failed."""
+        """Return the error that the process recorded, or its exit status if it failed."""
         self._close()
         code = self._process.returncode
         if code == 0:
@@ -208,7 +210,7 @@ class InItsOwnProcess:
         return read_failure(self._folder) or ending
 
     def stop(self) -> None:
-        """Ask the process to end, and see that it does."""
+        """Terminate the process, and kill it if it does not end."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -223,13 +225,13 @@ class InItsOwnProcess:
 
 
 def log_file(folder: Path) -> Path:
-    """The file that holds what a run says; its folder is made."""
+    """Return the path of a run's log file; create its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / "log.txt"
 
 
 @contextlib.contextmanager
 def spoken_into(file: TextIO) -> Iterator[None]:
-    """Let all that is printed go to a file."""
+    """Redirect all printed output to a file."""
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield

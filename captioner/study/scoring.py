@@ -1,4 +1,4 @@
-"""Captions of a split from stored features: no photo is encoded again."""
+"""Caption a split from stored features, without encoding photos again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ from captioner.inference.strategy import Strategy
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint writes, and what is to be told of it.
+    """Captions of a checkpoint and facts about it.
 
     Attributes:
-        system: the captions of a split.
-        parameters: weights of the decoder.
-        epoch: when it was saved, counted from 0.
+        captioned: Captions of a split.
+        parameters: Number of weights of the decoder.
+        epoch: Epoch of the checkpoint, counted from 0.
     """
 
     system: SystemCaptions
@@ -34,16 +34,16 @@ class Trained:
 
 
 def caption_stored(config: Config, path: Path, split: str) -> Trained:
-    """Caption the images of a split as training's validation does.
+    """Caption the images of a split as validation does during training.
 
     Args:
-        config: the run's; its search is used. Features must have been prepared; with a fine-tuned
-            encoder the photos are read instead.
-        path: the checkpoint.
+        config: Configuration of the run, whose search settings are used. Its features must be
+            prepared; with a fine-tuned encoder, photos are read instead.
+        path: The checkpoint.
         split: "train", "val" or "test".
 
     Raises:
-        CaptionerError: the split is empty, or a feature is missing or stale.
+        CaptionerError: The split is empty, or a feature is missing or stale.
     """
     prepared = load_prepared(config)
     records = prepared.records[split]

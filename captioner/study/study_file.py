@@ -1,21 +1,19 @@
-"""The study file: what is compared, in YAML; every mistake in one line.
+"""Read the study file, which lists the configurations to compare, in YAML.
 
-::
-
-    base: ../flickr8k.yaml            # run configurations in layers, named from this file's folder
-    output: runs/sizes                # the study's folder
-    score: CIDEr-D                    # what the table is sorted by
-    split: val                        # whose captions are scored
-    set: {decoder.dropout: 0.3}       # the same in all runs
-    grid:                             # every combination of these …
+    base: ../flickr8k.yaml            # run configurations in layers, relative to this file's folder
+    output: runs/sizes                # folder of the study
+    score: CIDEr-D                    # score that sorts the table
+    split: val                        # split whose captions are scored
+    set: {decoder.dropout: 0.3}       # settings of all runs
+    grid:                             # every combination of these ...
       decoder.cell: [lstm, gru]
       decoder.hidden_size: [128, 256]
-    runs:                             # … and these besides
+    runs:                             # ... and these in addition
     - {decoder.cell: gru, decoder.layers: 2}
-    seeds: [0, 1, 2]                  # each configuration is run once a seed
+    seeds: [0, 1, 2]                  # each configuration is run once per seed
 
-Where some configurations deserve more seeds than others, `parts` is a list of grids or runs with
-seeds of their own. What two parts both name is run once::
+To run some configurations with more seeds than others, list `parts`, each a grid or runs with its
+own seeds. A run that occurs in two parts is executed once.
 
     parts:
     - grid: {decoder.cell: [lstm, gru], decoder.place: [init]}
@@ -47,23 +45,23 @@ SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr-D"
 SPLITS = ("train", "val", "test")
 FLAGS = ("config", "output", "jobs", "devices", "report")
 DECIDED = {
-    "seed": "seeds are given by `seeds: [0, 1, 2]` in the study file",
-    "output": "the study's folder is given by `output` at the top of the study file, or --output",
-    "trainer.enable_progress_bar": "a study has one line of progress and its runs draw no bar",
+    "seed": "seeds are set with `seeds: [0, 1, 2]` in the study file",
+    "output": "the study's folder is set with `output` at the top of the study file or --output",
+    "trainer.enable_progress_bar": "a study prints one progress line, and its runs no bar",
 }
-"""Settings of a run that the study decides, and what to write instead."""
+"""Run settings that the study itself determines, each with what to write instead."""
 
 
 def read_study(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Study:
-    """The study of a file.
+    """Read and check a study file.
 
     Args:
-        path: the study file.
-        overrides: `--dotted.name value` as on the command line, for all runs.
-        output: the study's folder, instead of the file's.
+        path: The study file.
+        overrides: Settings for all runs, as on the command line: `--dotted.name value`.
+        output: Folder of the study; None uses the file's.
 
     Raises:
-        UsageError: a file, key or value is wrong; the message says where.
+        UsageError: A file, key or value is wrong; the message names it.
     """
     given = parse_overrides(overrides)
     values = read_yaml(path)
@@ -72,7 +70,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), output: str | None = N
         entries = list(read_entries(values))
         for name in given:
             if any(name in entry.settings for entry in entries):
-                raise UsageError(f"--{name}: the study compares its values; edit the file instead")
+                raise UsageError(f"--{name}: the study varies this setting; edit the file instead")
         folder = values.get("output", f"runs/{path.stem}") if output is None else output
         if not isinstance(folder, str) or not folder.strip():
             raise UsageError(f"output: expected the path of a folder, not {folder!r}")
@@ -93,14 +91,14 @@ def read_study(path: Path, overrides: Sequence[str] = (), output: str | None = N
 
 
 def read_entries(values: Mapping[str, Any]) -> Iterator[Entry]:
-    """What a study file compares, part by part."""
+    """Yield the configurations of a study file, part by part."""
     seeds = check_seeds(values.get("seeds", [0]), "seeds")
     if "parts" not in values:
         yield from read_part(values, seeds, "")
         return
     for key in ("grid", "runs"):
         if key in values:
-            raise UsageError(f"{key}: put it into one of the parts, or leave `parts` out")
+            raise UsageError(f"{key}: move it into one of the parts, or remove `parts`")
     for number, part in enumerate(check_list(values["parts"], "parts", "parts"), start=1):
         where = f"part {number}"
         check_keys(part, PART_KEYS, where)
@@ -109,7 +107,7 @@ def read_entries(values: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def read_part(part: Mapping[str, Any], seeds: Sequence[int], where: str) -> Iterator[Entry]:
-    """Every combination of the grid, then the runs that are named one by one."""
+    """Yield every combination of the grid, then the runs listed one by one."""
     grid = check_settings(part.get("grid", {}), f"{where}grid")
     for name, choices in grid.items():
         check_list(choices, f"{where}grid {name}", "values")
@@ -122,7 +120,7 @@ def read_part(part: Mapping[str, Any], seeds: Sequence[int], where: str) -> Iter
 
 
 def read_base(names: Any, folder: Path) -> Config:
-    """The configuration that layers of files make, named from the study file's folder."""
+    """Read the base configuration from its layers, relative to the study file's folder."""
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(
@@ -133,10 +131,10 @@ def read_base(names: Any, folder: Path) -> Config:
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Settings of a command line, `--name value` or `--name=value`, by dotted name.
+    """Parse settings of a command line, `--name value` or `--name=value`, by dotted name.
 
     Raises:
-        UsageError: an unknown flag, or one without a value.
+        UsageError: A flag is unknown or has no value.
     """
     found: dict[str, Any] = {}
     left = iter(arguments)
@@ -159,7 +157,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def check_settings(values: Any, where: str) -> dict[str, Any]:
-    """Dotted names, each of a setting, and values."""
+    """Check a mapping from dotted setting names to values."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{where}: expected dotted names and values, not {values!r}")
     for name in values:
@@ -168,35 +166,35 @@ def check_settings(values: Any, where: str) -> dict[str, Any]:
 
 
 def check_name(name: str, complaint: str) -> None:
-    """Refuse a name that no setting has, or one that is not the user's to set here."""
+    """Refuse an unknown setting, and one that the study itself determines."""
     if name in DECIDED:
         raise UsageError(f"{name}: {DECIDED[name]}")
     if name in settings():
         return
     inside = [known for known in settings() if known.startswith(f"{name}.")]
     if inside:
-        raise UsageError(f"{complaint}; write the dotted name, {inside[0]} for one")
+        raise UsageError(f"{complaint}; write the dotted name, for example {inside[0]}")
     raise UsageError(f"{complaint}; {suggest_setting(name)}")
 
 
 def check_keys(values: Any, known: Sequence[str], where: str) -> None:
     """Refuse anything but a mapping with known keys."""
     if not isinstance(values, Mapping):
-        raise UsageError(f"{where} must hold some of {', '.join(known)}, not {values!r}")
+        raise UsageError(f"{where} needs some of {', '.join(known)}, not {values!r}")
     for key in values:
         if key not in known:
             raise UsageError(f"{where}: unknown key {key}; {suggestion(str(key), known)}")
 
 
 def check_list(values: Any, where: str, what: str) -> list[Any]:
-    """A list with something in it."""
+    """Check a list that must not be empty."""
     if not isinstance(values, list) or not values:
         raise UsageError(f"{where}: expected a list of {what}, not {values!r}")
     return values
 
 
 def check_seeds(values: Any, where: str) -> list[int]:
-    """Whole numbers from 0 to `MAX_SEED`, each once."""
+    """Check distinct whole numbers from 0 to `MAX_SEED`."""
     seeds = check_list(values, where, "whole numbers")
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
@@ -205,7 +203,7 @@ def check_seeds(values: Any, where: str) -> list[int]:
 
 
 def one_of(value: Any, choices: Sequence[str], where: str) -> str:
-    """One of some words."""
+    """Check that a value is one of the choices."""
     if value not in choices:
         raise UsageError(f"{where}: unknown {value!r}; {suggestion(str(value), choices)}")
     return str(value)

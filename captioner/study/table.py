@@ -1,4 +1,4 @@
-"""The table of a study, in Markdown, CSV and JSON."""
+"""Write the table of a study as Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from captioner.tables import Table
 
 
 def as_table(ranking: Ranking) -> Table:
-    """The table for a person, best first; scores times 100."""
+    """Return the table for display, best first, with scores times 100."""
     name = ranking.score
     others = [other for other in ranking.results[0].intervals if other != name]
     header = [
@@ -49,43 +49,43 @@ def as_table(ranking: Ranking) -> Table:
 
 
 def beside(ranking: Ranking) -> Iterator[tuple[Result, Comparison | None, Comparison | None]]:
-    """Each configuration beside the next one and beside the best."""
+    """Yield each configuration with its comparisons to the next one and to the best one."""
     yield from zip(ranking.results, ranking.than_next, ranking.than_best, strict=True)
 
 
 def notes(study: Study, ranking: Ranking) -> list[str]:
-    """What a reader of the table must know."""
+    """Return the notes that explain the table."""
     done = len(study.runs) - len(ranking.missing)
     return [
         *(f"missing: {run}: {reason}" for run, reason in ranking.missing),
         f"{done} of {len(study.runs)} runs. Scores x 100 of each run's best checkpoint on "
-        f"{study.split}: mean ± standard deviation over seeds. Interval: over images, by "
-        "bootstrap, of scores averaged over runs.",
-        'than the next, than the best: "better" or "worse" if the difference stands out from '
-        "the choice of images (approximate randomisation) and, where both have several runs, from "
-        "the seeds (Welch's t-test); p is the larger of the two, by Holm's method over the column. "
-        'The order of what is not distinguishable means nothing. "images only": one of the two '
-        "has a single run, and what another seed would give is not known.",
+        f"{study.split}: mean ± standard deviation over seeds. Interval: bootstrap over images of "
+        "scores averaged over runs.",
+        'than the next, than the best: "better" or "worse" if the difference is significant over '
+        "images (approximate randomisation) and, if both have several runs, over seeds (Welch's "
+        "t-test); p is the larger of the two, with Holm's correction over the column. The order of "
+        'configurations that are not distinguishable has no meaning. "images only": one of the two '
+        "has a single run, so the effect of another seed is unknown.",
         *(
             ["configurations that were scored on different images are not compared"]
             if None in (*ranking.than_next[:-1], *ranking.than_best[1:])
             else []
         ),
-        "parameters: of the decoder. words/s: caption words learned from in a second; runs at the "
-        "same time slow one another down. best epoch: of each run, counted from 1.",
+        "parameters: of the decoder. words/s: training throughput in caption words per second; "
+        "simultaneous runs slow each other down. best epoch: of each run, counted from 1.",
         signature(ranking.recipe),
     ]
 
 
 def spread(result: Result, name: str) -> str:
-    """Mean and standard deviation of a score, times 100."""
+    """Return the mean and standard deviation of a score, times 100, as text."""
     deviation = result.deviation(name)
     mean = shown(result.system.mean(name))
     return mean if deviation is None else f"{mean} ± {shown(deviation)}"
 
 
 def in_words(comparison: Comparison | None) -> str:
-    """What is to be said of one configuration beside another."""
+    """Return the verdict of a comparison as text."""
     if comparison is None:
         return ""
     p = comparison.p_holm
@@ -95,26 +95,26 @@ def in_words(comparison: Comparison | None) -> str:
 
 
 def speed(result: Result) -> str:
-    """Words per second, over the runs that logged it."""
+    """Return the mean words per second over the runs that logged it, as text."""
     mean = mean_speed(result)
     return "" if mean is None else f"{mean:,.0f}"
 
 
 def mean_speed(result: Result) -> float | None:
-    """Words per second, over the runs that logged it."""
+    """Return the mean words per second over the runs that logged it."""
     found = [s.words_per_second for s in result.summaries if s.words_per_second is not None]
     return sum(found) / len(found) if found else None
 
 
 def best_epoch(result: Result) -> str:
-    """The best epoch of each run, and how many there were."""
+    """Return the best epoch of each run and the total number of epochs, as text."""
     epochs = sorted({summary.epochs for summary in result.summaries})
     of = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     return f"{', '.join(str(summary.best_epoch) for summary in result.summaries)} of {of}"
 
 
 def as_csv(ranking: Ranking) -> str:
-    """The table for a spreadsheet: a row a configuration; scores as the COCO tool gives them."""
+    """Return the table as CSV: one row per configuration, scores on the scale of the COCO tool."""
     settings = dict.fromkeys(
         name for result in ranking.results for name in result.configuration.settings
     )
@@ -142,7 +142,7 @@ def as_csv(ranking: Ranking) -> str:
 
 
 def as_content(study: Study, ranking: Ranking) -> dict[str, Any]:
-    """All that is known, for a program; scores as the COCO tool gives them."""
+    """Return the table as JSON values; scores are on the scale of the COCO tool."""
     return {
         "study": study.output.name,
         "split": study.split,
@@ -154,7 +154,7 @@ def as_content(study: Study, ranking: Ranking) -> dict[str, Any]:
 
 
 def records(ranking: Ranking) -> list[dict[str, Any]]:
-    """Each configuration as plain values, best first."""
+    """Return each configuration as plain values, best first."""
     return [
         {
             "configuration": result.name,
@@ -181,7 +181,7 @@ def records(ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def plain(comparison: Comparison | None) -> dict[str, Any] | None:
-    """One configuration beside another, as plain values; None where there is no other."""
+    """Return a comparison as plain values; None if there is no comparison."""
     if comparison is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""What is watched while a run goes on: its speed, and some of its captions."""
+"""Callbacks that report on a training run: throughput and sample captions."""
 
 import time
 from collections.abc import Callable
@@ -13,17 +13,20 @@ from captioner.training.lightning_module import TrainingModule
 
 
 class Beginning(L.Callback):
-    """Does something once, on the first process, when training begins: all states are restored.
+    """Runs `action` once on rank 0 when training begins, after all states are restored.
 
     Args:
-        action: what is done.
+        action: Function to call, without arguments.
     """
 
     def __init__(self, action: Callable[[], None]) -> None:
         self.action = action
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Do it; and let a run shorter than the logging interval log its loss each epoch."""
+        """Call the action, and shorten the logging interval of a run that is shorter than it.
+
+        Such a run logs its loss once per epoch.
+        """
         steps = trainer.estimated_stepping_batches
         if steps < trainer.log_every_n_steps:  # type: ignore[attr-defined]
             epochs = max(1, trainer.max_epochs or 1)
@@ -33,27 +36,30 @@ class Beginning(L.Callback):
 
 
 class Throughput(L.Callback):
-    """Logs the caption words learned from in a second, on this process times their number."""
+    """Logs training throughput in caption words per second.
+
+    The rate is that of this process times the number of processes.
+    """
 
     def __init__(self) -> None:
         self._words = 0
         self._since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Words and seconds of this epoch so far."""
+        """Return the words and seconds counted so far in this epoch."""
         return {"words": self._words, "seconds": time.perf_counter() - self._since}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the words and seconds of a checkpoint."""
         self._words = state_dict["words"]
         self._since = -state_dict["seconds"]  # see on_train_start
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """The clock goes on, from 0 or from what a checkpoint said."""
+        """Start the clock, at 0 or at the seconds restored from a checkpoint."""
         self._since += time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Start the clock; validation and checkpoints are not counted."""
+        """Reset the clock; validation and checkpoints are not counted."""
         self._words, self._since = 0, time.perf_counter()
 
     def on_train_batch_end(
@@ -64,7 +70,7 @@ class Throughput(L.Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Count; say how fast the epoch has been so far."""
+        """Count the batch's words and log the throughput of this epoch so far."""
         assert isinstance(module, TrainingModule)
         self._words += module.words
         seconds = time.perf_counter() - self._since
@@ -73,10 +79,10 @@ class Throughput(L.Callback):
 
 
 class SampleCaptions(L.Callback):
-    """Shows some validation pictures with references and captions, in W&B's table.
+    """Logs validation photos with their references and captions as a W&B table.
 
     Args:
-        records: the pictures shown, the same at each validation.
+        records: Photos to show, the same at each validation.
     """
 
     def __init__(self, records: list[Record]) -> None:

@@ -1,4 +1,4 @@
-"""last.ckpt and best.ckpt: written between two steps, moved when whole, gone on from exactly."""
+"""Write last.ckpt and best.ckpt between two steps, atomically, so that a run resumes exactly."""
 
 import contextlib
 import math
@@ -22,24 +22,24 @@ from captioner.training.run_files import resume_command
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint and sees that it is on the disk; a half-written one is taken away."""
+    """Checkpoint plugin that syncs each file to disk and removes incomplete ones."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write it.
+        """Write a checkpoint and sync it to disk.
 
         Raises:
-            CaptionerError: the disk is full, or the folder may not be written.
+            CaptionerError: The disk is full, or the folder is not writable.
         """
         write_checkpoint(checkpoint, Path(path))
 
 
 def write_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
-    """Write a checkpoint through to the disk, or nothing.
+    """Write a checkpoint and sync it to disk; on failure, remove the incomplete file.
 
     Raises:
-        CaptionerError: the disk is full, or the folder may not be written.
+        CaptionerError: The disk is full, or the folder is not writable.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def write_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
             torch.save(checkpoint, stream)
             stream.flush()
             os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:  # torch tells of a short write in its own way
+    except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__
@@ -59,25 +59,27 @@ def write_checkpoint(checkpoint: dict[str, Any], file: Path) -> None:
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps what a killed run goes on from, and the weights with the best validation score.
+    """Keeps last.ckpt, which a killed run resumes from, and best.ckpt, the best validation score.
 
-    A checkpoint is taken where all that belongs to a step is done (its rows are logged, its
-    schedule has moved) and nothing of the next one has begun: at the start of every epoch but the
-    first, every so many optimiser steps, when the process is asked to end, and at the end. It holds
-    the random states of all processes too, so that the run that goes on from it is, on a CPU and in
-    one process, the run that was not interrupted, bit for bit. best.ckpt is the file that last.ckpt
-    was at the first such moment after its score was seen.
+    A checkpoint is written only between two steps: the last step is complete (its metrics are
+    logged, its schedule has advanced) and the next one has not begun. This happens at the start of
+    every epoch but the first, every `every_steps` optimiser steps, on SIGTERM or Ctrl-C, and at the
+    end. The checkpoint includes the random states of all processes. On one CPU process, a resumed
+    run is therefore bit-identical to an uninterrupted one. best.ckpt is a copy of the first
+    last.ckpt written after its score was measured.
 
-    Both are moved to their names when they are whole and on the disk, the best first: a run killed
-    in between goes on from the last.ckpt before, and finds the same best again.
+    Both files are written under a draft name and renamed once they are complete on disk, best.ckpt
+    first. A run killed between the two renames resumes from the previous last.ckpt and finds the
+    same best checkpoint again.
 
     Args:
-        last: the file to go on from.
-        best: the file with the best score.
-        monitor: logged name of the score.
+        last: File to resume from.
+        best: File with the best score.
+        monitor: Logged name of the score.
         mode: "max" or "min".
-        every_steps: optimiser steps between two checkpoints within an epoch; None for none.
-        seed: of the run.
+        every_steps: Optimiser steps between two checkpoints within an epoch; None writes none
+            within an epoch.
+        seed: Seed of the run.
     """
 
     def __init__(
@@ -98,9 +100,9 @@ class RunCheckpoints(Checkpoint):
         self.seed = seed
         self.best_score: float | None = None
         self.best_loss: float | None = None
-        """Validation loss of the best checkpoint; decides while all scores are 0."""
+        """Validation loss of the best checkpoint; breaks ties while all scores are 0."""
         self.saved_step = 0
-        """Optimiser step of the last checkpoint; 0 where there is none."""
+        """Optimiser step of the last checkpoint; 0 before the first one."""
         self._best_is_new = False
         self._to_restore: list[dict[str, Any]] | None = None
         self._fresh = True
@@ -113,7 +115,7 @@ class RunCheckpoints(Checkpoint):
         return not self._fresh
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score, and the random states of all processes."""
+        """Return the best score and the random states of all processes."""
         return {
             "monitor": self.monitor,
             "best_score": self.best_score,
@@ -122,18 +124,18 @@ class RunCheckpoints(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take these over; the random states when the first step is about to be done."""
+        """Restore the best score now, and the random states just before the first step."""
         if state_dict.get("monitor", self.monitor) == self.monitor:
             self.best_score = state_dict["best_score"]
             self.best_loss = state_dict.get("best_loss")
         self._to_restore = state_dict["random_states"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listen for SIGTERM and Ctrl-C; do not train on where a run had stopped early."""
+        """Install signal handlers for SIGTERM and Ctrl-C; stop if early stopping was reached."""
         self.saved_step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
-            # Lightning's handler, put back by Lightning when training ends, would stop the run too,
-            # but without a checkpoint.
+            # Lightning's handler would stop the run without a checkpoint. Lightning restores its
+            # own when training ends.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda number, frame: self._ask_to_end(number))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a list at run time
@@ -141,7 +143,7 @@ class RunCheckpoints(Checkpoint):
                 trainer.should_stop = True
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """See whether the score is the best so far."""
+        """Check whether the score is the best so far."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         score = float(trainer.callback_metrics[self.monitor])
@@ -150,28 +152,28 @@ class RunCheckpoints(Checkpoint):
         loss = float(trainer.callback_metrics.get("val/loss", math.inf))
         better = self.best_score is None or self.sign * score > self.sign * self.best_score
         if not better and score == self.best_score == 0 and self.sign > 0:
-            # Too little data, or captions too poor, for the score to tell epochs apart.
+            # With little data or poor captions every score is 0, so the loss decides.
             better = self.best_loss is not None and loss < self.best_loss
             if trainer.is_global_zero and not self._told:
                 name = self.monitor.removeprefix("val/")
-                say(f"validation: {name} is 0 so far: the lowest val/loss chooses the best epoch")
+                say(f"validation: {name} is 0 so far; the epoch with the lowest val/loss is best")
                 self._told = True
         if better:
             self.best_score, self.best_loss = score, loss
             self._best_is_new = True
 
     def between_steps(self, trainer: L.Trainer) -> None:
-        """To be called before a batch is worked on: when nothing of a step is left undone.
+        """Write a checkpoint if one is due; call this before each training batch.
 
         Raises:
-            TerminatedError: the process was asked to end; a checkpoint has been written.
+            TerminatedError: The process received SIGTERM or Ctrl-C; a checkpoint was written.
         """
         if self._fresh:
             self._fresh = False
             self._begin(trainer)
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if batches % trainer.accumulate_grad_batches:
-            return  # gradients are being added up, and a checkpoint does not hold them
+            return  # a checkpoint does not hold gradients that are still being accumulated
         step = trainer.global_step
         due = self.every_steps is not None and step % self.every_steps == 0
         ending = trainer.strategy.reduce_boolean_decision(self._asked_to_end is not None, all=False)
@@ -181,17 +183,17 @@ class RunCheckpoints(Checkpoint):
             self._end(step)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Keep the end of the run."""
+        """Write the final checkpoint."""
         if trainer.global_step != self.saved_step:
             self.save(trainer)
 
     def end_if_asked(self, trainer: L.Trainer) -> None:
-        """To be called after training: it may have been asked to end after its last step.
+        """Raise if a signal arrived after the last step; call this after training.
 
-        Whoever asked would else not be heard, and what comes after training would go on.
+        No later step would check for the signal, and the program would continue after training.
 
         Raises:
-            TerminatedError: so it was; the checkpoint is that of the end.
+            TerminatedError: The process received SIGTERM or Ctrl-C; the final checkpoint exists.
         """
         if self._asked_to_end is not None:
             self._end(trainer.global_step)
@@ -203,10 +205,10 @@ class RunCheckpoints(Checkpoint):
         raise TerminatedError(f"stopped by SIGTERM after step {step}{hint}")
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write last.ckpt, and best.ckpt if the last score was the best; on all processes at once.
+        """Write last.ckpt, and best.ckpt if the last score is the best; call it on all processes.
 
         Raises:
-            CaptionerError: they could not be written; those before are as they were.
+            CaptionerError: A file could not be written; the previous checkpoints are unchanged.
         """
         draft = self.last.with_name(self.last.name + ".part")
         trainer.save_checkpoint(draft)
@@ -221,11 +223,11 @@ class RunCheckpoints(Checkpoint):
         self.saved_step = trainer.global_step
 
     def _begin(self, trainer: L.Trainer) -> None:
-        """Random numbers as the checkpoint says, or others on each process; and the loops in order.
+        """Restore or seed the random generators, and correct Lightning's loop state.
 
-        Lightning leaves out the step of a plateau schedule at the end of an epoch that was resumed
-        (its checkpoints may have been written after it), and counts a step that was none where an
-        epoch is resumed at its start.
+        After a resume at the end of an epoch, Lightning skips the step of a plateau schedule,
+        because its own checkpoints may have been written after that step. After a resume at the
+        start of an epoch, it counts a step that did not happen.
         """
         trainer.fit_loop.restarting = False
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
@@ -239,13 +241,13 @@ class RunCheckpoints(Checkpoint):
     def _ask_to_end(self, number: int) -> None:
         if number == signal.SIGINT:
             if self._asked_to_end is not None:
-                raise KeyboardInterrupt  # the second Ctrl-C: end at once
-            say("interrupted: a checkpoint follows this step; press Ctrl-C again to end at once")
+                raise KeyboardInterrupt  # the second Ctrl-C ends the run at once
+            say("interrupted: writing a checkpoint after this step; press Ctrl-C again to end now")
         self._asked_to_end = signal.Signals(number)
 
 
 def second_name(file: Path) -> Path:
-    """The same bytes under another name, beside it: a link where the file system has links."""
+    """Give a file a second name beside it: a hard link, or a copy where links are unsupported."""
     other = file.with_name(file.name + ".best")
     other.unlink(missing_ok=True)
     try:
@@ -258,9 +260,9 @@ def second_name(file: Path) -> Path:
 
 
 def move(file: Path, to: Path) -> None:
-    """Put a file in another's place, so that a power failure leaves one of the two."""
+    """Replace a file atomically, so that after a power failure one of the two exists."""
     file.replace(to)
-    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
         folder = os.open(to.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -1,4 +1,4 @@
-"""The run's numbers as one CSV file that a spreadsheet opens and a resumed run continues."""
+"""Log a run's metrics to one CSV file that a resumed run continues."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ FIRST_COLUMNS = ("epoch", "step")
 
 
 class CSVLog(Logger):
-    """Writes `metrics.csv`: a row for each logged step, a column for each number.
+    """Writes `metrics.csv`: one row per logged step, one column per metric.
 
-    Lightning's own CSV logger empties the file when a run is resumed. This one keeps the rows up to
-    the step that the run is resumed from and goes on below them. A row is on disk as soon as it is
-    logged; when a new column appears, the file is written anew beside the old one and moved.
+    Lightning's own CSV logger empties the file when a run resumes. This one keeps the rows up to
+    the step of the checkpoint and appends new rows below them. Each row is on disk as soon as it is
+    logged. When a new column appears, the whole file is rewritten atomically.
 
     Args:
-        path: the file.
-        resume_step: optimiser step of the checkpoint that the run goes on from; rows of later
-            steps came from the part of the run that was lost. None starts a new file.
+        path: The file.
+        resume_step: Optimiser step of the checkpoint that the run resumes from. Rows of later steps
+            are dropped, because that part of the run was lost. None starts a new file.
     """
 
     def __init__(self, path: Path, resume_step: int | None = None) -> None:
@@ -49,16 +49,20 @@ class CSVLog(Logger):
 
     @property
     def version(self) -> str:
-        """One run has one file."""
+        """Empty, because a run has one file."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:
-        """Not written here: config.yaml holds them."""
+        """Do nothing: config.yaml holds the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row."""
+        """Append one row.
+
+        Raises:
+            CaptionerError: The file cannot be written.
+        """
         row: dict[str, Any] = {"step": step, **metrics}
         self.rows.append(row)
         new = [name for name in row if name not in self.columns]

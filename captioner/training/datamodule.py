@@ -1,4 +1,4 @@
-"""The training and validation splits, fed in batches to any number of processes."""
+"""Feed the training and validation splits in batches to one or more processes."""
 
 import signal
 from collections.abc import Sequence
@@ -21,12 +21,15 @@ from captioner.text.vocabulary import Vocabulary
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Let Ctrl-C end the training process alone, which still needs a batch to end its step."""
+    """Ignore Ctrl-C in a data worker: the training process still needs batches to end its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def next_batch(trainer: L.Trainer) -> tuple[int, int]:
-    """Between two steps: the epoch that the next batch belongs to, and its place there, from 0."""
+    """Return the epoch of the next batch and its index within that epoch, both from 0.
+
+    Call this only between two steps.
+    """
     epochs = trainer.fit_loop.epoch_progress.current
     within = epochs.ready != epochs.completed
     batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
@@ -34,22 +37,22 @@ def next_batch(trainer: L.Trainer) -> tuple[int, int]:
 
 
 class CaptionDataModule(L.LightningDataModule):
-    """Captioned images of two splits.
+    """Batches of captioned images from the training and validation splits.
 
-    The order of an epoch depends on the seed and the epoch alone: with W processes and batches of
-    B, the W batches of a step hold the same images as one process' batch of W * B. A run resumed
-    in the middle of an epoch goes on with its next batch, and reads none of those before.
+    The order of an epoch depends only on the seed and the epoch. With W processes and batches of B,
+    the W batches of a step hold the same images as one process's batch of W * B. A run that resumes
+    within an epoch continues with the next batch and reads none of the earlier ones.
 
     Args:
-        train: records of the training split.
-        val: records of the validation split.
-        source: gives the tensor of a record's image.
-        vocabulary: words to ids.
-        max_length: words of a training caption at most.
-        batch_size: images in a batch, on each process.
-        workers: processes that load batches, for each training process.
-        seed: of the order of the training images.
-        backward: give the words of captions from the last to the first.
+        train: Records of the training split.
+        val: Records of the validation split.
+        source: Returns the tensor of a record's image.
+        vocabulary: Maps words to ids.
+        max_length: Maximum length of a training caption in words.
+        batch_size: Images per batch on each process.
+        workers: Data-loading processes per training process.
+        seed: Seed of the order of the training images.
+        backward: Reverse the word order of captions.
     """
 
     def __init__(
@@ -72,26 +75,27 @@ class CaptionDataModule(L.LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.start = (0, 0)
-        """Epoch, and batches of it that have been learned from, where training begins."""
+        """Epoch at which training begins, and the number of its batches already trained on."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Which batch is the next."""
+        """Return the position of the next batch."""
         assert self.trainer is not None
         epoch, batches = next_batch(self.trainer)
         return {"epoch": epoch, "batches": batches, "images_a_step": self._images_a_step()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin with that batch.
+        """Restore the position of the next batch.
 
         Raises:
-            UsageError: the checkpoint is from within an epoch that was cut into other batches.
+            UsageError: The checkpoint was written within an epoch with another batch size.
         """
         now, before = self._images_a_step(), state_dict["images_a_step"]
         if state_dict["batches"] and now != before:
             raise UsageError(
-                f"--resume: the checkpoint is from within an epoch, after {state_dict['batches']} "
-                f"batches of {before} images over all devices, and this run has {now}; choose "
-                "data.batch_size and trainer.devices so that they are as many"
+                f"--resume: the checkpoint was written within an epoch, after "
+                f"{state_dict['batches']} batches of {before} images over all devices; this run "
+                f"has batches of {now}; set data.batch_size and trainer.devices so that their "
+                f"product is {before}"
             )
         self.start = (state_dict["epoch"], state_dict["batches"])
 
@@ -100,11 +104,11 @@ class CaptionDataModule(L.LightningDataModule):
         return self.batch_size * self.trainer.world_size
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """This process' share of the training images, in a new order each epoch."""
+        """Return this process's share of the training images, in a new order each epoch."""
         return self._loader(self.train_images, self.seed, self.start)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """This process' share of the validation images, each image on one process only."""
+        """Return this process's share of the validation images; the shares do not overlap."""
         return self._loader(self.val_images)
 
     def _loader(
@@ -123,7 +127,7 @@ class CaptionDataModule(L.LightningDataModule):
             images,  # type: ignore[arg-type]  # collate turns items into a batch
             batch_sampler=batches,
             collate_fn=Collate(images),
-            # Its own, so that beginning an epoch draws no number that dropout would have drawn.
+            # A generator of its own, so that starting an epoch does not change dropout's numbers.
             generator=torch.Generator().manual_seed(self.seed),
             num_workers=self.workers,
             worker_init_fn=ignore_interrupts if self.workers else None,

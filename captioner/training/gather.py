@@ -1,4 +1,4 @@
-"""Joining what several processes found; with one process, the same calls return it unchanged."""
+"""Join the results of several processes; with one process, return them unchanged."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from captioner.errors import CaptionerError
 
 
 def gather_rows(rows: Sequence[tuple[ImageId, str]]) -> dict[ImageId, str]:
-    """Captions of all processes by image id, in the order of the ids.
+    """Gather the captions of all processes, keyed and sorted by image id.
 
     Raises:
-        CaptionerError: an image was captioned twice.
+        CaptionerError: Two captions have the same image id.
     """
     everywhere = [list(rows)]
     if dist.is_available() and dist.is_initialized():
@@ -24,13 +24,13 @@ def gather_rows(rows: Sequence[tuple[ImageId, str]]) -> dict[ImageId, str]:
         (row for part in everywhere for row in part), key=lambda row: (str(type(row[0])), row[0])
     ):
         if image_id in captions:
-            raise CaptionerError(f"image {image_id!r} was captioned twice: its id is not unique")
+            raise CaptionerError(f"image id {image_id!r} occurs more than once; ids must be unique")
         captions[image_id] = caption
     return captions
 
 
 def total(values: Sequence[float], device: torch.device) -> list[float]:
-    """Sum of each value over all processes, in double precision where the device has it."""
+    """Sum each value over all processes, in float64 where the device supports it."""
     if not (dist.is_available() and dist.is_initialized()):
         return list(values)
     dtype = torch.float32 if device.type == "mps" else torch.float64

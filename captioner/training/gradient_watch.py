@@ -1,4 +1,4 @@
-"""Looks at the gradient through time while a run trains: gradients.csv, gradients.png, the logs."""
+"""Measure the gradient through time during training; write gradients.csv and gradients.png."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ COLUMNS = ("step", "layer", "lag", "norm", "norm_of_whole_loss")
 
 @dataclass(frozen=True)
 class Probe:
-    """The captions looked at: images (M, …) and their words (M, T), fed and to be predicted."""
+    """Captions to measure: images (M, ...), input words (M, T) and target words (M, T)."""
 
     images: Tensor
     words: Tensor
@@ -32,10 +32,12 @@ class Probe:
 
 
 def probe_captions(images: CaptionDataset, captions: int, steps: int) -> Probe:
-    """The first `captions` captions of at least `steps` words, one an image, cut to that length.
+    """Choose the captions to measure: one each from the first images with a long enough caption.
+
+    Captions need at least `steps` words and are cut to that length. At most `captions` are chosen.
 
     Raises:
-        CaptionerError: no caption is that long.
+        CaptionerError: No caption has that many words.
     """
     chosen: list[tuple[Tensor, list[int]]] = []
     for index, of_image in enumerate(images.captions):
@@ -46,7 +48,7 @@ def probe_captions(images: CaptionDataset, captions: int, steps: int) -> Probe:
             break
     if not chosen:
         raise CaptionerError(
-            f"watch.gradient_steps: no validation caption has {steps} words; choose fewer"
+            f"watch.gradient_steps {steps}: no validation caption has that many words; choose fewer"
         )
     targets = torch.tensor([words for _, words in chosen])
     start = torch.full((len(chosen), 1), START)
@@ -58,13 +60,14 @@ def probe_captions(images: CaptionDataset, captions: int, steps: int) -> Probe:
 
 
 class GradientWatch(L.Callback):
-    """Looks every so many optimiser steps, the first time before the first.
+    """Measures the gradient through time every `every` optimiser steps, from step 0.
 
     Args:
-        probe: the captions looked at.
-        every: optimiser steps between two looks.
-        folder: where gradients.csv and gradients.png are written.
-        resume_step: step that the run goes on from; later rows came from the part that was lost.
+        probe: The captions to measure.
+        every: Optimiser steps between two measurements.
+        folder: Folder that receives gradients.csv and gradients.png.
+        resume_step: Optimiser step that the run resumes from. Rows of later steps are dropped.
+            None starts a new file.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class GradientWatch(L.Callback):
         self.resume_step = resume_step
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Begin the file, or go on below the rows that were written before the checkpoint."""
+        """Create gradients.csv, or keep its rows from before the checkpoint."""
         if not trainer.is_global_zero:
             return
         rows: list[list[str]] = []
@@ -87,7 +90,7 @@ class GradientWatch(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Look, if it is time and this is the first process."""
+        """Measure on rank 0 if a measurement is due."""
         step = trainer.global_step
         fresh = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.is_global_zero and fresh and step % self.every == 0:
@@ -95,9 +98,9 @@ class GradientWatch(L.Callback):
             self._write(step, self._look(module), trainer)
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Draw the picture."""
+        """Plot gradients.png, and log it to W&B if the run logs there."""
         if not trainer.is_global_zero or len(whole_rows(self.path)) < 2:
-            return  # nothing was looked at: a run resumed at its end, in another folder
+            return  # no measurement, for example when a finished run resumes in another folder
         picture = self.path.with_suffix(".png")
         plot_gradients({self.path.parent.name: self.path}, picture)
         for logger in trainer.loggers:
@@ -134,9 +137,9 @@ class GradientWatch(L.Callback):
 
 
 def far_over_near(look: GradientThroughTime) -> float:
-    """Norm at the largest distance over the norm at distance 1, in the top layer.
+    """Return the gradient norm at the largest distance over that at distance 1, in the top layer.
 
-    1 is a gradient that keeps its length through time; 0 one that has vanished.
+    1 means that the gradient keeps its norm through time; 0 means that it vanishes.
     """
     top = look.by_distance[-1]
     return float(top[-1] / top[0].clamp(min=1e-30))

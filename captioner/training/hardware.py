@@ -1,4 +1,4 @@
-"""Whether this machine has the devices that a run asks for; asked before any work is done."""
+"""Check that this machine has the devices that a run requests, before any work is done."""
 
 import os
 import warnings
@@ -13,20 +13,20 @@ from captioner.config.schema import TrainerConfig
 from captioner.errors import UsageError
 
 PROCESSES_A_CORE = 4
-"""Training processes on each core at most; on a CPU every device is a process."""
+"""Maximum training processes per CPU core; on a CPU, each device is a process."""
 
 
 def check_hardware(trainer: TrainerConfig) -> None:
-    """Refuse devices that are not there, and settings that do not fit them.
+    """Refuse devices that are not available, and settings that do not fit them.
 
     Raises:
-        UsageError: the message names the setting, and the devices that are available.
+        UsageError: The message names the setting and the available devices.
     """
     check_names(trainer)
     there = available_devices()
     wanted = {"gpu": "cuda"}.get(trainer.accelerator, trainer.accelerator)
     if trainer.accelerator == "gpu" and "cuda" not in there and "mps" in there:
-        wanted = "mps"  # Lightning takes either for a GPU
+        wanted = "mps"  # Lightning accepts either as a GPU
     shown = ", ".join(f"{kind} ({number})" for kind, number in there.items())
     if wanted not in (*there, "auto"):
         raise UsageError(
@@ -50,11 +50,11 @@ def check_hardware(trainer: TrainerConfig) -> None:
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         given = ", ".join(f"{flag} {values[flag]}" for flag in flags)
         reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"trainer: {given} do not go together here: {reason}") from error
+        raise UsageError(f"trainer: {given} cannot be combined here: {reason}") from error
 
 
 def available_devices() -> dict[str, int]:
-    """Kinds of devices of this machine, with their number; cores for `cpu`."""
+    """Return the number of devices of each available kind; for `cpu`, the number of cores."""
     from lightning.pytorch.accelerators import XLAAccelerator
 
     found = {"cpu": os.cpu_count() or 1}

@@ -1,4 +1,4 @@
-"""Training and validation steps: gradient descent, and scores of written captions."""
+"""Training and validation steps of a captioner, and its validation scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -30,27 +30,26 @@ from captioner.training.stages import Stage
 
 
 class TrainingModule(L.LightningModule):
-    """A captioner being trained by an objective.
+    """A captioner and the objective that trains it.
 
-    Validation scores do not depend on how many processes shared the work: the loss is a sum over
-    all words divided by their number, and captions are gathered by image id before they are scored.
+    Validation scores do not depend on the number of processes: the loss is a sum over all words
+    divided by their number, and captions are gathered by image id before they are scored.
 
     Args:
-        captioner: the network.
-        vocabulary: its words, to turn ids into captions.
-        references: captions of the validation images by image id.
-        search: how validation captions are searched for.
-        optimizers: gives Lightning's optimiser and schedule for the module.
-        contents: what a checkpoint holds besides the weights (plain values).
-        objective: what a step minimises.
-        from_photos: whether batches hold photos, which the encoder turns into features first, or
-            stored features.
-        stage: the part of the run that is trained; its epochs are counted from its start.
-        samples: what is drawn at each validation beside the captions searched for, and its reward;
-            None draws nothing.
-        skip_not_finite: leave out a step whose loss or gradient is not finite, and count it,
-            instead of ending the run.
-        between_steps: called before each training batch, when nothing of a step is left undone.
+        captioner: The network.
+        vocabulary: Its words, which turn ids into captions.
+        references: Reference captions of the validation images, by image id.
+        search: Search settings for validation captions.
+        optimizers: Returns Lightning's optimiser and schedule for the module.
+        contents: Contents of a checkpoint besides the weights, as plain values.
+        objective: The loss that a step minimises.
+        from_photos: Whether batches hold photos, which the encoder must encode, rather than stored
+            features.
+        stage: Stage of the run; its epochs are counted from its start.
+        samples: Draws captions at each validation and measures their reward; None draws none.
+        skip_not_finite: Skip and count a step whose loss or gradient is not finite, instead of
+            ending the run.
+        between_steps: Called before each training batch, between two complete steps.
     """
 
     def __init__(
@@ -81,36 +80,35 @@ class TrainingModule(L.LightningModule):
         self.stage = stage
         self.samples = samples
         self.words = 0
-        """Words that the last batch was learned from, on this process."""
+        """Words in the loss of the last batch, on this process."""
         self.skip_not_finite = skip_not_finite
         self.between_steps = between_steps
         self.written: dict[ImageId, str] = {}
-        """Captions of the validation images, after each validation, on every process."""
+        """Captions of the last validation by image id, on every process."""
         self.counts = {"steps": 0.0, "clipped": 0.0, "skipped": 0.0}
-        """Steps of this epoch so far, those whose gradient was clipped, and those of the whole run
-        that were left out."""
+        """Steps and clipped steps of this epoch so far, and skipped steps of the whole run."""
         self._learned_from: list[tuple[list[ImageId], Tensor]] = []
-        """Images of each batch since the last step, with its loss."""
+        """Image ids and loss of each batch since the last optimiser step."""
         self._rows: list[tuple[ImageId, str]] = []
         self._loss_sum = 0.0
         self._words = 0
         self._generate: CaptionGenerator | None = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimiser and schedule, as given."""
+        """Return the optimiser and its schedule."""
         return self.optimizers_for(self)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """The moment between two steps: Lightning has no other where all of one is done."""
+        """Call `between_steps`; no other Lightning hook runs after a step is entirely complete."""
         if self.trainer.training and self.between_steps is not None:
             self.between_steps(self.trainer)
         return batch
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of a batch, averaged over the words of all processes.
+        """Return the loss of a batch, averaged over the words of all processes.
 
-        Processes hold different numbers of words, and averaging their means would weigh a word by
-        the process it happened to be on: each mean is scaled by its share of the words first.
+        Processes hold different numbers of words. A mean of their means would weigh a word by its
+        process, so each mean is first scaled by its share of the words.
         """
         loss = self._loss(batch._replace(images=self.features_of(batch.images)))
         words = self.words
@@ -128,12 +126,12 @@ class TrainingModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the whole gradient (Pascanu et al. 2013), and log what it was.
+        """Clip the norm of the whole gradient (Pascanu et al. 2013) and log it.
 
-        `train/clipped` is the share of an epoch's steps whose gradient was longer than the limit.
+        `train/clipped` is the share of an epoch's steps whose gradient norm exceeded the limit.
 
         Raises:
-            NotFiniteError: loss or gradient is not finite, and such steps are not skipped.
+            NotFiniteError: The loss or gradient is not finite, and such steps are not skipped.
         """
         limit = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
         weights = [w for group in optimizer.param_groups for w in group["params"]]
@@ -143,8 +141,8 @@ class TrainingModule(L.LightningModule):
         self.counts["steps"] += 1
         self.counts["clipped"] += length > limit
         seen, self._learned_from = self._learned_from, []
-        # A loss that is not finite gives such a gradient, and on all processes the same one. With
-        # 16-bit scaling that may happen to any gradient: the scaler sees to it.
+        # An infinite or NaN loss gives such a gradient, the same one on all processes. With 16-bit
+        # loss scaling any gradient may overflow, and the scaler handles it.
         finite = isfinite(length)
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             finite = all(bool(torch.isfinite(loss)) for _, loss in seen)
@@ -153,21 +151,21 @@ class TrainingModule(L.LightningModule):
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_epoch_end(self) -> None:
-        """Log what was counted over the epoch."""
+        """Log the counts of the epoch."""
         self.log("train/clipped", self.counts["clipped"] / max(self.counts["steps"], 1.0))
         if self.skip_not_finite:
             self.log("train/skipped", self.counts["skipped"])
         self.counts |= {"steps": 0.0, "clipped": 0.0}
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the captions of the validation before, and the weights they were written by."""
+        """Discard the captions and the generator of the previous validation."""
         self._generate = CaptionGenerator([self.captioner], self.search)
         self._rows, self._loss_sum, self._words = [], 0.0, 0
         if self.samples is not None:
             self.samples.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Sum the loss and write a caption for each image."""
+        """Add the batch's loss and write one caption per image."""
         if not batch.image_ids:
             return
         batch = batch._replace(images=self.features_of(batch.images))
@@ -182,7 +180,7 @@ class TrainingModule(L.LightningModule):
         self._rows += zip(batch.image_ids, captions, strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the captions of all processes."""
+        """Score the captions of all processes and log the scores."""
         self._generate = None
         self.written = gather_rows(self._rows)
         loss_sum, words = total([self._loss_sum, float(self._words)], self.device)
@@ -198,25 +196,25 @@ class TrainingModule(L.LightningModule):
             self.log_dict(self.samples.numbers(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the file self-contained; see `captioner.checkpoint.file`."""
+        """Add everything that makes the file self-contained; see `captioner.checkpoint.file`."""
         checkpoint["captioner"] = dict(self.contents)
         checkpoint["counts"] = dict(self.counts)
         checkpoint["stage"] = self.stage.asdict()
         checkpoint["products"] = library()  # two libraries round differently, in the last digit
-        # The epoch last learned from, also where the next one is about to begin.
+        # The epoch of the last step, even if the next epoch is about to begin.
         epoch, batches = next_batch(self.trainer)
         checkpoint["epoch"] = epoch if batches else max(0, epoch - 1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the counts, and multiply with the library that the run began with."""
+        """Restore the counts, and the library that the run started to multiply with."""
         self.counts |= checkpoint.get("counts", {})
         use_library(checkpoint.get("products", "onednn"))  # earlier versions knew no other
 
     def _leave_out(self, norm: float, seen: Sequence[tuple[list[ImageId], Tensor]]) -> None:
-        """Count a step that cannot be done, or end the run.
+        """Skip and count a step that is not finite, or end the run.
 
         Raises:
-            NotFiniteError: such steps are not skipped.
+            NotFiniteError: Such steps are not skipped.
         """
         bad = [ids for ids, loss in seen if not bool(torch.isfinite(loss))]
         what = f"the gradient is not finite (its norm is {norm})"
@@ -227,7 +225,7 @@ class TrainingModule(L.LightningModule):
         if not self.skip_not_finite:
             raise NotFiniteError(
                 f"step {step}: {what}, {images}; lower optimization.learning_rate, or set "
-                "optimization.on_nonfinite skip"
+                "optimization.on_nonfinite to skip"
             )
         self.counts["skipped"] += 1
         say(f"step {step}: {what}, {images}; skipped")
@@ -237,7 +235,7 @@ class TrainingModule(L.LightningModule):
         return self.captioner.encode(images) if self.from_photos else images
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The objective's value while training, cross-entropy of the true captions otherwise."""
+        """Return the objective's value in training, and cross-entropy in validation."""
         if self.trainer.training:
             epoch = self.current_epoch - self.stage.first_epoch
             mean, self.words, numbers = self.objective(

@@ -1,4 +1,4 @@
-"""What a run asks of Lightning: silence, its own checkpoint files, no requeueing."""
+"""Configure Lightning: no irrelevant warnings, our checkpoint files, no SLURM requeueing."""
 
 import logging
 import warnings
@@ -19,19 +19,19 @@ HINTS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*your dataloader is not resumable.*",  # its batches are
     ".*You have overridden `on_before_batch_transfer`.*",
-    ".*It is recommended to use `self.log.*sync_dist=True.*",  # the numbers are joined already
-    ".*provided in this Trainer run: .*",  # callbacks of checkpoints of older versions
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # the values are already reduced
+    ".*provided in this Trainer run: .*",  # callbacks in checkpoints of older versions
 )
-"""Warnings of Lightning that do not apply: the settings they speak of were chosen."""
+"""Lightning warnings about settings that are chosen on purpose."""
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the first, or the only, process of the run."""
+    """Return whether this is the first or the only process of the run."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def quiet_lightning() -> None:
-    """Silence hints that do not apply, and choose the precision of products on GPUs."""
+    """Silence irrelevant warnings, and set the precision of matrix products on GPUs."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in HINTS:
         warnings.filterwarnings("ignore", message)
@@ -39,9 +39,10 @@ def quiet_lightning() -> None:
 
 
 def plugins() -> list[Any]:
-    """How checkpoints reach the disk; under SLURM, `scripts/train_slurm.sh` queues the job again.
+    """Return the checkpoint plugin and, under SLURM, an environment that does not requeue jobs.
 
-    Lightning would save in the middle of a step, under a name of its own.
+    Lightning's requeueing saves in the middle of a step, under its own file name.
+    `scripts/train_slurm.sh` requeues the job instead.
     """
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return [DurableCheckpointIO(), *slurm]

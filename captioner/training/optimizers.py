@@ -1,4 +1,4 @@
-"""Update rules and learning-rate schedules."""
+"""Optimisers and learning-rate schedules."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,17 +21,20 @@ def build_optimizer(
     momentum: float = 0.0,
     fused: bool = True,
 ) -> Optimizer:
-    """An update rule over weights or groups of weights.
+    """Build an optimiser over weights or groups of weights.
 
     Args:
         name: "rmsprop" (Tieleman & Hinton 2012, the source text's choice), "adam" (Kingma & Ba
             2015), "adamw" (Loshchilov & Hutter 2019) or "sgd".
-        weights: what is trained.
-        learning_rate: of the groups that do not name their own.
-        weight_decay: decay a step.
-        momentum: of rmsprop and sgd.
-        fused: one pass over all weights where torch has it: 1.16 times as many words per second
-            on CPU. Not to be had with 16-bit loss scaling.
+        weights: Weights or groups of weights to train.
+        learning_rate: Learning rate of groups that do not set their own.
+        weight_decay: Weight decay per step.
+        momentum: Momentum of rmsprop and sgd.
+        fused: Update all weights in one kernel where torch supports it; 1.16 times the training
+            throughput on CPU. Not supported with 16-bit loss scaling.
+
+    Raises:
+        ValueError: The name is unknown.
     """
     common: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     match name:
@@ -43,7 +46,7 @@ def build_optimizer(
             return AdamW(weights, **common, fused=fused)
         case "sgd":
             return SGD(weights, **common, momentum=momentum, fused=fused)
-    raise ValueError(f"no update rule {name!r}")
+    raise ValueError(f"optimiser {name!r}: not one of rmsprop, adam, adamw, sgd")
 
 
 def build_schedules(
@@ -58,18 +61,18 @@ def build_schedules(
     plateau_patience: int,
     validate_every: int = 1,
 ) -> list[LRSchedulerConfigType]:
-    """How the learning rate goes, in Lightning's form.
+    """Build the learning-rate schedule in Lightning's form.
 
     Args:
         name: "constant", "cosine" (Loshchilov & Hutter 2017, one period) or "plateau".
-        optimizer: whose learning rate it is.
-        steps: optimiser steps of the whole run.
-        warmup_steps: steps of linear rise at the beginning.
-        monitor: name of the validation score that a plateau is seen in.
-        higher_is_better: whether that score should rise.
-        plateau_factor: what the rate is multiplied by on a plateau.
-        plateau_patience: validations without a better score before it falls.
-        validate_every: epochs between two validations, which give the score.
+        optimizer: Optimiser whose learning rate is scheduled.
+        steps: Optimiser steps of the whole run.
+        warmup_steps: Steps of linear warm-up.
+        monitor: Validation score in which a plateau is detected.
+        higher_is_better: Whether a higher score is better.
+        plateau_factor: Factor for the learning rate on a plateau.
+        plateau_patience: Validations without a better score before the rate is reduced.
+        validate_every: Epochs between two validations.
     """
 
     def factor(step: int) -> float:
@@ -95,6 +98,6 @@ def build_schedules(
     )
     if warmup_steps == 0:
         return [plateau]
-    # LinearLR multiplies the rate it finds, so that the two leave one another's work alone.
+    # LinearLR multiplies the current rate, so that it does not undo the plateau schedule.
     rise = LinearLR(optimizer, start_factor=1 / warmup_steps, total_iters=warmup_steps)
     return [LRSchedulerConfigType(scheduler=rise, interval="step"), plateau]

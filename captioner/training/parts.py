@@ -1,4 +1,4 @@
-"""The parts of a run, each built from the configuration: network, data, callbacks, loggers."""
+"""Build the parts of a run from its configuration: network, data, callbacks, loggers, trainer."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from captioner.training.stages import Stage
 from captioner.training.wandb_log import open_wandb_log
 
 SAMPLES = 8
-"""Validation pictures shown with their captions."""
+"""Number of validation photos logged with their captions."""
 
 
 def build_module(
@@ -45,10 +45,10 @@ def build_module(
     checkpoints: RunCheckpoints,
     initial: Path | None = None,
 ) -> TrainingModule:
-    """The network with its objective, its optimiser, and what its checkpoints hold.
+    """Build the network with its objective, its optimiser and its checkpoint contents.
 
     Raises:
-        UsageError: word vectors, or the checkpoint `initial` of a new run, do not fit.
+        UsageError: Word vectors, or the checkpoint `initial` of a new run, do not fit.
     """
     captioner = build_captioner(config, prepared.encoder, vocab_size=len(prepared.vocabulary))
     if config.decoder.vectors is not None and start.checkpoint is None:
@@ -80,7 +80,7 @@ def build_module(
 def build_objective(
     config: Config, prepared: Prepared, stage: Stage
 ) -> tuple[Objective, ValidationSamples | None]:
-    """What a stage minimises; and, in a run that trains on the score, what validation samples."""
+    """Build a stage's objective and, for a run with a score stage, its validation samples."""
     cross_entropy = CrossEntropy(
         config.optimization.label_smoothing,
         config.objective.sampling_probability,
@@ -115,26 +115,27 @@ def build_objective(
 
 
 def load_vectors(captioner: Captioner, vocabulary: Vocabulary, path: Path) -> None:
-    """Start the embeddings from a file, and say how many words it knows.
+    """Initialise the embeddings from a file of word vectors, and print the number of words found.
 
     Raises:
-        UsageError: the file is missing, or does not fit.
-        CaptionerError: it knows no word of the vocabulary.
+        UsageError: The file is missing, or does not fit.
+        CaptionerError: The file contains no word of the vocabulary.
     """
     weight = captioner.decoder.embedding.weight.detach()
     found = read_vectors(path, vocabulary.words, weight.shape[1])
     weight[found.rows] = found.vectors
     known = len(found.rows) + len(found.missing)
-    without = f"; without one: {', '.join(found.missing[:8])} …" if found.missing else ""
+    without = f"; not found: {', '.join(found.missing[:8])} …" if found.missing else ""
     say(f"word vectors: {len(found.rows):,} of {known:,} words are in {path}{without}")
 
 
 def configure_optimizers(
     module: TrainingModule, config: Config, stage: Stage
 ) -> OptimizerLRScheduler:
-    """Optimiser and schedules; fine-tuned blocks of the encoder have their own learning rate.
+    """Build the optimiser and its schedules.
 
-    The stage that trains on the score has its own learning rate and schedule, without warm-up.
+    Fine-tuned blocks of the encoder have their own learning rate. The score stage has its own
+    learning rate and schedule, without warm-up.
     """
     settings = config.optimization
     steps = int(module.trainer.estimated_stepping_batches)
@@ -169,16 +170,16 @@ def configure_optimizers(
         plateau_patience=settings.plateau_patience,
         validate_every=config.trainer.check_val_every_n_epoch,
     )
-    return [optimizer], schedules  # type: ignore[return-value]  # a dictionary does as well
+    return [optimizer], schedules  # type: ignore[return-value]  # Lightning accepts dictionaries
 
 
 def monitored(settings: OptimizationConfig) -> tuple[str, str]:
-    """Logged name of the score that chooses the best checkpoint, and "max" or "min"."""
+    """Return the logged name of the score that selects best.ckpt, and "max" or "min"."""
     return f"val/{settings.monitor}", "min" if settings.monitor == "loss" else "max"
 
 
 def build_data(config: Config, prepared: Prepared) -> CaptionDataModule:
-    """The training and validation splits in batches."""
+    """Build the data module of the training and validation splits."""
     return CaptionDataModule(
         prepared.records["train"],
         prepared.records["val"],
@@ -193,7 +194,7 @@ def build_data(config: Config, prepared: Prepared) -> CaptionDataModule:
 
 
 def build_checkpoints(config: Config) -> RunCheckpoints:
-    """What writes last.ckpt and best.ckpt."""
+    """Build the callback that writes last.ckpt and best.ckpt."""
     output = Path(config.output)
     monitor, mode = monitored(config.optimization)
     return RunCheckpoints(
@@ -213,10 +214,10 @@ def build_callbacks(
     checkpoints: RunCheckpoints,
     data: CaptionDataModule,
 ) -> list[Callback]:
-    """What watches a run; a checkpoint holds the states of all of them.
+    """Build the callbacks of a run; a checkpoint holds the states of all of them.
 
     Raises:
-        CaptionerError: no validation caption is long enough for the gradient to be followed.
+        CaptionerError: No validation caption is long enough to measure the gradient.
     """
     callbacks: list[Callback] = [
         checkpoints,
@@ -241,7 +242,7 @@ def build_callbacks(
 
 
 def build_loggers(config: Config, start: Start) -> list[Logger]:
-    """metrics.csv, and W&B unless it is disabled."""
+    """Build the loggers: metrics.csv, and W&B unless it is disabled."""
     output = Path(config.output)
     loggers: list[Logger] = [CSVLog(output / "metrics.csv", start.step)]
     wandb_log = open_wandb_log(
@@ -263,7 +264,7 @@ def build_loggers(config: Config, start: Start) -> list[Logger]:
 def build_trainer(
     config: Config, stage: Stage, callbacks: list[Callback], loggers: list[Logger]
 ) -> L.Trainer:
-    """Lightning's trainer with the flags of the run, to the end of a stage."""
+    """Build Lightning's trainer, which trains to the end of the stage."""
     flags = asdict(config.trainer)
     if stage.name == "score":
         flags["max_epochs"] = stage.first_epoch + config.score.epochs
@@ -273,7 +274,7 @@ def build_trainer(
         logger=loggers,
         plugins=plugins(),
         default_root_dir=config.output,
-        use_distributed_sampler=False,  # the data module's batches know better
+        use_distributed_sampler=False,  # the data module divides the batches itself
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )

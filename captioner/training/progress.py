@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from captioner.console import Progress, clock, say
 
 SHOWN = {"val/loss": "validation loss", "val/CIDEr-D": "CIDEr-D", "val/BLEU-4": "BLEU-4"}
-"""Validation metrics in the line of an epoch, and what they are called there."""
+"""Validation metrics in the line of an epoch, with their names there."""
 
 
 class EpochProgress(ProgressBar):
@@ -36,7 +36,7 @@ class EpochProgress(ProgressBar):
         self._enabled = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Forget the epoch before."""
+        """Discard the values of the previous epoch."""
         self._loss, self._batches, self._since = None, 0, time.monotonic()
 
     def on_train_batch_start(
@@ -57,7 +57,7 @@ class EpochProgress(ProgressBar):
             self._bar.update()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Count validation batches in a bar of their own."""
+        """Open a separate bar for validation batches."""
         if not trainer.sanity_checking:
             self._open("validation batches", sum(trainer.num_val_batches), 0)
 
@@ -77,7 +77,7 @@ class EpochProgress(ProgressBar):
             say(self._line(trainer, float(self._loss) / self._batches))
 
     def on_exception(self, *_: Any) -> None:
-        """Close the bar, so that the message of the error has a line of its own."""
+        """Close the bar, so that the error message starts on its own line."""
         self._close()
 
     def _line(self, trainer: L.Trainer, loss: float) -> str:

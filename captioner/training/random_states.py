@@ -1,4 +1,4 @@
-"""The states of all random number generators, as plain values that a checkpoint may hold."""
+"""Save and restore the states of all random generators as plain values for a checkpoint."""
 
 import random
 from typing import Any
@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 
 def random_states() -> dict[str, Any]:
-    """States of Python's, numpy's, torch's and every CUDA device's generator, of this process."""
+    """Return this process's states of the Python, NumPy, torch and CUDA generators."""
     numbers = np.random.get_state()
     assert isinstance(numbers, tuple)
     name, keys, *rest = numbers
@@ -22,7 +22,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any]) -> None:
-    """Go on drawing where `states` were taken."""
+    """Restore the states that `random_states` returned."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     name, words, *rest = states["numpy"]
@@ -33,7 +33,7 @@ def restore(states: dict[str, Any]) -> None:
 
 
 def of_all_processes() -> list[dict[str, Any]]:
-    """The states of every process, by rank; all of them must call this."""
+    """Return the states of all processes, by rank; call this on every process."""
     if not (dist.is_available() and dist.is_initialized()):
         return [random_states()]
     everywhere: list[Any] = [None] * dist.get_world_size()
@@ -42,5 +42,5 @@ def of_all_processes() -> list[dict[str, Any]]:
 
 
 def seed_of_rank(seed: int, rank: int, step: int) -> int:
-    """A seed for a process whose state is not known; rank 0 at step 0 has the run's own."""
+    """Return a seed for a process whose state is unknown; rank 0 at step 0 gets the run's seed."""
     return (seed + 1_000_003 * rank + 7_919 * step) % 2**63

@@ -1,4 +1,4 @@
-"""Where a run starts: at its beginning, or at a checkpoint that fits its settings."""
+"""Start a run from the beginning, from its own checkpoint, or from the weights of another."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ class Start:
     """Where a run starts.
 
     Attributes:
-        checkpoint: the file that training resumes from; None begins a run.
-        step: optimiser step of that checkpoint; None begins a run.
-        wandb_run: W&B's name for the run.
-        stage: the stage of the run that training is in.
+        checkpoint: Checkpoint to resume from; None for a new run.
+        step: Optimiser step of that checkpoint; None for a new run.
+        wandb_run: W&B id of the run.
+        stage: Current stage of the run.
     """
 
     checkpoint: Path | None
@@ -31,11 +31,11 @@ class Start:
 
 
 def start_of(resume: Path | None, config: Config, prepared: Prepared) -> Start:
-    """The start of a run, after checking the checkpoint that it resumes from.
+    """Return where a run starts, after checking the checkpoint that it resumes from.
 
     Raises:
-        UsageError: no checkpoint, a damaged one, or one of another run; the message names what
-            differs.
+        UsageError: The checkpoint is missing, damaged, or from another run; the message names the
+            difference.
     """
     if resume is None:
         return Start(None, None, new_run_id(), Stage())
@@ -45,30 +45,31 @@ def start_of(resume: Path | None, config: Config, prepared: Prepared) -> Start:
 
 
 def load_initial(captioner: Captioner, path: Path, prepared: Prepared, config: Config) -> None:
-    """Start a network from the weights of a checkpoint.
+    """Initialise a network with the weights of a checkpoint.
 
-    The encoder's weights are taken if it was fine-tuned; a frozen one is that of the stored
-    features.
+    The encoder's weights are loaded only if it was fine-tuned. A frozen encoder is the one that
+    computed the stored features.
 
     Raises:
-        UsageError: the checkpoint's words, encoder or decoder are others.
+        UsageError: The checkpoint has another vocabulary, encoder or decoder.
     """
     given = checkpoint.load(path)
     if given.vocabulary.words != prepared.vocabulary.words:
         raise UsageError(
-            f"--initial: {path} has a vocabulary of {len(given.vocabulary)} words, which is not "
-            f"that of these captions ({len(prepared.vocabulary)} words)"
+            f"--initial: {path} has a vocabulary of {len(given.vocabulary):,} words, this data "
+            f"set one of {len(prepared.vocabulary):,}; use the data and the vocabulary settings "
+            "of that checkpoint"
         )
     theirs, ours = given.config.encoder, config.encoder
     if (theirs.name, theirs.features) != (ours.name, ours.features):
         raise UsageError(
-            f"--initial: {path} was trained on {theirs.features} features of {theirs.name}, and "
-            f"this run is on {ours.features} features of {ours.name}"
+            f"--initial: {path} was trained on {theirs.features} features of {theirs.name}; this "
+            f"run uses {ours.features} features of {ours.name}"
         )
     if theirs.train_from is not None and ours.train_from is None:
         raise UsageError(
-            f"--initial: the encoder of {path} was fine-tuned; set encoder.train_from (it was "
-            f"{theirs.train_from}) to train on with it"
+            f"--initial: {path} has a fine-tuned encoder; set encoder.train_from (it was "
+            f"{theirs.train_from}) to continue with it"
         )
     try:
         captioner.decoder.load_state_dict(given.captioner.decoder.state_dict())
@@ -76,6 +77,6 @@ def load_initial(captioner: Captioner, path: Path, prepared: Prepared, config: C
             captioner.encoder.load_state_dict(given.captioner.encoder.state_dict())
     except RuntimeError as error:
         raise UsageError(
-            f"--initial: {path} holds another network than the settings of this run describe "
+            f"--initial: the network in {path} does not match the settings of this run "
             f"({' '.join(str(error).split())[:200]})"
         ) from error

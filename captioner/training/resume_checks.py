@@ -1,4 +1,4 @@
-"""What a checkpoint must be for a run to resume from it: whole, and of the same run."""
+"""Check that a checkpoint is complete and belongs to the run that resumes from it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from captioner.training.stages import stage_of
 
 MAY_CHANGE = (
     "checkpoint.",
-    "data.",  # the photos and captions themselves are compared
-    "decoder.vectors",  # read at the beginning of a run only
+    "data.",  # photos and captions are compared directly
+    "decoder.vectors",  # read only at the start of a run
     "encoder.batch_size",
-    "encoder.weights",  # the weights themselves are compared
+    "encoder.weights",  # the weights are compared directly
     "encoder.workers",
     "optimization.monitor",
     "optimization.on_nonfinite",
@@ -31,16 +31,16 @@ MAY_CHANGE = (
     "score.epochs",
     "search.",
     "trainer.",
-    "vocabulary.max_size",  # the words themselves are compared
+    "vocabulary.max_size",  # the words are compared directly
     "vocabulary.min_count",
     "wandb.",
     "watch.",
 )
-"""Settings, or groups of them, that a resumed run may change. A change of any other would be
-ignored (the optimiser's state brings its own rates) or would make it another run."""
+"""Settings, or groups of settings, that a resumed run may change. A change to any other setting
+would have no effect (the optimiser's state includes its own rates) or make it another run."""
 
 SHORT = "data, search, trainer, checkpoint, watch, wandb, output and optimization.patience"
-"""What may change, for messages."""
+"""The settings that may change, for messages."""
 
 COSINE_STEPS = (
     "trainer.max_epochs",
@@ -48,15 +48,15 @@ COSINE_STEPS = (
     "trainer.accumulate_grad_batches",
     "data.batch_size",
 )
-"""Settings that say how many steps a run has, which a cosine schedule is stretched over."""
+"""Settings that determine the number of steps of a run, which a cosine schedule depends on."""
 
 
 def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, Any]:
-    """A checkpoint's contents, after comparing it with the run that resumes from it.
+    """Compare a checkpoint with the run that resumes from it, and return its contents.
 
     Raises:
-        UsageError: no checkpoint, a damaged one, or one of another run; the message names what
-            differs.
+        UsageError: The checkpoint is missing, damaged, or from another run; the message names the
+            difference.
     """
     try:
         raw = read_whole(path)
@@ -66,9 +66,9 @@ def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, An
     try:
         before, stage = from_dict(Config, ours["config"]), stage_of(raw)
     except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"--resume: {path}: damaged: no configuration") from error
+        raise UsageError(f"--resume: {path}: damaged: it has no configuration") from error
     check_words(path, ours["vocabulary"], before, config, prepared)
-    ahead = ("score.",) if stage.name == "cross_entropy" else ()  # not begun, so still free
+    ahead = ("score.",) if stage.name == "cross_entropy" else ()  # that stage has not begun
     check_settings(path, before, config, MAY_CHANGE + ahead)
     if stage.name == "cross_entropy":
         check_epochs(path, raw, "trainer.max_epochs", config.trainer.max_epochs)
@@ -81,13 +81,13 @@ def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, An
 
 
 def read_whole(path: Path) -> dict[str, Any]:
-    """A checkpoint with all that training resumes from; its checksums are compared.
+    """Read a checkpoint with its whole training state, and verify its checksums.
 
     Raises:
-        UsageError: it is damaged, or holds weights only.
+        UsageError: The file is damaged, or holds weights only.
     """
     if path.is_dir():
-        raise UsageError(f"{path}: an export holds no training state; name a checkpoint")
+        raise UsageError(f"{path}: an export has no training state; name a checkpoint")
     checkpoint.check_whole(path)
     raw = checkpoint.read(path)
     parts = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
@@ -96,33 +96,33 @@ def read_whole(path: Path) -> dict[str, Any]:
     ours = raw["captioner"]
     if missing or type(step) is not int or not isinstance(ours.get("config"), Mapping):
         raise UsageError(
-            f"{path}: holds no complete training state ({', '.join(missing) or 'no step'}); "
-            "it can caption, but not resume"
+            f"{path}: the training state is incomplete ({', '.join(missing) or 'no step'}); "
+            "the file can caption, but not resume"
         )
     if not isinstance(ours.get("vocabulary"), list):
-        raise UsageError(f"{path}: damaged: no vocabulary")
+        raise UsageError(f"{path}: damaged: it has no vocabulary")
     return raw
 
 
 def other_file(path: Path, output: Path) -> str:
-    """For a message: the run's other checkpoint, if that is whole."""
+    """Return a hint that names the run's other checkpoint if it is intact, for a message."""
     for other in (last_checkpoint(output), best_checkpoint(output)):
         if other.is_file() and not (path.exists() and other.samefile(path)):
             try:
                 read_whole(other)
             except CaptionerError:
                 continue
-            return f"; resume from --resume {other}"
+            return f"; use --resume {other} instead"
     return ""
 
 
 def check_words(
     path: Path, words: Sequence[str], before: Config, config: Config, prepared: Prepared
 ) -> None:
-    """Refuse another vocabulary.
+    """Refuse a vocabulary that differs from the checkpoint's.
 
     Raises:
-        UsageError: the message says which settings differ.
+        UsageError: The message names the vocabulary settings that differ.
     """
     now = list(prepared.vocabulary.words)
     if words == now:
@@ -130,19 +130,20 @@ def check_words(
     changed = differences(before, config)
     named = [told(name, changed[name]) for name in changed if name.startswith("vocabulary.")]
     raise UsageError(
-        f"--resume: {path}: its vocabulary of {len(words)} words is not that of these captions "
-        f"({len(now)} words{', '.join(['', *named])}); resume with the data and the vocabulary "
-        "settings that it was trained with"
+        f"--resume: {path} has a vocabulary of {len(words):,} words, this data set another one "
+        f"({len(now):,} words{', '.join(['', *named])}); resume with the data and the vocabulary "
+        "settings of that run"
     )
 
 
 def check_settings(
     path: Path, before: Config, now: Config, may_change: tuple[str, ...] = MAY_CHANGE
 ) -> None:
-    """Refuse settings that a resumed run cannot change.
+    """Refuse a changed setting that a resumed run cannot change.
 
     Raises:
-        UsageError: the message names one with its old and new value, and what may change.
+        UsageError: The message names the setting with both values, and the settings that may
+            change.
     """
     changed = differences(before, now)
     fixed = [name for name in changed if not name.startswith(may_change)]
@@ -153,20 +154,20 @@ def check_settings(
     more = f" (and {', '.join(fixed[1:4])})" if len(fixed) > 1 else ""
     why = ""
     if fixed[0] in COSINE_STEPS:
-        why = "; the cosine schedule is stretched over the steps of the whole run"
+        why = "; the cosine schedule depends on the number of steps of the whole run"
     raise UsageError(
-        f"--resume: {told(fixed[0], changed[fixed[0]])}{more}{why}; {path} can only be resumed "
-        f"with its own; what may change: {SHORT}"
+        f"--resume: {told(fixed[0], changed[fixed[0]])}{more}{why}; restore the value to resume "
+        f"from {path}; a resumed run may change {SHORT}"
     )
 
 
 def told(name: str, values: tuple[Any, Any]) -> str:
-    """A setting with its old and new value."""
+    """Return a setting with its old and new value, for a message."""
     return f"{name}: {shown(values[0])} in the checkpoint, {shown(values[1])} now"
 
 
 def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings, by dotted name, in which two configurations differ: old and new value."""
+    """Return the settings that differ, by dotted name, with their old and new values."""
     old, new = dict(flat(asdict(before))), dict(flat(asdict(now)))
     return {name: (old[name], new[name]) for name in new if old[name] != new[name]}
 
@@ -177,29 +178,29 @@ def check_epochs(
     """Refuse fewer epochs than the stage has begun.
 
     Args:
-        path: the checkpoint.
-        raw: its contents.
-        name: the setting that says how many epochs the stage has.
-        epochs: its value.
-        first_epoch: epochs of the run before the stage.
+        path: The checkpoint.
+        raw: Its contents.
+        name: Setting that holds the number of epochs of the stage.
+        epochs: Value of that setting.
+        first_epoch: Epochs of the run before the stage.
 
     Raises:
-        UsageError: the message says how many there are.
+        UsageError: The message states the number of epochs begun.
     """
     try:
         progress = raw["loops"]["fit_loop"]["epoch_progress"]["current"]
         completed = int(progress["completed"])
         begun = completed + (int(progress["ready"]) > completed) - first_epoch
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--resume: {path}: damaged: no count of epochs") from error
+        raise UsageError(f"--resume: {path}: damaged: it has no epoch count") from error
     if epochs < begun:
         raise UsageError(
-            f"--resume: {name}: {epochs}, but {path} is from epoch {begun}; give at least {begun}"
+            f"--resume: {name} {epochs}: {path} is already in epoch {begun}; set at least {begun}"
         )
 
 
 def data_digest(records: Sequence[Record]) -> str:
-    """Digest of image ids and captions."""
+    """Return a digest of image ids and captions."""
     digest = hashlib.blake2b(digest_size=16)
     for record in records:
         digest.update(repr((record.image_id, tuple(record.captions))).encode("utf-8", "replace"))
@@ -207,7 +208,7 @@ def data_digest(records: Sequence[Record]) -> str:
 
 
 def described(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """What a checkpoint holds of its training data, to know them again: counts and a digest."""
+    """Return the counts and the digest of the training data that a checkpoint stores."""
     return {
         "train": len(records["train"]),
         "val": len(records["val"]),
@@ -216,34 +217,33 @@ def described(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
 
 
 def check_data(path: Path, before: object, records: Mapping[str, Sequence[Record]]) -> None:
-    """Refuse another training split; checkpoints of older versions do not know theirs.
+    """Refuse another training split; older checkpoints without a digest are not checked.
 
     Raises:
-        UsageError: the message gives both numbers of photos.
+        UsageError: The message states both numbers of photos.
     """
     if not isinstance(before, Mapping):
         return
     now = described(records)
     if before.get("digest") != now["digest"]:
         raise UsageError(
-            f"--resume: data: {path} was trained on {before.get('train')} photos, these are "
-            f"{now['train']} with other ids or captions; resume with the data set that it was "
-            "trained with"
+            f"--resume: data: {path} was trained on {before.get('train')} photos; this data set "
+            f"has {now['train']} with other ids or captions; resume with the data set of that run"
         )
 
 
 def check_encoder(path: Path, state: Mapping[str, Any], prepared: Prepared) -> None:
-    """Refuse other weights of a frozen encoder, which gave the features.
+    """Refuse a frozen encoder whose weights differ from the checkpoint's.
 
     Raises:
-        UsageError: they differ.
+        UsageError: The weights differ.
     """
     for name, tensor in prepared.encoder.state_dict().items():
         saved = state.get(f"captioner.encoder.{name}")
-        if saved is None:  # of a network described in another way: loading it will tell
+        if saved is None:  # another network structure: loading its weights reports that
             continue
         if saved.shape != tensor.shape or not torch.allclose(saved, tensor):
             raise UsageError(
-                f"--resume: encoder.weights: other weights than those of {path} ({name} differs); "
-                "resume with the encoder that it was trained with"
+                f"--resume: encoder.weights: {name} differs from the encoder in {path}; resume "
+                "with the encoder of that run"
             )

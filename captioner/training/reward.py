@@ -1,17 +1,17 @@
-r"""The reward of a caption: how well it agrees with the references of its photo.
+r"""Reward of a caption: how well it agrees with the references of its photo.
 
     R(c) = w_c CIDEr-D(c) + w_b BLEU-4(c)
 
-with CIDEr-D from 0 to 10 and BLEU-4 of the single caption from 0 to 1. Four rules keep a decoder
-from learning to please the reward alone:
+CIDEr-D ranges from 0 to 10 and BLEU-4 of a single caption from 0 to 1. Four rules prevent reward
+hacking:
 
-- caption and references carry the end word, so that ending in the wrong place costs n-grams;
-  without it captions come to end in "a";
-- a caption that was cut at the maximum length gets 0;
-- the unknown word matches nothing, whatever rare words the references hold;
-- document frequencies come from the training references alone.
+- Captions and references include the end word, so that ending in the wrong place costs n-grams.
+  Without it, captions learn to end in "a".
+- A caption that was cut at the maximum length gets 0.
+- The unknown word matches nothing, whatever rare words the references hold.
+- Document frequencies come from the training references only.
 
-The scorers are those of `captioner.metrics`; the references are counted once.
+The scorers are those of `captioner.metrics`. The n-grams of the references are counted once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from captioner.metrics.ngrams import NgramIndex, Tokens
 from captioner.text.vocabulary import END, UNKNOWN, Vocabulary
 from captioner.text.word_tokenizers import word_tokenizer
 
-# The tokenizer turns line breaks into blanks: no reference can hold these two.
+# The tokenizer turns line breaks into spaces, so no reference can contain these two.
 END_TOKEN = "\n"
 UNKNOWN_TOKEN = "\n?"
 
@@ -34,7 +34,7 @@ References = dict[ImageId, list[list[str]]]
 
 
 def with_end(references: Mapping[ImageId, Sequence[str]], tokenizer: str = "ptb") -> References:
-    """Tokens of references, each closed by the end token; by the vocabulary's tokenizer."""
+    """Tokenize references with the vocabulary's tokenizer and append the end token to each."""
     tokenize = word_tokenizer(tokenizer)
     return {
         image_id: [[*tokenize(caption), END_TOKEN] for caption in captions]
@@ -43,7 +43,7 @@ def with_end(references: Mapping[ImageId, Sequence[str]], tokenizer: str = "ptb"
 
 
 def document_frequencies(references: References) -> DocumentFrequencies:
-    """In how many images' references each n-gram occurs, those with the end token included."""
+    """Count the images in whose references each n-gram occurs, including the end token."""
     return DocumentFrequencies.of(list(references.values()), source="training references")
 
 
@@ -51,11 +51,11 @@ class Reward:
     """Scores captions, given as word ids, against the references of their images.
 
     Args:
-        references: of the images that will be asked for, as `with_end` gives them.
-        vocabulary: words of the ids.
-        frequencies: document frequencies of the training references.
-        cider: weight of CIDEr-D.
-        bleu: weight of the BLEU-4 of a single caption.
+        references: References of all images that will be scored, from `with_end`.
+        vocabulary: Words of the ids.
+        frequencies: Document frequencies of the training references.
+        cider: Weight of CIDEr-D.
+        bleu: Weight of the BLEU-4 of a single caption.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Reward:
     def __call__(
         self, images: Sequence[ImageId], captions: Sequence[Sequence[int]], ended: Sequence[bool]
     ) -> np.ndarray:
-        """The reward of each caption (captions,), float64.
+        """Return the reward of each caption, (captions,), float64.
 
         Args:
-            images: the image of each caption; one may occur any number of times.
-            captions: word ids in reading order, without the end word.
-            ended: whether each caption ended; False: it was cut at the maximum length.
+            images: Image id of each caption; ids may repeat.
+            captions: Word ids in reading order, without the end word.
+            ended: Whether each caption ended; False if it was cut at the maximum length.
         """
         tokens = [[*map(self._words.__getitem__, ids), END_TOKEN] for ids in captions]
         reward = np.zeros(len(tokens))
@@ -94,7 +94,7 @@ class Reward:
         return np.where(np.asarray(ended, dtype=bool), reward, 0.0)
 
     def _bleu(self, images: Sequence[ImageId], captions: Sequence[Tokens]) -> np.ndarray:
-        """BLEU-4 of each caption by itself, from 0 to 1."""
+        """Return the BLEU-4 of each single caption, from 0 to 1."""
         groups = [self.references[image] for image in images]
         index, counts = NgramIndex.of([tokens for group in groups for tokens in group])
         group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])

@@ -1,4 +1,4 @@
-"""One training run: from a configuration to config.yaml, metrics.csv and checkpoints/."""
+"""Train a run: read its configuration, write config.yaml, metrics.csv and checkpoints/."""
 
 import sys
 from contextlib import nullcontext
@@ -43,37 +43,37 @@ from captioner.training.stages import begin_score
 
 
 def train(config: Config, resume: Path | None = None, initial: Path | None = None) -> Path:
-    """Train a captioner; features and vocabulary must have been prepared.
+    """Train a captioner on prepared features and a prepared vocabulary.
 
-    A run has one stage, of cross-entropy, or a second one, in which it is trained on the score from
+    A run has one stage, cross-entropy, and optionally a second one that trains on the score from
     the best checkpoint of the first; see `captioner.training.stages`.
 
     Args:
-        config: the run.
-        resume: a checkpoint of the same run to resume from.
-        initial: a checkpoint whose weights a new run starts from; one that is resumed has its own.
+        config: Configuration of the run.
+        resume: Checkpoint of the same run to resume from.
+        initial: Checkpoint whose weights initialise a new run; ignored when resuming.
 
     Returns:
         The checkpoint with the best validation score.
 
     Raises:
-        UsageError: the output folder holds another run, or a checkpoint does not fit.
-        CaptionerError: a split is empty, a feature is missing or stale, or the run had to end; the
+        UsageError: The output folder holds another run, or a checkpoint does not fit.
+        CaptionerError: A split is empty, a feature is missing or stale, or the run failed; the
             message names the last good checkpoint.
-        TerminatedError: the process was asked to end, and a checkpoint was written.
+        TerminatedError: The process received SIGTERM or Ctrl-C; a checkpoint was written.
     """
     only_score = config.objective.name == "self_critical"
     if only_score and resume is None and initial is None:
         raise UsageError(
-            "objective.name: self_critical needs a network that writes captions already: name its "
-            "checkpoint by --initial, or begin with objective.name cross_entropy"
+            "objective.name self_critical: needs a trained network; name its checkpoint with "
+            "--initial, or start with objective.name cross_entropy"
         )
     quiet_lightning()
     check_hardware(config.trainer)
     output = Path(config.output)
     with held_folder(output, "training run") if is_rank_zero() else nullcontext():
         if resume is None and is_rank_zero():
-            to_resume(output, None)  # (refuses a folder that holds a run)
+            to_resume(output, None)  # refuses a folder that holds a run
         train_stages(config, resume, initial, only_score=only_score)
     last, best = last_checkpoint(output), best_checkpoint(output)
     return best if best.is_file() else last
@@ -82,12 +82,12 @@ def train(config: Config, resume: Path | None = None, initial: Path | None = Non
 def train_stages(
     config: Config, resume: Path | None, initial: Path | None, *, only_score: bool
 ) -> None:
-    """Train what is left of both stages.
+    """Train the remaining part of both stages.
 
     Raises:
-        UsageError: as `train`.
-        CaptionerError: as `train`.
-        TerminatedError: as `train`.
+        UsageError: See `train`.
+        CaptionerError: See `train`.
+        TerminatedError: See `train`.
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     use_library(None)  # a run before this one may have been resumed with another
@@ -119,23 +119,23 @@ def train_stage(
     """Train to the end of a stage.
 
     Args:
-        config: the run.
-        prepared: its data.
-        start: where the run starts; says which stage.
-        loggers: of the stage before, which this one continues.
-        initial: a checkpoint whose weights a new run starts from.
-        skip: only validate these weights, and keep them as the first and the best.
+        config: Configuration of the run.
+        prepared: Its data.
+        start: Where the run starts, including the stage.
+        loggers: Loggers of the previous stage, which this one continues; None opens new ones.
+        initial: Checkpoint whose weights initialise a new run.
+        skip: Only validate these weights, and save them as the first and best checkpoint.
 
     Raises:
         UsageError: `initial` does not fit.
-        CaptionerError: as `train`.
-        TerminatedError: as `train`.
+        CaptionerError: See `train`.
+        TerminatedError: See `train`.
     """
     checkpoints = build_checkpoints(config)
     module = build_module(config, prepared, start, checkpoints, initial)
     data = build_data(config, prepared)
     callbacks = build_callbacks(config, prepared, start, checkpoints, data)
-    # Written when training really begins: a run that is refused changes nothing on the disk.
+    # Called when training begins, so that a refused run changes nothing on disk.
     callbacks.append(Beginning(lambda: begin(config, prepared, start)))
     loggers = loggers or build_loggers(config, start)
     trainer = build_trainer(config, start.stage, callbacks, loggers)
@@ -150,11 +150,11 @@ def train_stage(
 
 
 def check_prepared(prepared: Prepared, config: Config) -> None:
-    """Refuse data that cannot be trained on.
+    """Refuse data that cannot be used for training.
 
     Raises:
-        UsageError: validation would search with a beam that is too wide for the vocabulary.
-        CaptionerError: a split is empty.
+        UsageError: The beam of the validation search is too wide for the vocabulary.
+        CaptionerError: A split is empty.
     """
     for split in ("train", "val"):
         if not prepared.records[split]:
@@ -163,12 +163,12 @@ def check_prepared(prepared: Prepared, config: Config) -> None:
 
 
 def begin(config: Config, prepared: Prepared, start: Start) -> None:
-    """Write what describes the run: config.yaml and vocabulary.txt."""
+    """Write the files that describe the run: config.yaml and vocabulary.txt."""
     output = Path(config.output)
     write_config(config, output / "config.yaml")
     prepared.vocabulary.save(output / "vocabulary.txt")
     if start.checkpoint is None:
-        best_checkpoint(output).unlink(missing_ok=True)  # of a run that ended before its last.ckpt
+        best_checkpoint(output).unlink(missing_ok=True)  # of a run killed before its last.ckpt
 
 
 def fit(
@@ -178,23 +178,23 @@ def fit(
     start: Start,
     checkpoints: RunCheckpoints,
 ) -> None:
-    """Train to the end, or to the error that ends the run.
+    """Train until the run ends or fails.
 
     Raises:
-        CaptionerError: the run had to end; the message names the last good checkpoint.
-        TerminatedError: the process was asked to end, and a checkpoint was written.
+        CaptionerError: The run failed; the message names the last good checkpoint.
+        TerminatedError: The process received SIGTERM or Ctrl-C; a checkpoint was written.
     """
     try:
         trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
-        # A run resumed at its end, in another folder: it has its checkpoint there too.
+        # A finished run that resumes in another folder needs its checkpoint there too.
         if not trainer.strategy.broadcast(checkpoints.last.is_file()):
             checkpoints.save(trainer)
         checkpoints.end_if_asked(trainer)
     except TerminatedError:
         if not trainer.is_global_zero:
-            sys.exit(0)  # the first process speaks for all; another's code would have it killed
+            sys.exit(0)  # rank 0 reports; another exit code here would make the launcher kill it
         raise
-    except SystemExit as error:  # how Lightning passes on a Ctrl-C that training did not handle
+    except SystemExit as error:  # Lightning's form of a Ctrl-C outside the training loop
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         last = checkpoints.last
@@ -211,7 +211,7 @@ def fit(
 
 
 def write_config(config: Config, path: Path) -> None:
-    """The resolved configuration as YAML; `--config` reads it back."""
+    """Write the resolved configuration as YAML, which `--config` can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
     write_whole(path, text)

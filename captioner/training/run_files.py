@@ -1,6 +1,6 @@
-"""Where a run keeps its checkpoints, and whether it is begun, gone on with, or refused.
+"""Locate a run's checkpoints, and decide whether a run starts, resumes or is refused.
 
-Imports nothing heavy: a call that is wrong is told so before torch is loaded.
+Imports nothing heavy, so that a wrong call fails before torch is loaded.
 """
 
 import shlex
@@ -9,30 +9,31 @@ from pathlib import Path
 from captioner.errors import UsageError
 
 AUTO = "auto"
-"""Value of `--resume` that goes on with the run if there is one, and begins it if there is none."""
+"""Value of `--resume` that resumes the run if there is one, and starts a new run otherwise."""
 
 
 def last_checkpoint(output: Path) -> Path:
-    """The checkpoint that a run goes on from."""
+    """Return the path of the checkpoint that a run resumes from."""
     return output / "checkpoints" / "last.ckpt"
 
 
 def best_checkpoint(output: Path) -> Path:
-    """The checkpoint with the best validation score so far."""
+    """Return the path of the checkpoint with the best validation score."""
     return output / "checkpoints" / "best.ckpt"
 
 
 def resume_command(last: Path) -> str:
-    """The command that resumes the run of a checkpoint, to be pasted into a shell."""
+    """Return the shell command that resumes the run of a checkpoint."""
     config = last.parents[1] / "config.yaml"
     return shlex.join(["captioner", "train", "--config", str(config), "--resume", str(last)])
 
 
 def to_resume(output: Path, resume: str | None) -> Path | None:
-    """The checkpoint that `--resume` asks for; None begins a run.
+    """Return the checkpoint that `--resume` selects, or None for a new run.
 
     Raises:
-        UsageError: no such checkpoint; or none was asked for, and the folder holds a run.
+        UsageError: The checkpoint does not exist, or the folder holds a run and `--resume` is not
+            given.
     """
     last = last_checkpoint(output)
     if resume == AUTO:
@@ -40,7 +41,7 @@ def to_resume(output: Path, resume: str | None) -> Path | None:
     if resume is None:
         if last.exists():
             raise UsageError(
-                f"output: {output} already holds a run; continue it with --resume {last}, or "
+                f"output: {output} already holds a run; resume it with --resume {last}, or "
                 f"choose another --output"
             )
         return None

@@ -1,10 +1,10 @@
 """The stages of a run: cross-entropy first, then the score, in one folder and one log.
 
-The second stage begins from a checkpoint like any that a run resumes from: `begin_score` writes
-last.ckpt anew, with the best weights, sharpened, and no state of the first stage's optimiser. So
-steps, epochs, metrics.csv, the W&B run and the best score continue, and a run killed between the
-stages, or in either of them, resumes as ever. The best score so far stays the one to beat: the
-second stage cannot end worse on the validation split than it began.
+The second stage starts from a checkpoint like any resumed run. `begin_score` rewrites last.ckpt
+with the best weights, sharpened, and without the state of the first stage's optimiser. Steps,
+epochs, metrics.csv, the W&B run and the best score continue. A run killed between or within the
+stages resumes with the same command. The best score so far is kept, so best.ckpt is never worse on
+the validation split after the second stage than before it.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,36 +20,36 @@ OUTPUT_WEIGHTS = ("decoder.projection.weight", "decoder.projection.bias")
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run with an objective, an optimiser and a schedule of its own.
+    """A part of a run with its own objective, optimiser and schedule.
 
     Attributes:
-        name: what it trains on.
-        first_epoch: epochs that the run had completed when the stage began.
+        name: What the stage trains on.
+        first_epoch: Number of epochs completed before the stage began.
     """
 
     name: Literal["cross_entropy", "score"] = "cross_entropy"
     first_epoch: int = 0
 
     def asdict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Return plain values for a checkpoint."""
         return asdict(self)
 
 
 def stage_of(raw: dict[str, Any]) -> Stage:
-    """The stage that a checkpoint belongs to; those before stages existed are of the first."""
+    """Return the stage of a checkpoint; older checkpoints without one belong to the first."""
     return Stage(**raw.get("stage", {}))
 
 
 def begin_score(last: Path, best: Path, sharpen: float) -> None:
-    """Turn last.ckpt, the end of the first stage, into the beginning of the second.
+    """Rewrite last.ckpt, the end of the first stage, as the start of the second.
 
     Args:
-        last: is written anew, as a whole.
-        best: gives the weights; where it is absent those of `last` are kept.
-        sharpen: multiplies the weights and biases of the output.
+        last: File to replace, atomically.
+        best: File whose weights are used; if it is missing, the weights of `last` are kept.
+        sharpen: Factor for the weights and biases of the output layer.
 
     Raises:
-        CaptionerError: the checkpoint cannot be written.
+        CaptionerError: The checkpoint cannot be written.
     """
     raw = read_tensors(last)
     weights = read_tensors(best)["state_dict"] if best.is_file() else raw["state_dict"]

@@ -1,4 +1,4 @@
-"""Logging to Weights & Biases: the same run when resumed, and never the end of one."""
+"""Log to Weights & Biases; a resumed run continues its W&B run, and W&B errors never end it."""
 
 import netrc
 import os
@@ -14,10 +14,10 @@ from captioner.console import say
 
 
 class WandbLog(WandbLogger):
-    """Lightning's logger, with two differences.
+    """Lightning's W&B logger with two differences.
 
-    Rows carry their step: what a resumed run logs again W&B knows already, and drops. An error of
-    W&B is told once and training goes on: metrics.csv has all numbers.
+    Rows carry their step, so that W&B drops the rows that a resumed run logs again. A W&B error is
+    reported once and training continues, because metrics.csv holds all metrics.
     """
 
     _silent = False
@@ -29,7 +29,7 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log a row."""
+        """Log one row."""
         import wandb
 
         try:
@@ -37,27 +37,27 @@ class WandbLog(WandbLogger):
             self.experiment.log(row, step=step)
         except (wandb.Error, OSError) as error:
             if not self._silent:
-                say(f"W&B: {one_line(error)}; training goes on, metrics.csv has all numbers")
+                say(f"W&B: {one_line(error)}; training continues, metrics.csv has all metrics")
             self._silent = True
 
 
 def new_run_id() -> str:
-    """A name for a run that no other has."""
+    """Return a random id for a run."""
     return secrets.token_hex(4)
 
 
 def open_wandb_log(
     output: Path, *, mode: str, run_id: str, resumed: bool, **about: Any
 ) -> WandbLog | None:
-    """The logger of a run; offline where W&B cannot be reached, None where it is disabled.
+    """Open the logger of a run: offline if W&B is unreachable, None if it is disabled.
 
     Args:
-        output: the run's folder.
-        mode: "online", "offline", "disabled", or "auto": online where an API key is found, disabled
-            elsewhere; `WANDB_MODE` decides instead of that where it is set.
-        run_id: W&B's name for the run.
-        resumed: whether the run is known already.
-        about: project, name, group, tags.
+        output: Folder of the run.
+        mode: "online", "offline", "disabled", or "auto": the value of `WANDB_MODE`, or else online
+            if an API key is found and disabled otherwise.
+        run_id: W&B id of the run.
+        resumed: Whether the run resumes from a checkpoint.
+        about: Project, name, group and tags.
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "disabled")
@@ -68,7 +68,7 @@ def open_wandb_log(
     output.mkdir(parents=True, exist_ok=True)
     # Silent: W&B's own lines go to the terminal otherwise; what matters of them is said here.
     about |= {"save_dir": output, "id": run_id, "settings": wandb.Settings(silent=True)}
-    later = f"`wandb sync {output / 'wandb'}/offline-run-*` sends it later"
+    later = f"`wandb sync {output / 'wandb'}/offline-run-*` uploads it later"
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if mode != "offline" and first:
         log = WandbLog(**about, resume="allow")
@@ -76,7 +76,7 @@ def open_wandb_log(
             say(f"W&B: {log.experiment.url}")
         except (wandb.Error, OSError) as error:
             reason = one_line(error)[:120]
-            say(f"W&B cannot be reached ({reason}): the run is logged offline; {later}")
+            say(f"W&B is unreachable ({reason}): logging this run offline; {later}")
             wandb.teardown()
             return WandbLog(**about, offline=True)
         return log
@@ -86,7 +86,7 @@ def open_wandb_log(
 
 
 def has_wandb_key() -> bool:
-    """Whether an API key is in the environment or where `wandb login` puts it."""
+    """Return whether the environment or the file of `wandb login` holds an API key."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
@@ -97,5 +97,5 @@ def has_wandb_key() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """Return an error's message as one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -161,8 +161,8 @@ def test_output_and_formats(root, tmp_path, capsys) -> None:
 def test_wrong_calls(root, capsys) -> None:
     flags = ["--data.format", "jsonl", "--data.root", str(root)]
     for more, message in [
-        (["--radius", "17"], "--radius: 17 is not between 0 and 16"),
-        (["--vocabulary", "none.txt"], "--vocabulary: no file none.txt"),
+        (["--radius", "17"], "--radius 17: must be between 0 and 16"),
+        (["--vocabulary", "none.txt"], "--vocabulary: no such file: none.txt"),
         (["--output", "/no/where.json"], "--output: no folder /no"),
         (["--data.rot", "x"], "did you mean data.root?"),
         (["--config", "none.yaml"], "--config: no file none.yaml"),

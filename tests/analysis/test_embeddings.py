@@ -43,8 +43,8 @@ def test_export_is_read_back(tiny_checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        ([], "give --nearest WORD, --export F, or both", 2),
-        (["--nearest", "rde"], "'rde' is not among the", 1),
+        ([], "nothing to do; add --nearest WORD, --export F, or both", 2),
+        (["--nearest", "rde"], "'rde' is not one of the", 1),
         (["--export", "nowhere/f.txt"], "--export: no folder nowhere", 2),
     ],
 )

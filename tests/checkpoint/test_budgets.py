@@ -87,7 +87,7 @@ def test_words_that_are_no_words(word: str, tiny_checkpoint: Path, tmp_path: Pat
         raw["captioner"]["vocabulary"][5] = word
 
     evil = changed(tiny_checkpoint, tmp_path / "evil.ckpt", change)
-    with pytest.raises(CaptionerError, match=r"vocabulary\[5\] must be a printable text") as caught:
+    with pytest.raises(CaptionerError, match=r"vocabulary\[5\] must be printable text") as caught:
         checkpoint.load(evil)
     assert str(caught.value).isprintable()
 
@@ -95,7 +95,7 @@ def test_words_that_are_no_words(word: str, tiny_checkpoint: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("own", "given", "message"),
     [
-        ({"beam_size": 101}, (), "own search.beam_size is 101, more than the 100 .*--beam-size"),
+        ({"beam_size": 101}, (), "own search.beam_size is 101; .* at most 100; .*--beam-size"),
         ({"max_length": 1001}, (), "own search.max_length is 1,001.*--max-length"),
         ({"max_length": 10_000}, ("beam_size",), "--max-length"),
         ({"beam_size": 10_000}, ("max_length",), "--beam-size"),
@@ -131,7 +131,7 @@ def test_captioning_with_a_checkpoint_that_asks_for_much(
     evil = str(changed(tiny_checkpoint, tmp_path / "evil.ckpt", change))
     photo = str(make_photo(tmp_path / "a.png", 1))
     assert main(["caption", photo, "--checkpoint", evil]) == 1
-    assert "choose one with --max-length" in capsys.readouterr().err
+    assert "set it with --max-length" in capsys.readouterr().err
     assert main(["caption", photo, "--checkpoint", evil, "--max-length", "3"]) == 0
     with pytest.raises(CaptionerError, match="max_length"):
         Predictor([checkpoint.load(Path(evil))], torch.device("cpu"))
@@ -149,7 +149,7 @@ def test_a_flipped_bit_of_a_weight(tiny_checkpoint: Path, tmp_path: Path) -> Non
     raw = torch.load(tiny_checkpoint, weights_only=True)
     name = next(n for n in raw["state_dict"] if n.endswith("projection.weight"))
     evil = flipped(tiny_checkpoint, tmp_path / "evil.ckpt", raw["state_dict"][name])
-    with pytest.raises(CaptionerError, match=r"projection\.weight does not have the checksum"):
+    with pytest.raises(CaptionerError, match=r"projection\.weight does not match the checksum"):
         checkpoint.load(evil)
     with pytest.raises(UsageError, match=r"damaged: the checksum of data/\d+ does not match"):
         checkpoint.check_whole(evil)

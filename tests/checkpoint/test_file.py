@@ -80,7 +80,7 @@ def changed(path: Path, to: Path, change: Any) -> Path:
     ("change", "message"),
     [
         (lambda raw: raw.pop("captioner"), "a checkpoint of another program"),
-        (lambda raw: raw["captioner"].update(format_version=99), "is newer than this one"),
+        (lambda raw: raw["captioner"].update(format_version=99), "is newer than this version"),
         (lambda raw: raw["captioner"]["vocabulary"].pop(), "damaged checkpoint: .*size mismatch"),
         (lambda raw: raw["captioner"].pop("transform"), "damaged checkpoint: 'transform'"),
         (lambda raw: raw["captioner"]["vocabulary"].reverse(), "a vocabulary begins with <pad>"),

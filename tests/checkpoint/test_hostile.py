@@ -113,18 +113,18 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
     ("change", "message"),
     [
         # Code in what torch.fx writes into its source.
-        (lambda raw: step(raw, "placeholder").update(target=f"x={CODE}"), "is no name"),
-        (lambda raw: step(raw, "call_module").update(target=f'a", {CODE}) or ("'), "is no name"),
-        (lambda raw: step(raw, "call_module").update(name=f"a = {CODE}; b"), "is no name"),
-        (lambda raw: step(raw, "call_module").update(kwargs={f"a={CODE}, b": 1}), "is no name"),
-        (lambda raw: step(raw, "call_module").update(name="lambda"), "is used before it is made"),
-        (lambda raw: step(raw, "call_module").update(target=3), "is no name|rebuilt"),
+        (lambda raw: step(raw, "placeholder").update(target=f"x={CODE}"), "a valid name"),
+        (lambda raw: step(raw, "call_module").update(target=f'a", {CODE}) or ("'), "a valid name"),
+        (lambda raw: step(raw, "call_module").update(name=f"a = {CODE}; b"), "a valid name"),
+        (lambda raw: step(raw, "call_module").update(kwargs={f"a={CODE}, b": 1}), "a valid name"),
+        (lambda raw: step(raw, "call_module").update(name="lambda"), "used before it is computed"),
+        (lambda raw: step(raw, "call_module").update(target=3), "not a valid name|rebuilt"),
         (add_step(target="eval"), "unknown operation 'eval'"),
         (add_step(kind="call_method", target="__reduce__"), "unknown operation '__reduce__'"),
         (lambda raw: step(raw, "call_module")["settings"].update(stride={"tuple": [1] * 4}),
          "damaged checkpoint"),
         # Memory.
-        (decoder(hidden_size=2**40), "decoder.hidden_size must be a whole number up to"),
+        (decoder(hidden_size=2**40), "decoder.hidden_size must be a whole number of at most"),
         (decoder(hidden_size=2**20), "damaged checkpoint: .*size mismatch"),
         (decoder(layers=10**9), "decoder.layers must be"),
         (decoder(layers="3"), "damaged checkpoint"),
@@ -134,11 +134,11 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (add_step(target="mul", args={"tuple": [[1], 10**6]}), "takes a whole number, not a list"),
         (add_step(target="cat", args={"tuple": [[{"node": "features_0"}] * 30_000]}),
          "a list of up to 1,024 tensors"),
-        (first_weight(lambda old: torch.zeros(1).expand(10**6, 10**6)), "bytes that it brings"),
+        (first_weight(lambda old: torch.zeros(1).expand(10**6, 10**6)), "bytes it stores"),
         (first_weight(lambda old: old.to_sparse()), "dense tensor|not a checkpoint"),
         (encoder(network=[{}] * (MAX_STEPS + 1)), "at most 10,000 steps"),
-        (share_one_weight, "together no more than the"),
-        (overlap_weights, "together no more than the"),
+        (share_one_weight, "together no larger than the"),
+        (overlap_weights, "together no larger than the"),
         (encoder(mean=nested()), "at most 500,000 values"),
         (lambda raw: raw["captioner"]["transform"].update(fit=nested()), "at most 500,000 values"),
         (lambda raw: raw["captioner"].update(config={"a": nested()}), "at most 500,000 values"),
@@ -147,16 +147,16 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (lambda raw: raw["captioner"].update(wandb_run=circle()), "nested at most 16 levels"),
         (lambda raw: step(raw, "call_module")["kwargs"].update(a=2**300), "at most 256 bits"),
         (lambda raw: raw["captioner"].update(wandb_run=torch.zeros(2)), "not a Tensor"),
-        (by_name("vit_h_14"), "must be the weights of vit_h_14, 316,735,"),
+        (by_name("vit_h_14"), "must be the weights of vit_h_14, at least 316,735,"),
         (by_name("squeezenet1_1", 2048), "transform.size must be at most 1024"),
         # Names: of a layer, of an argument.
-        (lambda raw: step(raw, "call_module").update(target="forward"), "no layer can be called"),
-        (lambda raw: step(raw, "call_module").update(target="a.__init__"), "no layer can be"),
+        (lambda raw: step(raw, "call_module").update(target="forward"), "must not be called"),
+        (lambda raw: step(raw, "call_module").update(target="a.__init__"), "layer must not be"),
         (add_step(name="x"), "two steps are called 'x'"),
         (add_step(kwargs={"out": 1}), "unexpected keyword argument 'out'"),
         (add_step(target="dropout", kwargs={}), "drops at random"),
         # Kinds.
-        (first_weight(lambda old: old.half()), "must be in single precision"),
+        (first_weight(lambda old: old.half()), "must be float32"),
         (first_weight(lambda old: 3), "must be a tensor"),
         (lambda raw: raw["state_dict"].update({3: torch.zeros(1)}), "tensors by name"),
         (lambda raw: raw["captioner"].update(vocabulary=[1, 2]), "vocabulary must be texts"),
@@ -165,7 +165,7 @@ CODE = '__import__("pathlib").Path("sprung").touch()'
         (lambda raw: raw["captioner"].update(format_version="1"), "no format_version"),
         (encoder(mean=[0.5, float("nan"), 0.5]), "encoder.mean must be three numbers"),
         (encoder(std=[0.5, 0.0, 0.5]), "encoder.std must be more than 0"),
-        (encoder(feature_size=7), "no network with 7 channels at its end"),
+        (encoder(feature_size=7), "not a network with 7 output channels"),
         (encoder(network=[]), "must be a list of steps"),
         (encoder(grid="yes"), "encoder.grid must be true or false"),
         (lambda raw: raw["captioner"]["transform"].update(size=10**9), "transform.size"),
@@ -299,10 +299,10 @@ def test_exports_that_are_none(exported: Path, tmp_path: Path) -> None:
     values = json.loads(contents.read_text())
     values["encoder"]["network"][0]["target"] = f"x={CODE}"
     contents.write_text(json.dumps(values))
-    with pytest.raises(CaptionerError, match="is no name"):
+    with pytest.raises(CaptionerError, match="not a valid name"):
         checkpoint.load(exported)
     weights.unlink()
-    with pytest.raises(UsageError, match=r"a folder without weights\.safetensors"):
+    with pytest.raises(UsageError, match=r"has no weights\.safetensors"):
         checkpoint.load(exported)
 
 
@@ -319,7 +319,7 @@ def test_where_an_export_may_go(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for folder, message in (
         (tmp_path, "holds .*; name an empty folder"),
         (tmp_path / "mine.txt", "is a file; name a folder"),
-        (tmp_path / "no" / "where", "no folder"),
+        (tmp_path / "no" / "where", "no such folder"),
     ):
         with pytest.raises(UsageError, match=message):
             checkpoint.export(tiny_checkpoint, folder)

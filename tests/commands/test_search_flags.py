@@ -73,15 +73,15 @@ def test_a_beam_of_too_many_scores(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--sample 3 --beam-size 2", "--beam-size is for a beam search; leave it or --sample out"),
-        ("--sample 3 --groups 2", "--groups is for a beam search"),
-        ("--sample 3 --require dog", "--require is for a beam search"),
-        ("--top-p 0.9", "--top-p is for samples; add --sample N or leave it out"),
+        ("--sample 3 --beam-size 2", "--beam-size applies to beam search; remove it or --sample"),
+        ("--sample 3 --groups 2", "--groups applies to beam search"),
+        ("--sample 3 --require dog", "--require applies to beam search"),
+        ("--top-p 0.9", "--top-p applies to samples; add --sample N or remove it"),
         ("--sample 2 --seed -1", "not a whole number of at least 0"),
-        ("--rerank score", "--rerank is for samples"),
+        ("--rerank score", "--rerank applies to samples"),
         ("--rerank cider", "invalid choice: 'cider'"),
-        ("--sample 3 --n-best 2", "--n-best needs an order among the samples; add --rerank score"),
-        ("--sample 3 --rerank score --n-best 4", "--n-best 4 is more than the 3 captions of"),
+        ("--sample 3 --n-best 2", "--n-best: samples have no order; add --rerank score"),
+        ("--sample 3 --rerank score --n-best 4", "--n-best 4: at most the 3 captions of"),
         ("--sample 3 --temperature 0", "temperature: 0 is not above 0"),
         ("--sample 3 --top-p 1.5", "top_p: 1.5 is not in the range above 0 up to 1"),
         ("--beam-size 1000000000", "beam_size: 1000000000 is too large; at most 10,000"),
@@ -90,11 +90,11 @@ def test_a_beam_of_too_many_scores(
         ("--sample 0", "not a whole number of at least 1"),
         ("--n-best 3 --beam-size 2", "n_best: 3 is more than beam_size 2"),
         ("--groups 2 --beam-size 3", "groups: 2 does not divide beam_size 3"),
-        ("--diversity 1", "--diversity is between the groups of a search; add --groups G"),
+        ("--diversity 1", "--diversity requires groups; add --groups G"),
         ("--min-length 9 --max-length 5", "min_length: 9 is more than max_length 5"),
-        ("--length-alpha 0.7", "--length-alpha is of the gnmt penalty; add --length-norm gnmt"),
+        ("--length-alpha 0.7", "--length-alpha requires --length-norm gnmt"),
         ("--word-reward nan", "word_reward: nan is not a finite number"),
-        ("--ensemble probability", "--ensemble averages several; give --checkpoint more than once"),
+        ("--ensemble probability", "--ensemble requires several checkpoints; repeat --checkpoint"),
         ("--require dgo", "require: the captioner does not know 'dgo'; did you mean dog?"),
         ("--ban kat", "ban: the captioner does not know 'kat'; did you mean cat?"),
         ("--ban-ending xyzzy", "does not know 'xyzzy'; choose one of a, red, dog"),
@@ -124,9 +124,9 @@ def test_one_caption_a_photo_outside_of_json_lines(
 ) -> None:
     call = ("caption", photos[0], "--checkpoint", tiny_checkpoint)
     assert run(*call, "--n-best", 2) == 2
-    assert "--format text holds one caption a photo, not 2" in capsys.readouterr().err
+    assert "--format text holds one caption per photo, not 2" in capsys.readouterr().err
     assert run(*call, "--sample", 4, "--format", "csv") == 2
-    assert "--format csv holds one caption a photo, not 4" in capsys.readouterr().err
+    assert "--format csv holds one caption per photo, not 4" in capsys.readouterr().err
     assert run(*call, "--sample", 4, "--rerank", "consensus") == 0
 
 
@@ -363,7 +363,7 @@ def test_results_of_a_file_are_not_searched_for(tmp_path: Path, capsys: Capture)
     files = ("--results", tmp_path / "r.json", "--references", tmp_path / "a.json")
     assert run("evaluate", *files, "--beam-size", 3) == 2
     assert (
-        "--beam-size goes with --checkpoint; captions of a file are there already"
+        "--beam-size needs --checkpoint; a file already holds its captions"
         in capsys.readouterr().err
     )
 

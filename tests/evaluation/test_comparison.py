@@ -260,7 +260,7 @@ def test_wrong_calls(folder, monkeypatch, capsys) -> None:
         capsys, *a, "good1.json", "./good1.json"
     )
     assert "=bad1.json has no name before =" in refused(capsys, *a, "good1.json", "=bad1.json")
-    assert "--per-image tells of one system" in refused(
+    assert "--per-image describes one system" in refused(
         capsys, "--per-image", "p.csv", *a, "good1.json", "bad1.json"
     )
     assert "give --checkpoint P, or --results" in refused(

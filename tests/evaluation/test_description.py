@@ -145,13 +145,13 @@ def test_instances(files, tmp_path, capsys) -> None:
 def test_wrong_calls(files, capsys) -> None:
     compare = ["--compare", files[1], files[1], *files[2:]]
     for arguments, message in [
-        ([*compare, "--describe"], "--describe tells of one system; leave it out with --compare"),
-        ([*compare, "--n-best", "2"], "--n-best tells of one system"),
-        ([*files, "--instances", "no.json"], "--instances: no file no.json"),
+        ([*compare, "--describe"], "--describe describes one system; remove it or --compare"),
+        ([*compare, "--n-best", "2"], "--n-best describes one system"),
+        ([*files, "--instances", "no.json"], "--instances: no such file: no.json"),
         ([*files, "--training-captions", files[1]], "add --describe"),
         (
             [*files, "--describe", "--training-captions", "no.json"],
-            "--training-captions: no file no.json",
+            "--training-captions: no such file: no.json",
         ),
     ]:
         assert main(["evaluate", *arguments]) == 2

@@ -137,8 +137,8 @@ def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) ->
     for flags, message in [
         (["--output", str(tmp_path)], "--output: "),
         (["--per-image", "/no/where/x.csv"], "--per-image: no folder /no/where"),
-        (["--resamples", "0"], "--resamples: 0 is not a number of at least 1"),
-        (["--resamples", "1000000000"], "--resamples: 1000000000 is more than 1000000, the most"),
+        (["--resamples", "0"], "--resamples 0: must be at least 1"),
+        (["--resamples", "1000000000"], "--resamples 1000000000: must be at most 1000000"),
         (["--seed", "-1"], "--seed: '-1' is not a whole number of at least 0"),
         (["--format", "html"], "invalid choice: 'html'"),
     ]:
@@ -147,7 +147,7 @@ def test_what_cannot_be_done_is_said_before_the_work(files, tmp_path, capsys) ->
         assert message in captured.err
         assert len(captured.err.splitlines()) == 1
     assert main(["evaluate", "--checkpoint", "p", "--subset"]) == 2
-    assert "--subset belongs to files of captions" in capsys.readouterr().err
+    assert "--subset: applies to files" in capsys.readouterr().err
 
 
 def test_intervals_change_no_score() -> None:

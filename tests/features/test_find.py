@@ -1,4 +1,4 @@
-"""Which store is a data set's: wherever it lies, whatever ids another one has."""
+"""A data set finds its store, wherever it lies and whatever ids other data sets have."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def numbers(first: int, count: int = 40) -> list[bytes]:
 
 
 def prepare(cache: Path, photos: Photos, share: tuple[int, int] | None = None) -> int:
-    """A photo's feature is the number in it; returns how many were computed."""
+    """Store each photo's number as its feature; return how many were computed."""
     part, parts = share or (1, 1)
     folder = folder_of(cache, KEY, photos)
     with FeatureWriter(folder, KEY, (1,), "float32", share=share and part) as writer:
@@ -85,7 +85,7 @@ def test_copies_with_other_times_are_read_once(tmp_path: Path, shares: int) -> N
     store = open_store(cache, KEY, there)
     assert store.stale(there) == []
     assert store.touched == 40
-    assert prepare(cache, there) == 0  # notes the new times, those of all shares too
+    assert prepare(cache, there) == 0  # records the new times, also those of all shares
     check(cache, there)
     store = open_store(cache, KEY, there)
     assert store.stale(there) == []
@@ -96,7 +96,7 @@ def test_copies_with_other_times_are_read_once(tmp_path: Path, shares: int) -> N
 
 @pytest.mark.parametrize("time", [None, 0])
 def test_two_data_sets_with_the_same_ids(tmp_path: Path, time: int | None) -> None:
-    """Sizes are equal too and, unpacked from some archives, even the times."""
+    """Their sizes are equal too; some archives even unpack equal times."""
     cache = tmp_path / "cache"
     one = make(tmp_path / "one", numbers(0), time)
     two = make(tmp_path / "two", numbers(100), time)
@@ -149,7 +149,7 @@ def test_the_store_of_an_earlier_version_is_used(tmp_path: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
-def test_of_several_stores_the_fullest_is_taken(tmp_path: Path) -> None:
+def test_the_fullest_of_several_stores_is_used(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     photos = make(tmp_path / "set", numbers(0))
     prepare(cache, photos)

@@ -1,4 +1,4 @@
-"""`captioner prepare`: shares, verification, and what goes wrong with a store, each in one line."""
+"""`captioner prepare`: shares, verification, and store errors, each in one line."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def seeded(seed):  # type: ignore[no-untyped-def]
-    """An encoder without weights is another one each time, unless its seed is set."""
+    """Fix the seed: an encoder without weights would differ each time."""
     from captioner.features.prepare import build_keyed_encoder
 
     def build(config, training):  # type: ignore[no-untyped-def]
@@ -50,7 +50,7 @@ def test_shares_and_verify(
     assert (tmp_path / "run" / "vocabulary.txt").exists()
     capsys.readouterr()
     assert main(["prepare", *flags]) == 0
-    assert "7 of 7 photos are in" in capsys.readouterr().err
+    assert "has 7 of 7 photos; computing 0 more" in capsys.readouterr().err
     assert main(["prepare", *flags, "--verify"]) == 0
     assert "7 of 7 rows" in capsys.readouterr().err
 
@@ -62,10 +62,10 @@ def test_shares_and_verify(
     told = capsys.readouterr().err
     assert "damaged: features of image 'val1.png' (val1.png)" in told
     assert "6 of 7 rows" in told
-    assert "computes those again alone" in told
-    assert main(["prepare", *flags, "--verify"]) == 0  # taken back: not there any more
+    assert "to recompute the damaged ones" in told
+    assert main(["prepare", *flags, "--verify"]) == 0  # its row was removed
     assert main(["prepare", *flags]) == 0
-    assert "6 of 7 photos are in" in capsys.readouterr().err
+    assert "has 6 of 7 photos; computing 1 more" in capsys.readouterr().err
     assert main(["prepare", *flags, "--verify"]) == 0
     assert "7 of 7 rows" in capsys.readouterr().err
 
@@ -84,7 +84,7 @@ def test_a_batch_is_written_whole(
     for name in ("train1", "val1", "test0"):
         (tmp_path / "data" / f"{name}.png").write_bytes(b"no picture")
     assert main(["prepare", *flags, "--encoder.batch_size", "3"]) == 0
-    assert written == [3, 3, 1]  # killed in between, it goes on with the batches that it had
+    assert written == [3, 3, 1]  # killed in between, it keeps the finished batches
 
 
 def test_a_moved_data_set_is_ready_to_train_on(
@@ -105,10 +105,10 @@ def test_a_moved_data_set_is_ready_to_train_on(
     assert "times" not in told_in_training()
     for path in there.glob("*.png"):  # a copy that did not keep the times
         os.utime(path, (1, 1))
-    assert "the times of 7 photos have changed" in told_in_training()
+    assert "7 photos have new modification times but the same content" in told_in_training()
     capsys.readouterr()
     assert main(["prepare", *moved]) == 0
-    assert "7 of 7 photos are in" in capsys.readouterr().err
+    assert "has 7 of 7 photos; computing 0 more" in capsys.readouterr().err
     assert "times" not in told_in_training()
     assert main(["prepare", *moved, "--verify"]) == 0
 
@@ -169,6 +169,7 @@ def test_enlarged_training_photos_set_the_detail_of_larger_ones(
     (Path(flags[flags.index("--data.root") + 1]) / "train0.png").write_text("not a picture")
     assert main(["prepare", *flags, "--encoder.fit", "squash", *flags_of_size]) == 0
     line = (
-        "training photos are enlarged, from 34 to 64 pixels; larger photos are reduced to 34 first"
+        "training photos are enlarged, from 34 to 64 pixels; "
+        "larger photos are reduced to 34 pixels first"
     )
     assert (line in capsys.readouterr().err) is told

@@ -1,4 +1,4 @@
-"""What `prepare` and `train` say of a data set and a network before any work is done."""
+"""Checks of the data set and the network that `prepare` and `train` make before any work."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_no_word_occurs_often_enough(
     flags = settings(write_jsonl(tmp_path), "--vocabulary.min_count", "999")
     assert main([command, *flags]) == 1
     said = capsys.readouterr().err
-    assert "vocabulary: no word occurs vocabulary.min_count (999) times in the " in said
+    assert "vocabulary: no word occurs vocabulary.min_count (999) times or more in the " in said
     assert "Traceback" not in said
 
 
@@ -60,7 +60,7 @@ def test_coverage() -> None:
     assert said[0] == "vocabulary: 46.2% of the words of training captions are unknown"
     assert said[1].startswith("warning: vocabulary: more than 20% of the words are unknown")
     assert said[2] == (
-        "captions: 1 of 4 training captions are cut at vocabulary.max_length (4 words)"
+        "captions: 1 of 4 training captions are truncated to vocabulary.max_length (4 words)"
     )
     every = Vocabulary.build(captions, min_count=1)
     assert list(tell_coverage(every, captions, VocabularyConfig())) == [
@@ -80,5 +80,5 @@ def test_a_size_that_does_not_suit_the_network(
     flags += ["--encoder.train_from", "all"] if tuned else []
     assert main(["train" if tuned else "prepare", *flags]) == 2
     said = capsys.readouterr().err
-    assert f"encoder.size: {name} cannot take photos of {size} x {size} pixels (" in said
+    assert f"encoder.size {size}: {name} does not support photos of {size} x {size} pix" in said
     assert "Traceback" not in said

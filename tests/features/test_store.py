@@ -1,4 +1,4 @@
-"""The feature store: what goes in comes out, and nothing half-written or outdated ever does."""
+"""The feature store: it returns what was stored, and never an incomplete or outdated row."""
 
 import errno
 import itertools
@@ -30,7 +30,7 @@ SHAPE = (3,)
 
 
 def features(*numbers: int) -> np.ndarray:
-    """Rows that tell their photo: number n gives (n, n + 0.5, -n)."""
+    """Return rows that identify their photo: number n gives (n, n + 0.5, -n)."""
     return np.array([(n, n + 0.5, -n) for n in numbers], dtype=np.float32).reshape(-1, 3)
 
 
@@ -58,7 +58,7 @@ def write(folder: Path, photos: list[tuple[int, Path]]) -> None:
 
 
 def prepare(folder: Path, photos: list[tuple[int, Path]], batch: int = 2) -> list[int]:
-    """A whole run in small: what is stale is computed and appended. Returns what was computed."""
+    """Compute and append all stale rows, like a small run; return what was computed."""
     with FeatureWriter(folder, KEY, SHAPE, "float16") as writer:
         stale = writer.stale(photos)
         paths = dict(photos)
@@ -150,7 +150,7 @@ def test_only_what_is_missing_or_changed_is_stale(folder, photos):
     check(folder, [4, 0, 2, 1, 3])
 
 
-def test_a_changed_photo_is_noticed_and_its_new_row_counts(folder, photos):
+def test_a_changed_photo_is_detected_and_its_new_row_counts(folder, photos):
     write(folder, photos)
     path = photos[2][1]
     old = path.stat()
@@ -174,7 +174,7 @@ def test_a_touched_photo_with_the_same_bytes_stays_fresh(folder, photos, monkeyp
         os.utime(path, ns=(1, 1))
     assert FeatureStore.open(folder, KEY).stale(photos) == []
     assert prepare(folder, photos) == []
-    # The writer has noted the new times: no later look reads the photos' bytes.
+    # The writer has recorded the new times, so no later check reads the photos' bytes.
     monkeypatch.setattr("captioner.features.journal.file_digest", pytest.fail)
     assert FeatureStore.open(folder, KEY).stale(photos) == []
     check(folder, [0, 1, 2, 3, 4])
@@ -308,7 +308,7 @@ def test_a_damaged_journal_gives_right_rows_or_none(tmp_path_factory, data):
     check(base / "store", [0, 1, 2, 3])
 
 
-def test_a_line_with_a_good_check_and_bad_values_is_no_line(folder, photos):
+def test_a_line_with_a_valid_check_and_invalid_values_is_ignored(folder, photos):
     write(folder, photos)
     good = (folder / "index.jsonl").read_bytes()
     for rest in (b"1]\n", b'"row": 0}\n', b'"row": -1, "crc32": 0}\n', b"\n"):
@@ -354,9 +354,9 @@ def test_another_format_version(folder, photos, version, age):
 def test_another_key_shape_or_dtype(folder, photos):
     write(folder, photos)
     other = {**KEY, "weights": "ffff", "grid": True}
-    with pytest.raises(StoreError, match="made with another grid, weights; run captioner prepare"):
+    with pytest.raises(StoreError, match="with another grid, weights; run captioner prepare"):
         FeatureStore.open(folder, other)
-    with pytest.raises(StoreError, match="made with another grid, weights"):
+    with pytest.raises(StoreError, match="computed with another grid, weights"):
         FeatureWriter(folder, other, SHAPE, "float16")
     with pytest.raises(StoreError, match=r"holds float16 features of shape \(3,\), not float32"):
         FeatureWriter(folder, KEY, SHAPE, "float32")
@@ -368,7 +368,7 @@ def test_another_key_shape_or_dtype(folder, photos):
         FeatureWriter(folder, KEY, (0,), "float16")
 
 
-def test_what_does_not_fit_is_refused(folder, photos):
+def test_unsuitable_rows_are_refused(folder, photos):
     entry = Entry.of(*photos[0])
     with FeatureWriter(folder, KEY, SHAPE, "float16") as writer:
         with pytest.raises(StoreError, match="image 0 are not finite in float16; use float32"):
@@ -458,7 +458,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, photos, monkeypatch):
         with pytest.raises(StoreError, match="cannot be written: Read-only file system"):
             write(tmp_path / "store", photos)
     (tmp_path / "store" / "index.jsonl").unlink()
-    with pytest.raises(StoreError, match=r"index\.jsonl: is missing.*; remove \S+ and run capt"):
+    with pytest.raises(StoreError, match=r"index\.jsonl: missing.*; remove \S+ and run capt"):
         FeatureStore.open(tmp_path / "store", KEY)
 
 
@@ -554,7 +554,7 @@ def read_in_worker(pickled: bytes, seed: int, queue: object) -> None:
     read_often(pickle.loads(pickled), seed, queue.put)  # type: ignore[attr-defined]
 
 
-def test_readers_in_several_processes_while_a_writer_goes_on(folder, photos):
+def test_readers_in_several_processes_during_writing(folder, photos):
     write(folder, photos)
     store = FeatureStore.open(folder, KEY)
     store.read([0])  # the map itself must not travel
@@ -666,7 +666,7 @@ def test_two_processes_fill_it_at_once(folder, photos):
 
 
 @pytest.mark.parametrize("share", [None, 1])
-def test_a_damaged_row_is_taken_back(folder, photos, share):
+def test_a_damaged_row_is_removed(folder, photos, share):
     write_share(folder, share, photos)
     with next(folder.glob("features*[1n].bin" if share else "features.bin")).open("r+b") as file:
         file.seek(size_in_bytes(3, SHAPE, "float16"))
@@ -707,7 +707,7 @@ def test_rows_that_were_cut_off(folder, photos):
     check(folder, [0, 1, 2, 3, 4])
 
 
-def test_a_killed_run_is_no_damage(folder, photos):
+def test_a_killed_run_does_not_count_as_damage(folder, photos):
     write_share(folder, None, photos)
     os.truncate(folder / "index.jsonl", (folder / "index.jsonl").stat().st_size - 9)
     assert FeatureStore.open(folder, KEY).damage() == []

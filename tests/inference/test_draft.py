@@ -212,7 +212,7 @@ def test_the_command_refuses_other_options_and_resumes(
         assert main([*given, *mine]) == 130
     [line] = capsys.readouterr().err.splitlines()
     assert line == (
-        f"captioner: error: interrupted; 3 photos are kept in {out}.part; rerun the same command "
+        f"captioner: error: interrupted; 3 photos are saved in {out}.part; rerun the same command "
         "to resume"
     )
     other = str(save_checkpoint(tmp_path / "other.ckpt", tiny_config(), seed=1))
@@ -222,7 +222,7 @@ def test_the_command_refuses_other_options_and_resumes(
         [line] = capsys.readouterr().err.splitlines()
         assert f"was begun with other {words}; rerun that command to resume, or" in line
     assert main([*given, *mine]) == 0
-    assert "holds 2 photos already; resuming after them" in capsys.readouterr().err
+    assert "already holds 2 photos; resuming after them" in capsys.readouterr().err
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()
     assert not Path(f"{out}.part").exists()
 

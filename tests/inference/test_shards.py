@@ -81,7 +81,7 @@ def test_a_restart_writes_what_is_missing_or_damaged_alone(
     for index in (1, 3):
         name = f"captions-{index:05d}.jsonl"
         assert (out / name).stat().st_mtime_ns == times[name]
-    assert "holds 7 photos already" in capsys.readouterr().err
+    assert "already holds 7 photos" in capsys.readouterr().err
     assert run(*given) == 1  # nothing to do, and the bad photos are still bad
     told = capsys.readouterr().err
     assert "3 of 15 photos could not be captioned" in told
@@ -131,10 +131,10 @@ def test_several_devices_write_what_one_writes(
         (["--devices", "0,1"], "add --output FOLDER/"),
         (["--shard-size", "3"], "--output FOLDER/"),
         (["--output", "x/", "--format", "csv"], "a folder of captions holds JSON Lines"),
-        (["--output", "x/", "--devices", "0,,1"], "expected names of GPUs as 0,1"),
+        (["--output", "x/", "--devices", "0,,1"], "expected GPU numbers such as 0,1"),
         (["--output", "nowhere/x/"], "--output: no folder nowhere"),
         (["--list", "none.txt"], "--list: no file none.txt"),
-        (["--images", "none"], "--images: no folder none"),
+        (["--images", "none"], "--images: no such folder: none"),
         (["--output", "x/", "--devices", "gppu"], "no device 'gppu'"),
     ],
 )
@@ -153,7 +153,7 @@ def test_mistakes(
 
 def test_nothing_named(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--checkpoint", tiny_checkpoint) == 2
-    assert "no photo is named" in capsys.readouterr().err
+    assert "no photo given" in capsys.readouterr().err
 
 
 # Without a network

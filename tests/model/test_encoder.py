@@ -227,7 +227,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"weights\.pth is not a file of tensors"):
         torchvision_encoder("resnet18", str(path), grid=False)
     torch.save([1, 2], path)
-    with pytest.raises(UsageError, match="holds no state_dict"):
+    with pytest.raises(UsageError, match="has no state_dict"):
         torchvision_encoder("resnet18", str(path), grid=False)
     torch.save(models.squeezenet1_1().state_dict(), path)
     with pytest.raises(UsageError, match=r"do not fit: \d+ of \d+ tensors are missing, the first"):

@@ -85,7 +85,7 @@ def test_neighbours_are_corrected_for_their_number(tmp_path: Path, data: Path) -
 def test_missing_and_failed_runs_are_named(tmp_path: Path, data: Path) -> None:
     study = study_of(tmp_path, data, [1, 2], [0, 1])
     first, second = study.configurations
-    with pytest.raises(CaptionerError, match=r"none of the 4 runs is done; the first, hidden_siz"):
+    with pytest.raises(CaptionerError, match=r"none of the 4 runs is finished; the first, hidden_"):
         rank(study)
     finish(first.runs[0], 0.2)
     record_failure(first.runs[1].folder, "no memory")
@@ -176,5 +176,5 @@ def test_a_score_without_its_data_is_refused_before_the_work(
     study = replace(study_of(tmp_path, data, [1], [0]), score="METEOR")
     monkeypatch.setattr("captioner.study.conduct.find_folder", lambda: None)
     for act in (conduct, report):
-        with pytest.raises(UsageError, match=r"score: METEOR's data are not installed \(pip"):
+        with pytest.raises(UsageError, match=r"score: METEOR: its data are not installed \(pip"):
             act(study)

@@ -90,7 +90,7 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     leave(run, "checkpoints/last.ckpt")
     other = replace(run.config, decoder=replace(run.config.decoder, hidden_size=16))
-    with pytest.raises(UsageError, match=r"decoder.hidden_size 8, and this study asks for 16"):
+    with pytest.raises(UsageError, match=r"decoder.hidden_size 8, this study needs 16"):
         state_of(replace(run, config=other), "val")
 
 
@@ -108,7 +108,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match=r"summary.json: damaged; remove it to score"):
         state_of(run, "val")
     (run.folder / "config.yaml").write_text("[1")
-    with pytest.raises(UsageError, match=r"config.yaml: not the configuration of a run; remove"):
+    with pytest.raises(UsageError, match=r"config.yaml: not a run configuration; remove"):
         state_of(run, "val")
 
 
@@ -316,7 +316,7 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
 
 
 def test_sigterm_is_told_from_an_interrupt_of_the_keyboard() -> None:
-    with pytest.raises(TerminatedError, match="the same command goes on"), interrupted_by_sigterm():
+    with pytest.raises(TerminatedError, match="rerun the same command"), interrupted_by_sigterm():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
         signal.raise_signal(signal.SIGINT)

@@ -103,7 +103,7 @@ def test_interrupted_and_failing_runs(tmp_path: Path) -> None:
         _, said = process.communicate()
     assert process.returncode == 143
     assert said.splitlines()[-1] == (
-        "captioner: error: stopped by SIGTERM; the same command goes on"
+        "captioner: error: stopped by SIGTERM; rerun the same command to resume"
     )
     assert not list(study.glob("*/*/failed"))
 
@@ -118,6 +118,6 @@ def test_interrupted_and_failing_runs(tmp_path: Path) -> None:
     assert "3 of 4 runs" in result.stdout
     assert "missing: cell=lstm seed 1: " in result.stdout
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("captioner: 1 of 4 runs failed; the table says why")
+    assert last.startswith("captioner: 1 of 4 runs failed; see the table for the reasons")
     assert "Traceback" not in result.stderr
     assert "Traceback" in (blocked / "log.txt").read_text()

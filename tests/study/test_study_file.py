@@ -131,7 +131,7 @@ def test_layers_beside_the_file_and_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"mine\.yaml: the file must hold some of base, output, .*, not None"),
+        ("", r"mine\.yaml: the file needs some of base, output, .*, not None"),
         ("grids: {}", r"mine\.yaml: the file: unknown key grids; did you mean grid\?"),
         ("grid: [1]", r"grid: expected dotted names and values, not \[1\]"),
         ("grid: {decoder.cel: [gru]}", r"unknown setting decoder\.cel; did you mean decoder\.cell"),
@@ -147,8 +147,8 @@ def test_layers_beside_the_file_and_overrides(tmp_path: Path) -> None:
             r"run base: decoder\.dropout: must have a value, not null",
         ),
         ("set: {decoder: {cell: gru}}", r"unknown setting decoder; write the dotted name, decoder"),
-        ("set: {seed: 3}", r"seed: seeds are given by `seeds: \[0, 1, 2\]`"),
-        ("runs: [{output: x}]", r"output: the study's folder is given by `output` at the top"),
+        ("set: {seed: 3}", r"seed: seeds are set with `seeds: \[0, 1, 2\]`"),
+        ("runs: [{output: x}]", r"output: the study's folder is set with `output` at the top"),
         ("runs: {decoder.cell: gru}", r"runs: expected a list of runs"),
         ("seeds: 3", r"seeds: expected a list of whole numbers, not 3"),
         ("seeds: [0, -1]", r"seeds: expected whole numbers from 0 to 4294967295, not -1"),
@@ -162,7 +162,7 @@ def test_layers_beside_the_file_and_overrides(tmp_path: Path) -> None:
         ("parts: []", r"parts: expected a list of parts"),
         ("parts: [{seed: [1]}]", r"part 1: unknown key seed; did you mean seeds\?"),
         ("parts: [{grid: {}}, {seeds: x}]", r"part 2, seeds: expected a list of whole numbers"),
-        ("parts: [{}]\ngrid: {}", r"grid: put it into one of the parts, or leave `parts` out"),
+        ("parts: [{}]\ngrid: {}", r"grid: move it into one of the parts, or remove `parts`"),
         (
             "runs: [{encoder.weights: a/b}, {encoder.weights: a b}]",
             r"run weights=a-b: another configuration has the same name",
@@ -180,11 +180,11 @@ def test_mistakes_in_the_file(tmp_path: Path, text: str, message: str) -> None:
     ("overrides", "message"),
     [
         (["--decoder.hiden_size", "3"], r"unknown flag --decoder\.hiden_size; did you mean"),
-        (["--decoder.cell", "gru"], r"--decoder\.cell: the study compares its values"),
+        (["--decoder.cell", "gru"], r"--decoder\.cell: the study varies this setting"),
         (["--decoder.layers"], r"--decoder\.layers: expected a value"),
         (["--decoder.layers", "--data.root", "x"], r"--decoder\.layers: expected a value"),
         (["--decoder.layers", "two"], r"decoder\.layers: expected a whole number, not 'two'"),
-        (["--seed", "3"], r"seed: seeds are given by"),
+        (["--seed", "3"], r"seed: seeds are set with"),
         (["--job", "3"], r"unknown flag --job; did you mean jobs\?"),
         (["stray"], r"unexpected argument 'stray'"),
     ],

@@ -16,7 +16,7 @@ def test_rows_come_in_the_order_of_their_ids() -> None:
 
 
 def test_an_image_captioned_twice_is_refused() -> None:
-    with pytest.raises(CaptionerError, match="image 'x' was captioned twice"):
+    with pytest.raises(CaptionerError, match="image id 'x' occurs more than once"):
         gather_rows([("x", "a"), ("x", "a")])
 
 

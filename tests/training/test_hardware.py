@@ -69,5 +69,5 @@ def test_settings_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> No
         raise MisconfigurationException("no such pair:\n see the manual")
 
     monkeypatch.setattr("lightning.Trainer", refuse)
-    with pytest.raises(UsageError, match=r"accelerator cpu, .*do not go together here: no such"):
+    with pytest.raises(UsageError, match=r"accelerator cpu, .*cannot be combined here: no such"):
         check_hardware(TrainerConfig(accelerator="cpu"))

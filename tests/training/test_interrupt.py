@@ -76,7 +76,7 @@ def test_one_validation_photo_and_few_steps(
 ) -> None:
     """CIDEr-D is 0 for one photo: the validation loss chooses; the training loss is logged."""
     assert main(["train", *flags]) == 0
-    assert "CIDEr-D is 0 so far: the lowest val/loss chooses" in capsys.readouterr().err
+    assert "CIDEr-D is 0 so far; the epoch with the lowest val/loss" in capsys.readouterr().err
     run = Path(flags[flags.index("--output") + 1])
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

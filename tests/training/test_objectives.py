@@ -1,4 +1,4 @@
-"""Objectives on networks of a few words, where the exact gradient can be written down."""
+"""Objectives on networks of a few words, where the exact gradient can be computed."""
 
 import itertools
 from dataclasses import replace
@@ -68,7 +68,7 @@ def gradient(network, value):
 
 
 def worth(images, captions, ended):
-    """An arbitrary reward: differs by caption and by image; nothing for one that was cut."""
+    """Return an arbitrary reward that differs by caption and image; 0 for a cut caption."""
     values = [
         (1 + 3 * len(c) + 2 * sum(c) + (c[:1] == [5])) % 7 + image
         for image, c in zip(images, captions, strict=True)
@@ -77,7 +77,7 @@ def worth(images, captions, ended):
 
 
 def exact(network, features, max_length):
-    """The expected reward by enumeration of all captions, through the network in evaluation."""
+    """Compute the expected reward by enumerating all captions, in evaluation mode."""
     network.eval()
     total = 0.0
     for image in range(len(features)):
@@ -186,7 +186,7 @@ def test_words_after_the_end_change_nothing_and_words_are_counted():
 @given(
     lengths=st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=2), min_size=1, max_size=4)
 )
-def test_packing_is_that_of_true_captions(lengths):
+def test_samples_are_packed_like_true_captions(lengths):
     """Every caption is fed and predicted as a caption of the data would be."""
     most = 4
     lengths = torch.tensor(lengths)
@@ -303,7 +303,7 @@ def test_scheduled_sampling_at_probability_0_is_teacher_forcing_to_the_bit():
 
 @pytest.mark.parametrize("attention", ["soft", "spatial", "adaptive"])
 def test_objectives_attend(attention):
-    """Each caption to the regions of its own image: alone it gives what it gives in a batch."""
+    """Captions attend to their own image: alone and in a batch they give the same."""
     captioner, data = network(attention=attention), batch(images=3)
     torch.manual_seed(4)
     images = torch.randn(3, 5, FEATURES)
@@ -340,7 +340,7 @@ def test_scheduled_sampling_replaces_all_but_the_first_word(place):
 
 
 def test_no_gradient_goes_through_a_drawn_word():
-    """Given the words fed, it is the gradient of teacher forcing with these words."""
+    """The gradient equals that of teacher forcing with the same words."""
     captioner, data = network(), batch()
     torch.manual_seed(3)
     loss = CrossEntropy(sampling_probability=0.9)(captioner, data, epoch=0, step=0).mean

@@ -1,4 +1,4 @@
-"""Update rules and schedules."""
+"""Optimisers and schedules."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ PLATEAU: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
-def test_every_update_rule_brings_a_loss_down(name: str) -> None:
+def test_every_optimiser_reduces_a_loss(name: str) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(4, 1)
     inputs, targets = torch.randn(32, 4), torch.randn(32, 1)
@@ -63,7 +63,7 @@ def test_constant_after_warmup() -> None:
     assert rates("constant", 0) == [1.0] * 10
 
 
-def test_cosine_goes_from_the_rate_to_zero() -> None:
+def test_cosine_falls_from_the_rate_to_zero() -> None:
     seen = rates("cosine", 2)
     assert seen[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert seen[6] == pytest.approx(0.5)  # half way from step 2 to step 10

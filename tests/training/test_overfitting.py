@@ -1,4 +1,4 @@
-"""Every network of the family learns eight captions by heart, through the command line."""
+"""Every network of the family overfits eight captions, run from the command line."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight photos, each under many names for training, so that an epoch has many steps."""
+    """Create eight photos, each under many training names, so that an epoch has many steps."""
     from torchvision import models
 
     root = tmp_path_factory.mktemp("eight")
@@ -72,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def picture(i: int) -> Image.Image:
-    """Stripes of two colours; which ones, how wide and in which direction tells photos apart."""
+    """Draw stripes of two colours whose colours, width and direction differ by photo."""
     on = np.arange(48) // (3, 6, 12, 24)[i % 4] % 2 == 0
     pixels = np.empty((48, 48, 3), np.uint8)
     pixels[:] = COLOURS[i]

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and gone on with is the run that was not interrupted."""
+"""A run interrupted anywhere and resumed is bit-identical to an uninterrupted one."""
 
 import csv
 import random
@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 class Interruption(BaseException):
-    """As sudden as a kill: nothing below catches it."""
+    """Acts like a kill: nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def undisturbed(prepared: tuple[Path, list[str]]) -> Path:
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor and number of nested states, by its name."""
+    """Return every tensor and number of nested states by name."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from leaves(part, f"{name}/{key}")
@@ -79,7 +79,7 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_same(one: Path, two: Path) -> None:
-    """Both runs left the same: states to the bit, rows to the letter; clocks apart."""
+    """Check that both runs wrote equal states and rows, apart from clocks."""
     for name in ("last.ckpt", "best.ckpt"):
         states = []
         for run in (one, two):
@@ -143,7 +143,7 @@ def resume_after(
     ],
     ids=str,
 )
-def test_interrupted_and_resumed_is_not_interrupted(
+def test_an_interrupted_run_resumes_exactly(
     prepared: tuple[Path, list[str]],
     undisturbed: Path,
     tmp_path: Path,
@@ -157,7 +157,7 @@ def test_interrupted_and_resumed_is_not_interrupted(
 def test_no_batch_is_read_twice(
     prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a resumed epoch reads begins at the batch after the checkpoint."""
+    """A resumed epoch starts reading at the batch after the checkpoint."""
     read: list[str] = []
     before = TrainingModule.training_step
 
@@ -182,7 +182,7 @@ def test_no_batch_is_read_twice(
     ],
     ids=" ".join,
 )
-def test_resume_is_exact_whatever_the_loop(
+def test_resume_is_exact_with_every_loop_setting(
     prepared: tuple[Path, list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -193,7 +193,7 @@ def test_resume_is_exact_whatever_the_loop(
     check_same(tmp_path / "whole", tmp_path / "run")
 
 
-def test_a_run_that_stopped_early_is_not_gone_on_with(
+def test_a_run_that_stopped_early_does_not_resume(
     prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after its last checkpoint, it would otherwise train for another epoch."""
@@ -207,7 +207,7 @@ def test_a_run_that_stopped_early_is_not_gone_on_with(
     assert log_of(tmp_path / "run") == before
 
 
-def test_the_best_checkpoint_can_be_gone_on_from_too(
+def test_the_best_checkpoint_can_be_resumed_from(
     prepared: tuple[Path, list[str]], undisturbed: Path, tmp_path: Path
 ) -> None:
     best = undisturbed / "checkpoints" / "best.ckpt"
@@ -255,12 +255,12 @@ def test_other_batches_within_an_epoch_are_refused(
     capsys.readouterr()
     assert main(["train", *flags, "--data.batch_size", "4"]) == 2
     assert (
-        "--resume: the checkpoint is from within an epoch, after 3 batches of 2 images over all "
-        "devices, and this run has 4; choose data.batch_size"
+        "--resume: the checkpoint was written within an epoch, after 3 batches of 2 images over "
+        "all devices; this run has batches of 4; set data.batch_size"
     ) in capsys.readouterr().err
 
 
-def test_random_numbers_go_on_where_they_were() -> None:
+def test_random_states_are_restored() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
@@ -277,10 +277,10 @@ def test_seeds_of_ranks_differ() -> None:
     assert random_states.seed_of_rank(5, 0, 0) == 5
 
 
-def test_sigterm_after_the_last_step_is_heard(
+def test_sigterm_after_the_last_step_is_reported(
     prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the last step and the end of training, where no step will look for it any more."""
+    """The signal arrives between the last step and the end of training."""
     real = RunCheckpoints.on_train_end
 
     def ask_and_end(self: RunCheckpoints, *given: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a run cannot be resumed with: one line that names it, and nothing on the disk changes."""
+"""Refusals to resume: one line names the reason, and nothing on disk changes."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def run(trained: tuple[Path, list[str]], tmp_path: Path) -> tuple[Path, list[str
 def refusal(
     run: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str], *more: str, code: int = 2
 ) -> str:
-    """The one line of the error; config.yaml and last.ckpt must be as they were."""
+    """Return the error line; check that config.yaml and last.ckpt are unchanged."""
     files = [
         path
         for path in (run[0] / "config.yaml", run[0] / "checkpoints" / "last.ckpt")
@@ -77,7 +77,7 @@ def refusal(
         ("encoder.train_from", "None", "features.12"),
         ("vocabulary.max_length", "30", "3"),
         ("seed", "0", "7"),
-        ("trainer.max_epochs", "2", "4"),  # a cosine schedule is stretched over them
+        ("trainer.max_epochs", "2", "4"),  # a cosine schedule depends on it
     ],
 )
 def test_settings_that_cannot_change(
@@ -90,7 +90,7 @@ def test_settings_that_cannot_change(
     line = refusal(run, capsys, f"--{name}", new)
     assert f"--resume: {name}: {old} in the checkpoint, " in line
     assert f"{new}" in line.split("in the checkpoint, ")[1]
-    assert "what may change: data, search, trainer" in line
+    assert "a resumed run may change data, search, trainer" in line
 
 
 def test_settings_that_may_change(run: tuple[Path, list[str]]) -> None:
@@ -104,8 +104,8 @@ def test_settings_that_may_change(run: tuple[Path, list[str]]) -> None:
 def test_fewer_epochs(run: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     unscheduled(run[0])
     more = ("--optimization.schedule", "constant", "--trainer.max_epochs", "1")
-    assert "trainer.max_epochs: 1, but " in (line := refusal(run, capsys, *more))
-    assert line.endswith("is from epoch 2; give at least 2")
+    assert "trainer.max_epochs 1: " in (line := refusal(run, capsys, *more))
+    assert line.endswith("is already in epoch 2; set at least 2")
 
 
 def change(run: Path, action: Any) -> None:
@@ -116,14 +116,14 @@ def change(run: Path, action: Any) -> None:
 
 
 def unscheduled(run: Path) -> None:
-    """Let the checkpoint be of a run without a schedule, which may be made longer."""
+    """Rewrite the checkpoint as one without a schedule, whose run may be extended."""
     change(run, lambda raw: raw["captioner"]["config"]["optimization"].update(schedule="constant"))
 
 
 def test_another_data_set_of_the_same_words(
     run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same photos and words, another training photo's id."""
+    """The same photos and words, but another id of a training photo."""
     root = Path(run[1][run[1].index("--data.root") + 1])
     other = shutil.copytree(root, tmp_path / "other")
     rows = [json.loads(line) for line in (other / "captions.jsonl").read_text().splitlines()]
@@ -131,7 +131,7 @@ def test_another_data_set_of_the_same_words(
     (other / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = [*run[1], "--data.root", str(other)]
     assert main(["prepare", *flags[: flags.index("--resume")], "--data.root", str(other)]) == 0
-    assert "was trained on 8 photos, these are 8 with other ids or captions" in refusal(
+    assert "was trained on 8 photos; this data set has 8 with other ids or captions" in refusal(
         (run[0], flags), capsys
     )
 
@@ -145,7 +145,7 @@ def test_another_encoder(
     torch.save(models.squeezenet1_1().state_dict(), tmp_path / "other.pth")
     flags = ["--encoder.weights", str(tmp_path / "other.pth")]
     assert main(["prepare", *run[1][: run[1].index("--resume")], *flags]) == 0
-    assert "encoder.weights: other weights than those of" in refusal(run, capsys, *flags)
+    assert "differs from the encoder in" in refusal(run, capsys, *flags)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_damaged_last_checkpoint_names_the_best(
     line = refusal(run, capsys)
     assert "damaged" in line
     best = last.with_name("best.ckpt")
-    assert line.endswith(f"; resume from --resume {best}")
+    assert line.endswith(f"; use --resume {best} instead")
     last.unlink()
     assert main(["train", *run[1], "--resume", str(best)]) == 0
 

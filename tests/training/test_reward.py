@@ -1,4 +1,4 @@
-"""The reward against the scorers it is made of, and what it must not depend on."""
+"""The reward equals the scorers it combines, and is independent of everything else."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_ending_in_the_wrong_place_costs():
 
 
 def test_the_unknown_word_matches_nothing():
-    """Not the rare words of the references, and not a reference that spells its name."""
+    """Neither rare words of the references nor a reference that spells its name."""
     assert UNKNOWN in ids("the rider")
     value = reward()([9], [[UNKNOWN]], [True])
     only_end = CiderScorer({k: [[*tokenize(c), "END"] for c in v] for k, v in TRAIN.items()})
@@ -101,7 +101,7 @@ def test_a_reference_that_spells_the_end_word_does_not_end():
 
 
 def test_dev_captions_change_no_reward():
-    """Frequencies come from the training references; those of another split are only compared."""
+    """Frequencies come from the training references only."""
     frequencies = document_frequencies(with_end(TRAIN))
     dev = {1: ["a man on a horse"], 2: ["two dogs"]}
     other = {1: ["a man on a horse"], 2: ["a man on a horse", "a man on a horse runs"]}
@@ -112,5 +112,5 @@ def test_dev_captions_change_no_reward():
     assert values[0] == values[1]
 
 
-def test_references_are_parted_as_the_vocabulary_parts_them() -> None:
+def test_references_use_the_tokenizer_of_the_vocabulary() -> None:
     assert with_end({1: ["一只狗"]}, "cjk") == {1: [["一", "只", "狗", END_TOKEN]]}

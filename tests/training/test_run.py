@@ -1,4 +1,4 @@
-"""Whole runs on a small data set: what a run leaves, how it goes on, what it refuses."""
+"""Whole runs on a small data set: what a run writes, how it resumes, what it refuses."""
 
 import csv
 import io
@@ -65,9 +65,9 @@ def test_prepare_train_evaluate_caption(
     assert main(["prepare", *flags]) == 0
     said = capsys.readouterr().err
     assert "data: 8 train, 3 val, 2 test photos" in said
-    assert "13 to compute, 0.0 MB to write" in said
+    assert "computing 13 more (0.0 MB)" in said
     assert main(["prepare", *flags]) == 0
-    assert "0 to compute" in capsys.readouterr().err
+    assert "computing 0 more" in capsys.readouterr().err
 
     assert main(["train", *flags]) == 0
     run = data / "run"
@@ -100,7 +100,7 @@ def test_prepare_train_evaluate_caption(
     assert written == json.loads(captions.read_text())[0]["caption"]
 
 
-def test_resume_goes_on_where_the_run_ended(data: Path, weights: str) -> None:
+def test_resume_continues_where_the_run_ended(data: Path, weights: str) -> None:
     """Two epochs, then two more, give the weights and the log of four at once."""
     flags = arguments(data, "--encoder.weights", weights, "--trainer.max_epochs", "4")
     assert main(["prepare", *flags]) == 0
@@ -127,7 +127,7 @@ def test_resume_goes_on_where_the_run_ended(data: Path, weights: str) -> None:
 
 
 def test_last_checkpoint_is_of_the_last_epoch_whatever_the_score(data: Path, weights: str) -> None:
-    """With a learning rate of next to nothing no epoch is better than the first."""
+    """With a tiny learning rate no epoch is better than the first."""
     flags = arguments(data, "--encoder.weights", weights, "--trainer.max_epochs", "3")
     assert main(["prepare", *flags]) == 0
     assert main(["train", *flags, "--optimization.learning_rate", "1e-12"]) == 0
@@ -145,7 +145,7 @@ def test_a_run_is_not_overwritten(
     assert main(["prepare", *flags]) == 0
     assert main(["train", *flags]) == 0
     assert main(["train", *flags]) == 2
-    assert "already holds a run; continue it with --resume" in capsys.readouterr().err
+    assert "already holds a run; resume it with --resume" in capsys.readouterr().err
 
 
 def test_training_without_features_says_what_to_run(
@@ -158,7 +158,7 @@ def test_training_without_features_says_what_to_run(
     make_photo(data / "train3.png", 99)
     assert main(["train", *flags]) == 1
     message = capsys.readouterr().err
-    assert "1 photos have no features or have changed since (the first is 'train3.png')" in message
+    assert "1 photos have no features or have changed since (first: 'train3.png')" in message
 
 
 def test_an_unreadable_photo_does_not_end_prepare(
@@ -169,7 +169,7 @@ def test_an_unreadable_photo_does_not_end_prepare(
     assert main(["prepare", *flags]) == 0
     said = capsys.readouterr().err
     assert "train3.png: not a picture" in said
-    assert "1 photos could not be read" in said
+    assert "skipped 1 unreadable photos" in said
     assert main(["train", *flags]) == 0
 
 
@@ -181,7 +181,7 @@ def test_resume_with_another_vocabulary_is_refused(
     assert main(["train", *flags]) == 0
     last = str(data / "run" / "checkpoints" / "last.ckpt")
     assert main(["train", *flags, "--resume", last, "--vocabulary.max_size", "6"]) == 2
-    assert "its vocabulary of" in capsys.readouterr().err
+    assert "has a vocabulary of" in capsys.readouterr().err
 
 
 def test_fine_tuned_encoder_is_trained_and_saved(data: Path, weights: str) -> None:
@@ -222,7 +222,7 @@ def test_a_beam_of_too_many_scores(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Told before the first epoch, not in its validation."""
+    """Reported before the first epoch, not in its validation."""
     flags = arguments(data, "--encoder.weights", weights)
     assert main(["prepare", *flags]) == 0
     monkeypatch.setattr("captioner.inference.generator.MOST_SCORES", 2**10)
@@ -234,7 +234,7 @@ def test_a_beam_of_too_many_scores(
 
 
 def test_watching_the_gradient_changes_nothing_else(data: Path, weights: str) -> None:
-    """gradients.csv and its picture appear; the weights are those of a run that was not watched."""
+    """gradients.csv and its picture appear; the weights equal those of a run without it."""
     encoder = ("--encoder.weights", weights)
     plain, watched = data / "plain", data / "watched"
     assert main(["prepare", *arguments(data, *encoder)]) == 0
@@ -262,7 +262,7 @@ def test_watching_needs_captions_that_are_long_enough(
     settings = arguments(data, "--encoder.weights", weights, "--watch.gradient_every", "1")
     assert main(["prepare", *settings]) == 0
     assert main(["train", *settings, "--watch.gradient_steps", "99"]) == 1
-    assert "no validation caption has 99 words; choose fewer" in capsys.readouterr().err
+    assert "no validation caption has that many words; choose fewer" in capsys.readouterr().err
 
 
 def test_embeddings_start_from_a_file_of_vectors(

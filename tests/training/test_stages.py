@@ -1,4 +1,4 @@
-"""Cross-entropy, then the score, in one run: interrupted anywhere, or apart, it is the same."""
+"""Two stages in one run: interrupted, resumed or run separately, the result is the same."""
 
 import csv
 import subprocess
@@ -82,7 +82,7 @@ def test_two_stages_in_one_log(whole: Path) -> None:
     [[(5, "step")], [(8, "validation"), (8, "step")], [(10, "step"), (13, "step")]],
     ids=str,
 )
-def test_interrupted_and_resumed_is_not_interrupted(
+def test_an_interrupted_run_resumes_exactly(
     prepared: tuple[Path, list[str]],
     whole: Path,
     tmp_path: Path,
@@ -118,10 +118,10 @@ def test_killed_between_the_stages(
     check_same(whole, tmp_path / "run")
 
 
-def test_the_score_stage_apart(
+def test_the_score_stage_alone(
     prepared: tuple[Path, list[str]], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a checkpoint named on the command line; its step 0 is validated and kept as the best."""
+    """It starts from `--initial`; step 0 is validated and saved as the best."""
     flags = [*prepared[1], "--objective.name", "self_critical"]
     flags += ["--initial", str(whole / "checkpoints" / "best.ckpt")]
     assert main(["train", *flags, "--output", str(tmp_path / "apart")]) == 0
@@ -143,7 +143,7 @@ def test_the_score_stage_apart(
 
 
 def test_the_best_of_both_stages_is_kept(prepared: tuple[Path, list[str]], tmp_path: Path) -> None:
-    """The second stage has the first one's best to beat, even if it breaks the network."""
+    """The first stage's best is kept even if the second stage breaks the network."""
     for rate in ("0.01", "1000"):
         run = tmp_path / rate
         flags = [*prepared[1], "--output", str(run), "--score.learning_rate", rate]
@@ -170,7 +170,7 @@ def test_the_second_stage_begins_from_the_sharpened_best(
 def test_two_processes_train_on_the_score_as_one(
     prepared: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    """The same photos and samples, both stages; the transition is made once."""
+    """Both processes see the same photos and samples; the transition happens once."""
     command = [sys.executable, "-m", "captioner", "train", *prepared[1], "--decoder.dropout", "0"]
     runs = {"one": ["--data.batch_size", "4"], "two": ["--data.batch_size", "2"]}
     runs["two"] += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -191,7 +191,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_mistakes_are_said_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     prepared: tuple[Path, list[str]],
     whole: Path,
     tmp_path: Path,
@@ -199,7 +199,7 @@ def test_mistakes_are_said_in_one_line(
 ) -> None:
     flags = [*prepared[1], "--output", str(tmp_path / "run")]
     assert main(["train", *flags, "--objective.name", "self_critical"]) == 2
-    assert "name its checkpoint by --initial" in said(capsys)
+    assert "name its checkpoint with --initial" in said(capsys)
     best = str(whole / "checkpoints" / "best.ckpt")
     assert main(["train", *flags, "--initial", best, "--decoder.hidden_size", "9"]) == 2
     assert "--initial: " in said(capsys)
@@ -215,7 +215,7 @@ def test_mistakes_are_said_in_one_line(
 
 
 def test_scheduled_sampling_by_epoch(prepared: tuple[Path, list[str]], tmp_path: Path) -> None:
-    """At probability 0 it is teacher forcing to the bit; later it is not."""
+    """At probability 0 it equals teacher forcing bit for bit; later it does not."""
     states = []
     for probability in ("0", "0.9"):
         run = tmp_path / probability

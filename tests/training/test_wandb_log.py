@@ -1,4 +1,4 @@
-"""Logging to W&B: rows carry their step, a resumed run is the same run, and no error ends one."""
+"""Logging to W&B: rows carry their step, resumed runs continue, and W&B errors end no run."""
 
 import subprocess
 import sys
@@ -42,14 +42,14 @@ def test_rows_carry_their_step() -> None:
     assert run.rows == [({"loss": 2.0, "trainer/global_step": 7}, 7)]
 
 
-def test_an_error_is_told_once_and_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_reported_once_and_ends_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     import wandb
 
     log = log_to(Run(wandb.Error("the service\nis gone")))
     for step in range(3):
         log.log_metrics({"loss": 2.0}, step=step)
     assert capsys.readouterr().err.splitlines() == [
-        "W&B: the service is gone; training goes on, metrics.csv has all numbers"
+        "W&B: the service is gone; training continues, metrics.csv has all metrics"
     ]
 
 

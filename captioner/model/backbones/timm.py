@@ -1,15 +1,15 @@
 """Encoders from timm (the extra `captioner[timm]`): any of its networks that torch.fx can trace.
 
-timm has layers of its own that are several layers of torch in one. They are taken apart before the
-network is traced, so that a checkpoint can hold it as plain steps and needs no timm to be read:
+Some of timm's own layers combine several torch layers. They are split before the network is traced,
+so that a checkpoint can store the network as plain steps and be read without timm:
 
-- `BatchNormAct2d` is a batch norm and an activation. Taken for a batch norm alone (it is a
-  subclass), folding it into a convolution would lose the activation.
-- `Conv2dSame`, of the `tf_*` networks, pads as TensorFlow does, by the size of what comes in. The
-  padding is written down for the size that the encoder is built for.
+- `BatchNormAct2d` is a batch norm with an activation. As a subclass of batch norm it could be
+  folded into a convolution, which would lose the activation.
+- `Conv2dSame`, in the `tf_*` networks, pads by the size of its input, as TensorFlow does. The
+  padding is fixed for the size that the encoder is built for.
 
-A network with further layers of its own (most vision transformers) is stored by its name; reading
-such a checkpoint needs timm, in a version that still builds the same network.
+A network with further layers of its own (most vision transformers) is stored by name. Reading such
+a checkpoint needs timm, in a version that still builds the same network.
 """
 
 import math
@@ -25,12 +25,12 @@ from captioner.model.backbones.weights import load_weights, read_state_dict
 
 
 def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
-    """The timm network `name` without its classifier.
+    """Build the timm network `name` without its classifier.
 
     Args:
-        name: As timm calls it: resnet18, tf_efficientnet_lite0.in1k, …
+        name: timm's name, such as resnet18 or tf_efficientnet_lite0.in1k.
         weights: `DEFAULT` for those of timm's hub, the path of a state_dict, or `none`.
-        size: Pixels of a side of the photos it will see; those of its weights if None.
+        size: Photo side in pixels; None uses the size of the weights.
 
     Raises:
         UsageError: timm is not installed or has no such network, the file does not fit, or the
@@ -38,7 +38,7 @@ def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
         CaptionerError: The weights could not be downloaded.
     """
     try:
-        import timm  # late: it imports torchvision
+        import timm  # imported here, because it imports torchvision
     except ImportError as error:
         raise UsageError(
             f"encoder.name: timm:{name} needs timm; install it: pip install 'captioner[timm]'"
@@ -51,7 +51,7 @@ def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
         network: Any = timm.create_model(
             name, pretrained=weights == "DEFAULT", num_classes=0
         ).eval()
-    except Exception as error:  # the hub's client raises many kinds for a failed download
+    except Exception as error:  # the hub's client raises many types for a failed download
         if weights != "DEFAULT":
             raise
         reason = " ".join(str(error).split())[:200]
@@ -67,7 +67,7 @@ def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
     try:
         network = plain_layers(network.eval(), side)
         trunk, feature_size = cut(network, side, _Tracer())
-    except Exception as error:  # control flow by values, sizes that do not suit: many kinds
+    except Exception as error:  # data-dependent control flow, unsuitable sizes: many types
         reason = " ".join(str(error).split())[:150]
         raise UsageError(
             f"encoder.name: timm:{name} cannot be used at {side} pixels ({reason}); "
@@ -77,7 +77,10 @@ def timm_backbone(name: str, weights: str, size: int | None = None) -> Backbone:
 
 
 def timm_parameters(name: str) -> int:
-    """Weights of a timm network without its classifier, without memory for them; 0: unknown."""
+    """Count the weights of a timm network without its classifier; return 0 if unknown.
+
+    No memory is allocated for them.
+    """
     try:
         import timm
     except ImportError:
@@ -90,11 +93,11 @@ def timm_parameters(name: str) -> int:
 
 
 def plain_layers(network: nn.Module, side: int) -> nn.Module:
-    """The same network with timm's compound layers as sequences of torch's, for one size.
+    """Replace timm's compound layers by sequences of torch layers, for one photo size.
 
     Args:
-        network: In evaluation mode; it is changed.
-        side: Pixels of a side of the photos it will see.
+        network: Network in evaluation mode; it is modified.
+        side: Photo side in pixels.
     """
     sizes = _sizes_at_convolutions(network, side)
     for parent in list(network.modules()):
@@ -107,7 +110,7 @@ def plain_layers(network: nn.Module, side: int) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps the layers whole that timm marks as not traceable."""
+    """Traces layers that timm marks as untraceable as single nodes."""
 
     def __init__(self) -> None:
         from timm.models import _features_fx
@@ -121,7 +124,7 @@ class _Tracer(fx.Tracer):
 
 
 def _sizes_at_convolutions(network: nn.Module, side: int) -> dict[nn.Module, tuple[int, int]]:
-    """Height and width of what each convolution is given."""
+    """Return the input height and width of each convolution."""
     sizes: dict[nn.Module, tuple[int, int]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

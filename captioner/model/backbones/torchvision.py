@@ -10,18 +10,18 @@ from captioner.model.backbones.weights import downloaded, load_weights, read_sta
 
 
 def torchvision_backbone(name: str, weights: str) -> Backbone:
-    """The torchvision network `name` with `weights`, cut after its last feature map.
+    """Build the torchvision network `name` with `weights`, cut after its last feature map.
 
     Args:
-        name: a classification network: resnet50, mobilenet_v2, …
-        weights: one of torchvision's weight names for it (DEFAULT, IMAGENET1K_V1, …), the path of
+        name: A classification network, such as resnet50 or mobilenet_v2.
+        weights: One of torchvision's weight names for it (DEFAULT, IMAGENET1K_V1, ...), the path of
             a state_dict, or `none` for random weights.
 
     Raises:
-        UsageError: unknown network or weight name, or a file that does not fit the network.
-        CaptionerError: the weights could not be downloaded.
+        UsageError: The network or weight name is unknown, or the file does not fit the network.
+        CaptionerError: The weights could not be downloaded.
     """
-    from torchvision import models  # late: it is the slowest import of all
+    from torchvision import models  # imported here, because it is the slowest import of all
 
     names = models.list_models(module=models)
     if name not in names:
@@ -30,8 +30,8 @@ def torchvision_backbone(name: str, weights: str) -> Backbone:
             f"{suggestion(name, names)}"
         )
     available = models.get_model_weights(name)
-    # Weights from elsewhere were most likely trained with the classic preprocessing, which is that
-    # of torchvision's first set of weights.
+    # Weights from elsewhere were most likely trained with the classic preprocessing, that of
+    # torchvision's first set of weights.
     first = "IMAGENET1K_V1"
     chosen = available[first if first in available.__members__ else "DEFAULT"]
     state: dict[str, Tensor] | None = None
@@ -40,7 +40,7 @@ def torchvision_backbone(name: str, weights: str) -> Backbone:
         state = downloaded(chosen, f"{weights} of {name}")
     elif weights != "none":
         state = read_state_dict(Path(weights), sorted(available.__members__))
-    # Two old networks warn unless told that random weights are wanted.
+    # Two old networks warn unless random weights are requested explicitly.
     random = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network = models.get_model(name, weights=None, **random).eval()
     if weights == "none":
@@ -60,7 +60,10 @@ def torchvision_backbone(name: str, weights: str) -> Backbone:
 
 
 def torchvision_parameters(name: str) -> int:
-    """Weights of a torchvision network and its classifier, without building it; 0: unknown."""
+    """Count the weights of a torchvision network without building it; return 0 if unknown.
+
+    The count includes the classifier.
+    """
     from torchvision import models
 
     if name not in models.list_models(module=models):

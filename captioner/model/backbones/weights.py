@@ -1,4 +1,4 @@
-"""Weights as people keep them: under a key, behind the prefixes of wrappers, in torch's cache."""
+"""Read encoder weights: under a checkpoint's key, with wrapper prefixes, or from torch's cache."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,22 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.files.tensors import read_tensors
 
 KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "model_ema", "state_dict_ema")
-"""Where training programs put a network's weights in a checkpoint; the first that is there counts.
-Averaged weights come last: a program that writes both keeps them beside those it trains."""
+"""Keys under which training programs store a network's weights; the first one present counts.
+Averaged weights come last, because a program that saves both keeps them beside those it trains."""
 
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What `torch.compile` and others put into the names of the layers that they wrap."""
+"""Name parts that `torch.compile` and other wrappers insert into layer names."""
 
 DEPTH = 3
-"""Keys inside one another that are followed."""
+"""Maximum depth of nested keys."""
 
 
 def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """Tensors by name from a file that `torch.save` wrote.
+    """Read tensors by name from a file written by `torch.save`.
 
     Raises:
-        UsageError: no such file, or no state_dict in it; the message lists `names`, the weight
-            names that would have been understood.
+        UsageError: The file does not exist, or has no state_dict; the message lists `names`, the
+            valid weight names.
     """
     if not path.is_file():
         raise UsageError(
@@ -38,14 +38,14 @@ def read_state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
         )
     try:
         state = read_tensors(path)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
+    except Exception as error:  # torch raises many types for foreign files
         raise UsageError(
             f"encoder.weights: {path} is not a file of tensors that torch.save wrote: "
             f"{fault_of(path)} ({type(error).__name__})"
         ) from error
     tensors = tensors_of(state)
     if tensors is None:
-        raise UsageError(f"encoder.weights: {path} holds no state_dict (names and tensors)")
+        raise UsageError(f"encoder.weights: {path} has no state_dict (tensors by name)")
     return tensors
 
 
@@ -53,7 +53,7 @@ def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load the trunk's part of a whole network's state_dict.
 
     Raises:
-        UsageError: a tensor is missing or of another shape.
+        UsageError: A tensor is missing or has another shape.
     """
     wanted = trunk.state_dict()
     state = without_prefix(state, list(wanted))
@@ -73,7 +73,7 @@ def load_weights(trunk: nn.Module, state: dict[str, Tensor], what: str) -> None:
 
 
 def tensors_of(contents: object) -> dict[str, Tensor] | None:
-    """The tensors by name that a file holds, at its top or under one of `KEYS`; None for none."""
+    """Return the tensors by name in a file's contents, or under one of `KEYS`; None if absent."""
     for _ in range(DEPTH):
         if not isinstance(contents, Mapping):
             return None
@@ -94,21 +94,21 @@ def tensors_of(contents: object) -> dict[str, Tensor] | None:
 
 
 def without_prefix(state: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors of one network, by the names that it has when it stands alone.
+    """Return the tensors of one network under the names it has when it stands alone.
 
-    A network inside another module has a prefix in front of all its names: `module.` (data
-    parallel), `model.` or `backbone.` (Lightning), and any other. The prefix is found by the
-    wanted names: it is the one under which all of them are there.
+    A network inside another module has a prefix before all its names: `module.` (data parallel),
+    `model.` or `backbone.` (Lightning), or any other. The prefix is the one under which all wanted
+    names exist.
 
     Args:
-        state: tensors by name.
-        wanted: names of the network's tensors.
+        state: Tensors by name.
+        wanted: Names of the network's tensors.
 
     Returns:
-        The tensors without the prefix; `state` as it is where no prefix fits.
+        The tensors without the prefix, or `state` unchanged if no prefix fits.
 
     Raises:
-        UsageError: several networks in the file fit.
+        UsageError: Several networks in the file fit.
     """
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
     if not needed or all(name in state for name in needed):
@@ -131,23 +131,23 @@ def without_prefix(state: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[s
 
 
 def downloaded(weights: Any, what: str) -> dict[str, Tensor]:
-    """The tensors of one of torchvision's sets of weights, from torch's cache or the network.
+    """Return torchvision weights from torch's cache or from the network.
 
     Args:
-        weights: a member of torchvision's enumeration of the network's weights.
-        what: its name, for messages.
+        weights: A member of torchvision's enumeration of weights for the network.
+        what: Its name, for messages.
 
     Raises:
-        CaptionerError: they could not be downloaded, or the file in the cache is damaged.
+        CaptionerError: The download failed, or the file in the cache is damaged.
     """
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     file = cache / Path(urlparse(str(weights.url)).path).name
     try:
         return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except Exception as error:  # torch raises many kinds for a file that is not its own
+    except Exception as error:  # torch raises many types for foreign files
         if file.is_file() and not isinstance(error, URLError):
             raise CaptionerError(
-                f"encoder.weights: {file}: {fault_of(file)}; torch keeps its downloads there: "
+                f"encoder.weights: {file}: {fault_of(file)}; this is torch's download cache: "
                 "delete the file to download it again"
             ) from error
         if not isinstance(error, (URLError, OSError, RuntimeError)):
@@ -159,7 +159,7 @@ def downloaded(weights: Any, what: str) -> dict[str, Tensor]:
 
 
 def fault_of(file: Path) -> str:
-    """What is wrong with a file that holds no weights."""
+    """Return what is wrong with a file that contains no weights."""
     try:
         with file.open("rb") as stream:
             start = stream.read(512).lstrip().lower()

@@ -1,4 +1,4 @@
-"""The family of recurrent cells. `cell.py` says what a cell is; each file holds one kind.
+"""The recurrent cells. `cell.py` defines the interface; every other file holds one kind of cell.
 
 =================  ===============  =====================================================
 class              file             recurrence

@@ -1,17 +1,17 @@
-"""What a recurrent cell is: one layer of recurrence, as one step and as a whole unroll.
+"""The interface of a recurrent cell: one recurrent layer, as a single step and as an unroll.
 
 Letters: M sequences, T time steps, W words of all sequences together, E input size, H hidden size,
 V vocabulary, G gates of a cell. x_t is the input at step t, h_t the hidden state, y_t the output
 distribution, s the logistic function, * the elementwise product.
 
-A cell owns its weights and answers two calls that agree to rounding: `step` takes one input a
-sequence and is what search uses; `unroll` takes whole sequences and is what training uses. Its
-state is a tuple of (M, H) tensors.
+A cell owns its weights and offers two methods that agree up to rounding. Search uses `step`, which
+takes one input per sequence. Training uses `unroll`, which takes whole sequences. The state of a
+cell is a tuple of (M, H) tensors.
 
-Whole sequences are packed, as in `torch.nn.utils.rnn.PackedSequence`: sorted from long to short,
-and all words of step 1 stand before all of step 2. `batch_sizes` tells how many sequences still run
-at each step. There is no padding, so none is computed: on real captions, whose longest in a batch
-is twice as long as the mean, that is worth 1.5 times the words per second for a GRU.
+Whole sequences are packed as in `torch.nn.utils.rnn.PackedSequence`: sorted from long to short,
+with all words of step 1 before all words of step 2. `batch_sizes` holds the number of sequences
+still running at each step. There is no padding to compute. On real captions, where the longest of a
+batch is twice the mean length, this gives a GRU 1.5 times the training throughput.
 """
 
 from collections.abc import Callable
@@ -33,45 +33,45 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 class Cell(nn.Module):
-    """What a decoder asks of a recurrent layer."""
+    """A recurrent layer, as the decoder uses it."""
 
     n_states: int
     """Number of (M, H) tensors in the state."""
     activation: Activation = "tanh"
-    """Nonlinearity on the way to h_t."""
+    """Nonlinearity that produces h_t."""
     reads_output = False
-    """Whether the recurrence is on the output y_{t-1} instead of the hidden state."""
+    """Whether the recurrence uses the output y_{t-1} instead of the hidden state."""
 
     @property
     def input_weight(self) -> Tensor:
-        """The weight of the inputs, all gates below one another (G * H, E)."""
+        """Weight of the inputs, with all gates stacked (G * H, E)."""
         raise NotImplementedError
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """What the inputs (W, E) contribute to every gate, biases included: (W, G * H).
+        """Return the contribution of inputs (W, E) to every gate, with biases, (W, G * H).
 
-        Inputs may also be the first columns alone, where the others come later, one step at a time.
+        Inputs may also be only the first columns, if the others follow later, one step at a time.
         """
         raise NotImplementedError
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step from the `input_product` of its inputs (M, G * H): h_t and new state."""
+        """Take one time step from the `input_product` (M, G * H); return h_t and the new state."""
         raise NotImplementedError
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: input (M, E) and state to hidden state (M, H) and new state."""
+        """Take one time step from input (M, E) and state; return h_t (M, H) and the new state."""
         return self.advance(self.input_product(x), state)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
-        """All time steps: packed inputs (W, E) and the first state to hidden states (W, H).
+        """Take all time steps; return the hidden states (W, H).
 
-        The products with the inputs of all steps are one; what is left in the loop is what depends
-        on the state. Cells that torch has a kernel for do better.
+        The products with the inputs of all steps are computed at once, and the loop only does what
+        depends on the state. Cells with a torch kernel override this.
 
         Args:
-            xs: inputs, packed.
-            batch_sizes: sequences that still run at each step (T,), on the CPU.
-            state: before the first step, in the order of the packed sequences.
+            xs: Packed inputs (W, E).
+            batch_sizes: Number of sequences still running at each step (T,), on the CPU.
+            state: State before the first step, in the order of the packed sequences.
         """
         hidden = []
         for product in self.input_product(xs).split(batch_sizes.tolist()):
@@ -82,7 +82,7 @@ class Cell(nn.Module):
     def unroll_with_memory(
         self, xs: Tensor, batch_sizes: Tensor, state: CellState
     ) -> tuple[Tensor, Tensor]:
-        """As `unroll`; hidden states and what `memory` says of each step, (W, H) both."""
+        """Unroll; return the hidden states and the `memory` of each step, (W, H) each."""
         if self.n_states == 1:
             hidden = self.unroll(xs, batch_sizes, state)
             return hidden, hidden
@@ -94,32 +94,32 @@ class Cell(nn.Module):
         return torch.cat(hidden_states), torch.cat(memories)
 
     def memory(self, h: Tensor, state: CellState) -> Tensor:
-        """The memory (M, H) after a step that gave h_t and a state: c_t in an LSTM, else h_t."""
+        """Return the memory (M, H) after a step with h_t and a state: an LSTM's c_t, else h_t."""
         return h if self.n_states == 1 else state[1]
 
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
-        """State after a step, once the decoder knows its output distribution y (M, V).
+        """Return the state after a step, given the decoder's output distribution y (M, V).
 
-        Unchanged where the recurrence is on the hidden layer.
+        The state is unchanged if the recurrence uses the hidden layer.
         """
         return state
 
     def feed_back_words(self, words: Tensor, state: CellState) -> CellState:
-        """The same for a distribution that is certain of one word a sequence, words (M,)."""
+        """Do the same for outputs that are certain of one word per sequence, words (M,)."""
         return state
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Gates of one step by name, (M, H) each, from 0 to 1; none in a cell without gates."""
+        """Return the gates of one step by name, (M, H) each, 0 to 1; empty without gates."""
         return {}
 
 
 def first_columns(weight: Tensor, xs: Tensor) -> Tensor:
-    """As many columns of a weight (O, E) as the inputs (W, I) have."""
+    """Return the first columns of a weight (O, E), as many as the inputs (W, I) have."""
     return weight if weight.shape[1] == xs.shape[1] else weight[:, : xs.shape[1]].contiguous()
 
 
 def initialise(weights: nn.Module, hidden_size: int) -> None:
-    """Starting weights of a cell, gate by gate.
+    """Initialise the weights of a cell, gate by gate.
 
     ========== ============================================================
     W (input)  uniform by fan-in and fan-out (Glorot & Bengio 2010)

@@ -1,4 +1,4 @@
-"""A deeper way from one hidden state to the next."""
+"""A cell with additional layers between one hidden state and the next."""
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,16 @@ from captioner.model.kernels.linear import Linear
 class DeepTransition(Cell):
     r"""Any cell followed by further layers inside its recurrence (Pascanu et al. 2014, DT-RNN).
 
-        h'_t = cell(x_t, h_{t-1}),   h_t = tanh(D_d … tanh(D_1 h'_t + b_1) … + b_d)
+        h'_t = cell(x_t, h_{t-1}),   h_t = tanh(D_d ... tanh(D_1 h'_t + b_1) ... + b_d)
 
-    What the next step sees as h_{t-1} has gone through all of them: depth in the transition, where
-    stacked layers put depth between input and output. Each D starts orthogonal.
+    The next step's h_{t-1} has passed through all of these layers. They add depth to the
+    transition, whereas stacked layers add depth between input and output. Each D is initialised
+    orthogonal.
 
     Args:
-        cell: the first layer of the transition.
-        hidden_size: numbers in the hidden state, H.
-        depth: layers after the cell, d.
+        cell: First layer of the transition.
+        hidden_size: Size H of the hidden state.
+        depth: Number d of layers after the cell.
     """
 
     def __init__(self, cell: Cell, hidden_size: int, depth: int) -> None:
@@ -40,24 +41,24 @@ class DeepTransition(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """That of the cell."""
+        """Return the cell's product."""
         return self.cell.input_product(xs)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the cell's other states (an LSTM's c) pass the deeper layers by."""
+        """Take one time step; other states of the cell (an LSTM's c) skip the deeper layers."""
         h, state = self.cell.advance(product, state)
         for layer in self.transition:
             h = torch.tanh(layer(h))
         return h, state if self.reads_output else (h, *state[1:])
 
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
-        """State after a step, once its output distribution y (M, V) is known."""
+        """Return the state after a step with output distribution y (M, V)."""
         return self.cell.feed_back(y, state)
 
     def feed_back_words(self, words: Tensor, state: CellState) -> CellState:
-        """The same for a distribution that is certain of one word a sequence, words (M,)."""
+        """Do the same for outputs that are certain of one word per sequence, words (M,)."""
         return self.cell.feed_back_words(words, state)
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Gates of the cell."""
+        """Return the gates of the cell."""
         return self.cell.gates(x, state)

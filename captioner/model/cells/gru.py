@@ -1,4 +1,4 @@
-"""Gated recurrent unit, its reset gate acting after or before the product with the state."""
+"""Gated recurrent unit, with the reset gate after or before the product with the state."""
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,24 @@ from captioner.model.kernels.backprop_through_time import GRUThroughTime, by_han
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
 UPDATE = slice(1, 2)
-"""Place of the update gate among torch's three: r, z, n (the candidate)."""
+"""Index of the update gate in torch's order r, z, n (the candidate)."""
 
 
 class GRU(Cell):
-    r"""Gated recurrent unit (Cho et al. 2014), in the form that torch computes (`reset_after`).
+    r"""Gated recurrent unit (Cho et al. 2014), in torch's form (`reset_after`).
 
         z_t, r_t = s(W_{z,r} x_t + U_{z,r} h_{t-1} + b_{z,r})
         n_t = tanh(W x_t + b + r_t * (U h_{t-1} + b'))
         h_t = (1 - z_t) * n_t + z_t * h_{t-1}
 
-    No separate cell and no output gate: h_t is a mix of h_{t-1} and a candidate. The reset gate
-    acts after the product with U, which lets one matrix product serve all three. The update gate's
-    bias starts at 2, for the reason that the LSTM's forget gate has one: at 0 it would halve what
-    the first state holds of the image at every word, and the gradient with it.
+    There is no separate cell and no output gate: h_t is a mix of h_{t-1} and a candidate. The reset
+    gate acts after the product with U, so that one matrix product serves all three gates. The
+    update gate's bias starts at 2, for the same reason as the LSTM's forget gate: at 0, every word
+    would halve the image information in the first state, and its gradient.
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
     """
 
     n_states = 1
@@ -38,7 +38,7 @@ class GRU(Cell):
         open_update_gate(self.recurrence.all_weights[0][2])
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: x (M, E), state (h,) of (M, H); returns h_t and (h_t,)."""
+        """Take one time step from x (M, E) and state (h,), (M, H); return h_t and (h_t,)."""
         if onednn_multiplies(x):
             return super().step(x, state)
         h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
@@ -51,12 +51,12 @@ class GRU(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b of all three, in order r, z, n: (W, 3 * H)."""
+        """Return W x + b of all three gates in order r, z, n, (W, 3 * H)."""
         w, _, b, _ = self.recurrence.all_weights[0]
         return linear(xs, first_columns(w, xs), b)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""
+        """Take one time step from a product (M, 3 * H) and state (h,); return h_t and (h_t,)."""
         (h,) = state
         both = 2 * h.shape[1]
         of_h = self._state_product(h)
@@ -66,7 +66,7 @@ class GRU(Cell):
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
-        """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        """Take all time steps from packed xs (W, E); return h_1 ... h_T packed (W, H)."""
         if by_hand(xs):
             _, u, _, d = self.recurrence.all_weights[0]
             hidden_states: Tensor = GRUThroughTime.apply(
@@ -78,7 +78,7 @@ class GRU(Cell):
         return hidden.data
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Reset and update gate of a step, (M, H) each."""
+        """Return the reset and update gates of a step, (M, H) each."""
         sums = self.input_product(x) + self._state_product(state[0])
         r, z, _ = sums.sigmoid().chunk(3, dim=1)
         return {"reset": r, "update": z}
@@ -95,12 +95,13 @@ class ResetBeforeGRU(Cell):
         n_t = tanh(W x_t + U (r_t * h_{t-1}) + b)
         h_t = (1 - z_t) * n_t + z_t * h_{t-1}
 
-    The form of the first papers; it needs a second product a step. (Cho et al. let z weigh the
-    candidate in one paper and the old state in another: here z = 1 keeps, as in torch.)
+    This is the form of the first papers. It needs a second product per step. Cho et al. let z weigh
+    the candidate in one paper and the old state in another; here z = 1 keeps the old state, as in
+    torch.
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
     """
 
     n_states = 1
@@ -120,11 +121,11 @@ class ResetBeforeGRU(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b of all three, in order r, z, n: (W, 3 * H)."""
+        """Return W x + b of all three gates in order r, z, n, (W, 3 * H)."""
         return linear(xs, first_columns(self.weight_ih, xs), self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, 3 * H), state (h,); returns h_t and (h_t,)."""
+        """Take one time step from a product (M, 3 * H) and state (h,); return h_t and (h_t,)."""
         (h,) = state
         r, z = self._gates(product, h)
         size = h.shape[1]
@@ -133,7 +134,7 @@ class ResetBeforeGRU(Cell):
         return h, (h,)
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Reset and update gate of a step, (M, H) each."""
+        """Return the reset and update gates of a step, (M, H) each."""
         r, z = self._gates(self.input_product(x), state[0])
         return {"reset": r, "update": z}
 

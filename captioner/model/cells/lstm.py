@@ -9,7 +9,7 @@ from captioner.model.kernels.backprop_through_time import LSTMThroughTime, by_ha
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
 FORGET = slice(1, 2)
-"""Place of the forget gate among torch's four: i, f, c (the candidate), o."""
+"""Index of the forget gate in torch's order i, f, c (the candidate), o."""
 
 
 class LSTM(Cell):
@@ -19,12 +19,12 @@ class LSTM(Cell):
         c_t = f_t * c_{t-1} + i_t * tanh(W_c x_t + U_c h_{t-1} + b_c)
         h_t = o_t * tanh(c_t)
 
-    A separate cell c_t, whose content is gated on its way out. The forget gate's bias starts at 1,
-    so that gradients pass through time from the first step (Jozefowicz et al. 2015).
+    The content of the separate cell c_t is gated on output. The forget gate's bias starts at 1, so
+    that gradients pass through time from the start of training (Jozefowicz et al. 2015).
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
     """
 
     n_states = 2
@@ -36,7 +36,7 @@ class LSTM(Cell):
         open_forget_gate(self.recurrence.all_weights[0][2])
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: x (M, E), state (h, c) of (M, H) each; returns h_t and (h_t, c_t)."""
+        """Take one time step from x (M, E) and state (h, c), (M, H); return h_t, (h_t, c_t)."""
         if onednn_multiplies(x):
             return super().step(x, state)
         h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
@@ -49,12 +49,12 @@ class LSTM(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
+        """Return W x + b of all four gates in order i, f, c, o, (W, 4 * H)."""
         w, _, b, d = self.recurrence.all_weights[0]
         return linear(xs, first_columns(w, xs), b + d)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""
+        """Take one time step from a product (M, 4 * H) and (h, c); return h_t and (h_t, c_t)."""
         h, c = state
         sums = product + linear(h, self.recurrence.all_weights[0][1])
         i, f, candidate, o = sums.chunk(4, dim=1)
@@ -63,7 +63,7 @@ class LSTM(Cell):
         return h, (h, c)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
-        """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        """Take all time steps from packed xs (W, E); return h_1 ... h_T packed (W, H)."""
         if by_hand(xs):
             return self.unroll_with_memory(xs, batch_sizes, state)[0]
         h, c = (tensor.unsqueeze(0) for tensor in state)
@@ -73,7 +73,7 @@ class LSTM(Cell):
     def unroll_with_memory(
         self, xs: Tensor, batch_sizes: Tensor, state: CellState
     ) -> tuple[Tensor, Tensor]:
-        """As `unroll`; h_1 … h_T and c_1 … c_T, packed (W, H) both."""
+        """Unroll; return h_1 ... h_T and c_1 ... c_T, packed (W, H) each."""
         if not by_hand(xs):
             return super().unroll_with_memory(xs, batch_sizes, state)
         u = self.recurrence.all_weights[0][1]
@@ -85,7 +85,7 @@ class LSTM(Cell):
         return hidden, cells
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Input, forget and output gate of a step, (M, H) each."""
+        """Return the input, forget and output gates of a step, (M, H) each."""
         sums = self.input_product(x) + linear(state[0], self.recurrence.all_weights[0][1])
         i, f, _, o = sums.sigmoid().chunk(4, dim=1)
         return {"input": i, "forget": f, "output": o}
@@ -100,12 +100,12 @@ class PeepholeLSTM(Cell):
         o_t = s(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)
         h_t = o_t * tanh(c_t)
 
-    The peepholes p are the diagonals of full matrices, one number a unit. With p = 0, where they
-    start, this is `LSTM`.
+    The peepholes p are diagonal matrices, one number per unit. They start at 0, where this cell
+    equals `LSTM`.
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
     """
 
     n_states = 2
@@ -128,17 +128,17 @@ class PeepholeLSTM(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b of all four, in order i, f, c, o: (W, 4 * H)."""
+        """Return W x + b of all four gates in order i, f, c, o, (W, 4 * H)."""
         return linear(xs, first_columns(self.weight_ih, xs), self.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, 4 * H), state (h, c); returns h_t and (h_t, c_t)."""
+        """Take one time step from a product (M, 4 * H) and (h, c); return h_t and (h_t, c_t)."""
         _, _, o, c = self._gates_and_cell(product, state)
         h = o * c.tanh()
         return h, (h, c)
 
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
-        """Input, forget and output gate of a step, (M, H) each."""
+        """Return the input, forget and output gates of a step, (M, H) each."""
         i, f, o, _ = self._gates_and_cell(self.input_product(x), state)
         return {"input": i, "forget": f, "output": o}
 

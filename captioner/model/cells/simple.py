@@ -1,4 +1,4 @@
-"""The simple recurrent networks: Elman's and Jordan's. No gates: their gradient fades or bursts."""
+"""Simple recurrent networks, Elman's and Jordan's; without gates, gradients vanish or explode."""
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +17,18 @@ from captioner.model.kernels.linear import Linear, linear
 
 
 class Elman(Cell):
-    r"""Simple recurrent network: the recurrence is on the hidden layer (Elman 1990).
+    r"""Simple recurrent network with recurrence on the hidden layer (Elman 1990).
 
         h_t = f(W x_t + U h_{t-1} + b)
 
-    The gradient that travels from step t back to step t - k is multiplied by U and by f' k times,
-    so it fades or bursts with distance (Pascanu et al. 2013). Runs in torch's kernel, which knows
-    tanh and ReLU; the logistic function takes a loop.
+    The gradient from step t back to step t - k is multiplied by U and by f' k times, so that it
+    vanishes or explodes with distance (Pascanu et al. 2013). For tanh and ReLU the cell uses
+    torch's kernel, for the logistic function a loop.
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
-        activation: f.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
+        activation: Nonlinearity f.
     """
 
     n_states = 1
@@ -36,7 +36,7 @@ class Elman(Cell):
     def __init__(self, input_size: int, hidden_size: int, activation: Activation = "tanh") -> None:
         super().__init__()
         self.activation = activation
-        # With the logistic function the module only holds the weights.
+        # With the logistic function, this module only holds the weights.
         kernel = "relu" if activation == "relu" else "tanh"
         self.recurrence = nn.RNN(input_size, hidden_size, nonlinearity=kernel)
         initialise(self.recurrence, hidden_size)
@@ -48,18 +48,18 @@ class Elman(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b, of inputs (W, E): (W, H)."""
+        """Return W x + b of inputs (W, E), (W, H)."""
         w, _, b, c = self.recurrence.all_weights[0]
         return linear(xs, first_columns(w, xs), b + c)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, H), state (h,) of (M, H); returns h_t and (h_t,)."""
+        """Take one time step from a product (M, H) and state (h,), (M, H); return h_t, (h_t,)."""
         sums = product + linear(state[0], self.recurrence.all_weights[0][1])
         h = ACTIVATIONS[self.activation](sums)
         return h, (h,)
 
     def unroll(self, xs: Tensor, batch_sizes: Tensor, state: CellState) -> Tensor:
-        """All time steps: packed xs (W, E) and the first state; returns h_1 … h_T packed (W, H)."""
+        """Take all time steps from packed xs (W, E); return h_1 ... h_T packed (W, H)."""
         if self.activation == "logistic":
             return super().unroll(xs, batch_sizes, state)
         h = state[0].unsqueeze(0)
@@ -68,23 +68,23 @@ class Elman(Cell):
 
 
 class Jordan(Cell):
-    r"""Network whose recurrence is on the output after its activation (Jordan 1986).
+    r"""Simple recurrent network with recurrence on the output distribution (Jordan 1986).
 
         h_t = f(W x_t + U y_{t-1} + b),   y_t = softmax(V h_t + c)
 
-    Nothing but y_{t-1} and the word comes back: what the network remembers must pass through the
-    distribution over words. The state kept between steps is U y_{t-1} (M, H), not y_{t-1} (M, V):
-    the same information to the next step at a fraction of the size, which search has to gather.
+    Only y_{t-1} and the word are fed back: everything the network remembers must pass through the
+    distribution over words. The state between steps is U y_{t-1} (M, H) rather than y_{t-1} (M, V).
+    It carries the same information to the next step, and search gathers far fewer numbers.
 
-    The output belongs to the decoder, which calls `feed_back` once it has y_t. So a step cannot be
-    taken before the one before it has been projected to the vocabulary, and whole captions cannot
-    be unrolled here: two products of H with V a step are the cost of this network.
+    The output layer belongs to the decoder, which calls `feed_back` once it has y_t. A step thus
+    needs the previous step's projection to the vocabulary, so that whole captions cannot be
+    unrolled here. The network costs two products of H with V per step.
 
     Args:
-        input_size: numbers in an input, E.
-        hidden_size: numbers in the hidden state, H.
-        output_size: words in the vocabulary, V.
-        activation: f.
+        input_size: Size E of an input.
+        hidden_size: Size H of the hidden state.
+        output_size: Number V of words in the vocabulary.
+        activation: Nonlinearity f.
     """
 
     n_states = 1
@@ -103,8 +103,8 @@ class Jordan(Cell):
         # Stored as (V, H), so that a word's column of U is a row to look up.
         self.feedback = nn.Parameter(torch.empty(output_size, hidden_size))
         initialise(self.input, hidden_size)
-        # Once the network is certain of a word, y is nearly one column of U, and which sentence it
-        # is in must pass through the little probability of the others: a small U is deaf to it.
+        # Once the network is certain of a word, y is almost one column of U. The rest of the
+        # sentence is then encoded in small probabilities, which a small U could not pass on.
         nn.init.normal_(self.feedback, std=5.0)
 
     @property
@@ -114,20 +114,20 @@ class Jordan(Cell):
         return weight
 
     def input_product(self, xs: Tensor) -> Tensor:
-        """W x + b, of inputs (W, E): (W, H)."""
+        """Return W x + b of inputs (W, E), (W, H)."""
         return linear(xs, first_columns(self.input.weight, xs), self.input.bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step: product (M, H), state (U y_{t-1},); returns h_t, the state as it was.
+        """Take one time step from a product (M, H) and state (U y_{t-1},).
 
-        The new state is what `feed_back` makes of the output.
+        Return h_t and the unchanged state. `feed_back` computes the new state from the output.
         """
         return ACTIVATIONS[self.activation](product + state[0]), state
 
     def feed_back(self, y: Tensor, state: CellState) -> CellState:
-        """State after a step whose output is the distribution y (M, V)."""
+        """Return the state after a step with output distribution y (M, V)."""
         return (linear(y, self.feedback.t()),)
 
     def feed_back_words(self, words: Tensor, state: CellState) -> CellState:
-        """State after a step whose output is certain of one word a sequence, words (M,)."""
+        """Do the same for outputs that are certain of one word per sequence, words (M,)."""
         return (F.embedding(words, self.feedback),)

@@ -1,12 +1,12 @@
-r"""Additive attention scores without the tensor of all sums.
+r"""Compute additive attention scores without storing the tensor of all sums.
 
 Letters: B images, P queries of an image, R regions, A attention size.
 
-    e_pr = w . tanh(q_p + k_r),      dL/dq_p = \sum_r d_pr w * (1 - tanh^2(q_p + k_r)), …
+    e_pr = w . tanh(q_p + k_r),      dL/dq_p = \sum_r d_pr w * (1 - tanh^2(q_p + k_r)), ...
 
-For the words of 50 captions and 196 regions the sums are 61 million numbers. Autograd would keep
-them and their tanh until the way back; here they are made again, an image at a time, in memory that
-stays in the cache.
+For the words of 50 captions and 196 regions, the sums are 61 million numbers. Autograd would store
+them and their tanh until the backward pass. Here the backward pass recomputes them, one image at a
+time, in blocks that fit the cache.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 MOST = 2**20
-"""Sums made at once: 4 MiB."""
+"""Sums computed at once: 4 MiB."""
 
 
 def additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-    """Queries (B, P, A), keys (B, R, A) and weight (A,) to scores (B, P, R)."""
+    """Return the scores (B, P, R) of queries (B, P, A), keys (B, R, A) and weight (A,)."""
     if not torch.is_grad_enabled() or queries.device.type != "cpu":
         if queries.device.type == "cpu":
             return _forward(queries, keys, weight)
@@ -29,18 +29,18 @@ def additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
 
 
 class AdditiveScores(torch.autograd.Function):
-    """`additive_scores`; differentiable once."""
+    """Autograd function of `additive_scores`, differentiable once."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-        """Scores (B, P, R)."""
+        """Return the scores (B, P, R)."""
         ctx.save_for_backward(queries, keys, weight)
         return _forward(queries, keys, weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of queries, keys and weight."""
+        """Return the gradients of queries, keys and weight."""
         queries, keys, weight = ctx.saved_tensors
         of_queries, of_keys = torch.empty_like(queries), torch.zeros_like(keys)
         of_weight = torch.zeros_like(weight)
@@ -63,7 +63,7 @@ def _forward(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
 
 
 def _spans(queries: Tensor, keys: Tensor) -> list[tuple[int, slice]]:
-    """Queries of one image whose sums are made together."""
+    """Split the queries of each image into spans that are computed at once."""
     step = max(1, MOST // max(1, keys[0].numel()))
     return [
         (image, slice(first, first + step))

@@ -1,18 +1,18 @@
-r"""Back-propagation through time, written out, for the two gated cells on a CPU.
+r"""Hand-written back-propagation through time for the GRU and LSTM on a CPU.
 
-torch runs a GRU or LSTM on a CPU as a chain of single operations and lets autograd walk back along
-it: at each step two products (for the state and for U) and a sum into a matrix of U's size. Here
-the gradient is what one derives on paper. All that does not depend on a later step is computed for
-all words at once, one product a step remains for the state, and U's gradient is a single product
-over all words:
+On a CPU, torch runs a GRU or LSTM as a chain of single operations that autograd walks back. Each
+step then needs two products (for the state and for U) and a sum into a matrix of U's size. This
+module derives the gradient by hand. Everything that does not depend on a later step is computed for
+all words at once. Each step needs only one product, for the state, and U's gradient is a single
+product over all words:
 
-    dL/dU = \sum_t dL/da_t h_{t-1}^T        with a_t the sums that go into the gates.
+    dL/dU = \sum_t dL/da_t h_{t-1}^T        with a_t the inputs of the gates.
 
-On real captions that makes a step of training about a fifth cheaper. On other devices torch's fused
-kernels are used.
+On real captions this makes a training step about a fifth faster. Other devices use torch's fused
+kernels.
 
 Letters: M sequences, T time steps, W words of all sequences, H hidden size. Sequences are packed as
-`captioner.model.cells.cell` says. Both functions are differentiable once.
+described in `captioner.model.cells.cell`. Both functions are differentiable once.
 """
 
 from typing import Any
@@ -24,39 +24,39 @@ from captioner.model.kernels.linear import product, sum_of_products
 
 
 def by_hand(xs: Tensor) -> bool:
-    """Whether these inputs are for the functions below: on a CPU, outside of mixed precision."""
+    """Return whether to use the functions below: on a CPU, without mixed precision."""
     return xs.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def previous(first: Tensor, later: Tensor, sizes: list[int]) -> Tensor:
-    """The states that each word's step began with: first (M, H), states after each step (W, H)."""
+    """Return the state before each word's step, from first (M, H) and later states (W, H)."""
     steps = later.split(sizes)
     return torch.cat((first, *(step[:n] for step, n in zip(steps, sizes[1:], strict=False))))
 
 
 class LSTMThroughTime(torch.autograd.Function):
-    r"""The recurrence of `LSTM`.
+    r"""Recurrence of `LSTM`.
 
-    With a_t the sums in order i, f, g (the candidate), o, and D = dL/dh_t, C = dL/dc_t:
+    With a_t the gate inputs in order i, f, g (the candidate), o, and D = dL/dh_t, C = dL/dc_t:
 
         C = D * o * (1 - tanh^2 c_t)  +  f_{t+1} * C_{t+1}
         da_i = C * g * i * (1 - i)         da_f = C * c_{t-1} * f * (1 - f)
         da_g = C * i * (1 - g^2)           da_o = D * tanh c_t * o * (1 - o)
-        dL/dh_{t-1} = U^T da_t + what the output at t - 1 contributes
+        dL/dh_{t-1} = U^T da_t + the gradient of the output at t - 1
     """
 
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, sizes: list[int], h0: Tensor, c0: Tensor, u: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states and cells, (W, H) both.
+        """Return the hidden states and the cells, (W, H) each.
 
         Args:
-            ctx: what backward needs.
+            ctx: Stores what `backward` needs.
             inputs: W x_t + biases, packed (W, 4 * H).
-            sizes: sequences that still run at each step.
-            h0: first hidden state (M, H).
-            c0: first cell (M, H).
+            sizes: Number of sequences still running at each step.
+            h0: First hidden state (M, H).
+            c0: First cell (M, H).
             u: U (4 * H, H).
         """
         size = h0.shape[1]
@@ -79,7 +79,7 @@ class LSTMThroughTime(torch.autograd.Function):
             h, c = out, cell
         ctx.sizes = sizes
         ctx.save_for_backward(gates, cells, tanh_cells, hidden, h0, c0, u)
-        ctx.set_materialize_grads(False)  # the cells are rarely read
+        ctx.set_materialize_grads(False)  # the cells rarely have a gradient
         return hidden, cells
 
     @staticmethod
@@ -87,7 +87,7 @@ class LSTMThroughTime(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: Tensor | None, of_cells: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of `inputs`, the first states and U."""
+        """Return the gradients of `inputs`, the first states and U."""
         gates, cells, tanh_cells, hidden, h0, c0, u = ctx.saved_tensors
         sizes = ctx.sizes
         if gradient is None:
@@ -95,7 +95,7 @@ class LSTMThroughTime(torch.autograd.Function):
         from_cells = [None] * len(sizes) if of_cells is None else of_cells.split(sizes)
         size = h0.shape[1]
         i, f, g, o = gates.chunk(4, dim=1)
-        # What C and D are multiplied by, for all words at once.
+        # The factors of C and D, for all words at once.
         to_ifg = torch.empty_like(gates[:, : 3 * size])
         torch.mul(g, i * (1 - i), out=to_ifg[:, :size])
         torch.mul(previous(c0, cells, sizes), f * (1 - f), out=to_ifg[:, size : 2 * size])
@@ -132,31 +132,31 @@ class LSTMThroughTime(torch.autograd.Function):
 
 
 class GRUThroughTime(torch.autograd.Function):
-    r"""The recurrence of `GRU`, the reset gate after the product with U.
+    r"""Recurrence of `GRU`, with the reset gate after the product with U.
 
-    With a_t the sums in order r, z, n, q_t = U_n h_{t-1} + b' and D = dL/dh_t:
+    With a_t the gate inputs in order r, z, n, q_t = U_n h_{t-1} + b' and D = dL/dh_t:
 
         da_n = D * (1 - z) * (1 - n^2)     da_z = D * (h_{t-1} - n) * z * (1 - z)
         da_r = da_n * q_t * r * (1 - r)    dq = da_n * r
-        dL/dh_{t-1} = D * z + U^T (da_r, da_z, dq) + what the output at t - 1 contributes
+        dL/dh_{t-1} = D * z + U^T (da_r, da_z, dq) + the gradient of the output at t - 1
     """
 
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, sizes: list[int], h0: Tensor, u: Tensor, b: Tensor
     ) -> Tensor:
-        """Hidden states (W, H).
+        """Return the hidden states (W, H).
 
         Args:
-            ctx: what backward needs.
+            ctx: Stores what `backward` needs.
             inputs: W x_t + b, packed (W, 3 * H).
-            sizes: sequences that still run at each step.
-            h0: first hidden state (M, H).
+            sizes: Number of sequences still running at each step.
+            h0: First hidden state (M, H).
             u: U (3 * H, H).
-            b: bias of the products with U (3 * H).
+            b: Bias of the products with U (3 * H).
         """
         size = h0.shape[1]
-        gates = inputs.clone()  # r, z and n, in the end
+        gates = inputs.clone()  # becomes r, z and n
         recurrent = inputs.new_empty(len(inputs), 3 * size)  # U h + b'; its last part is q
         hidden = inputs.new_empty(len(inputs), size)
         h = h0
@@ -176,18 +176,18 @@ class GRUThroughTime(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `inputs`, the first state, U and its bias."""
+        """Return the gradients of `inputs`, the first state, U and its bias."""
         gates, q, hidden, h0, u = ctx.saved_tensors
         sizes = ctx.sizes
         size = h0.shape[1]
         r, z, n = gates.chunk(3, dim=1)
         before = previous(h0, hidden, sizes)
-        # What D, or da_n, is multiplied by, for all words at once.
+        # The factors of D or da_n, for all words at once.
         to_n = (1 - z) * (1 - n * n)
         to_z = (before - n) * z * (1 - z)
         to_r = q * r * (1 - r)
-        da = torch.empty_like(gates)  # r, z, n: of the product with the input
-        dq = torch.empty_like(gates)  # r, z, q: of the product with U
+        da = torch.empty_like(gates)  # r, z, n: gradient of the product with the input
+        dq = torch.empty_like(gates)  # r, z, q: gradient of the product with U
         ut = u.t().contiguous()
         later = gradient.new_zeros(0, size)
         steps = zip(

@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, its gradient made where its value is.
+"""Cross-entropy over a vocabulary that computes its gradient in the forward pass.
 
 Letters: W words, V vocabulary.
 """
@@ -12,31 +12,31 @@ from torch import Tensor
 def cross_entropy(
     logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    r"""Mean cross-entropy in nats of logits (W, V) and target words (W,).
+    r"""Return the mean cross-entropy, in nats, of logits (W, V) and target words (W,).
 
         L = mean_w a_w (log \sum_v exp z_v  -  (1 - s) z_target  -  s mean_v z_v)
         dL/dz = a_w (softmax z - (1 - s) onehot - s / V) / W
 
-    with s the label smoothing and a_w the weight of a word, 1 if not given: what
-    `torch.nn.functional.cross_entropy` computes, in two passes over the logits instead of six,
-    which on a CPU is a fourteenth of a decoder's whole step.
+    Here s is the label smoothing and a_w the weight of a word, 1 by default. The result equals
+    `torch.nn.functional.cross_entropy`, with two passes over the logits instead of six. On a CPU
+    that saves a fourteenth of a decoder's training step.
     """
     loss: Tensor = CrossEntropy.apply(logits, targets, label_smoothing, weights)
     return loss
 
 
 class CrossEntropy(torch.autograd.Function):
-    """`cross_entropy`; differentiable once."""
+    """Autograd function of `cross_entropy`, differentiable once."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float, weights: Tensor | None
     ) -> Tensor:
-        """The mean over words; the softmax is turned into the gradient in place."""
+        """Return the mean over words, and turn the softmax into the gradient in place."""
         words, vocabulary = logits.shape
         target = targets.unsqueeze(1)
         gradient = logits.softmax(1)
-        # The largest probability is at least 1 / V: its logarithm cannot overflow.
+        # The largest probability is at least 1 / V, so its logarithm cannot overflow.
         largest, place = gradient.max(1, keepdim=True)
         log_sum = logits.gather(1, place) - largest.log()
         losses = log_sum - (1 - label_smoothing) * logits.gather(1, target)
@@ -54,6 +54,6 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient of the logits."""
+        """Return the gradient of the logits."""
         (gradient,) = ctx.saved_tensors
         return gradient * (upstream / ctx.words), None, None, None

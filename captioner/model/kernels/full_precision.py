@@ -1,4 +1,4 @@
-"""Full single precision on a GPU, where a result must not depend on what it was computed with."""
+"""Full float32 precision on a GPU, for results that must not depend on the batch size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +9,12 @@ import torch
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """CuDNN's convolutions and recurrent kernels in all of float32's 24 bits, not in TF32's 11.
+    """Make cuDNN's convolutions and recurrent kernels use float32's 24 bits instead of TF32's 11.
 
-    TF32 is torch's default for both. It moves a result in the third digit, and otherwise in another
-    size of batch: the captions of some photos then depend on which others came with them, and
-    features of a GPU are not those of a CPU. The switch is the process', so it is for one thread.
+    torch uses TF32 for both by default. TF32 changes results in the third digit, and differently
+    for each batch size: captions of some photos then depend on the other photos of their batch, and
+    features on a GPU differ from those on a CPU. The switch applies to the whole process, so use it
+    from one thread only.
     """
     cudnn: Any = torch.backends.cudnn
     kernels = (cudnn.conv, cudnn.rnn)

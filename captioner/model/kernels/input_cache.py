@@ -1,4 +1,4 @@
-"""What words contribute to the first recurrent layer, computed once for each.
+"""Cache each word's contribution to the first recurrent layer.
 
 Letters: M rows, E embedding, H hidden, G gates of a cell, V vocabulary.
 """
@@ -11,23 +11,23 @@ from torch import Tensor
 
 
 class WordProducts:
-    """W x + b of the embedding x of any word, from memory after the first time.
+    """Cached W x + b for the embedding x of any word.
 
-    Captions are written with the same few hundred words again and again, and what one contributes
-    to the gates of the first layer never changes. Looked up, it saves a decoder with E = H = 512 a
-    seventh of its products at V = 9,488 and a third at V = 2,500. The memory of V * G * H numbers
-    (78 MB for an LSTM of 512 at V = 9,488) is used as far as there are words.
+    Captions use the same few hundred words again and again, and a word's contribution to the gates
+    of the first layer never changes. With E = H = 512, the cache saves a decoder a seventh of its
+    products at V = 9,488 and a third at V = 2,500. The table has V * G * H numbers (78 MB for an
+    LSTM of 512 at V = 9,488). Its memory is only used for the blocks that are computed.
 
-    Words are computed in blocks that do not depend on what is asked for, so that a word's numbers
-    are the same, to the last digit, whatever was written before. Weights must not change meanwhile.
+    Words are computed in fixed blocks, so that a word's numbers are bit-identical whatever was
+    computed before. The weights must not change while the cache is used.
 
     Args:
-        embedding: of all words (V, E).
-        product: inputs (M, E) to what they contribute to all gates (M, G * H).
+        embedding: Embeddings of all words (V, E).
+        product: Maps inputs (M, E) to their contribution to all gates (M, G * H).
     """
 
     BLOCK = 64
-    """Words computed at once: frequent words stand together, at the vocabulary's beginning."""
+    """Words per block; frequent words share blocks, because they come first in the vocabulary."""
 
     def __init__(self, embedding: Tensor, product: Callable[[Tensor], Tensor]) -> None:
         self._product = product
@@ -36,13 +36,13 @@ class WordProducts:
         self._table: Tensor | None = None
 
     def __call__(self, words: Tensor) -> Tensor:
-        """Words (M,) on a CPU to their products (M, G * H)."""
+        """Return the products (M, G * H) of words (M,) on a CPU."""
         blocks = words.div(self.BLOCK, rounding_mode="floor")
         is_there = self._is_there[blocks]
         if not bool(is_there.all()):
             for block in blocks[~is_there].unique().tolist():
                 self._compute(block)
-        assert self._table is not None  # there is one after the first word
+        assert self._table is not None  # the first word creates it
         return F.embedding(words, self._table)
 
     @torch.inference_mode()

@@ -1,12 +1,12 @@
-"""The linear layer, forward and back, by the faster of two libraries on a CPU.
+"""Linear layer, forward and backward, with the faster of two libraries on a CPU.
 
-torch multiplies float32 matrices with MKL on a CPU, and comes with oneDNN too. Which one is faster
-depends on who made the processor: MKL does not use the widest registers of other makers' than
-Intel's. Measured with AVX-512 and one thread, oneDNN takes on two AMD EPYC 0.45 to 0.6 of MKL's
-time forward and 0.5 to 0.7 back (on the older one 0.55 to 0.95, and as long back); on an Intel Xeon
-1.1 to 1.9 times MKL's forward and 1.1 to 3.8 back, but for a few rows (`onednn_wins`). The two
-round differently, in the last digit, so a run records the library that it started with and resumes
-with the same one. Everything but float32 on a CPU is torch's.
+On a CPU, torch multiplies float32 matrices with MKL, and also includes oneDNN. The faster one
+depends on the processor's maker: MKL uses the widest registers only on Intel's. Measured with
+AVX-512 on one thread of two AMD EPYC, oneDNN takes 0.45 to 0.6 of MKL's time forward and 0.5 to 0.7
+backward (on the older one 0.55 to 0.95, and equally long backward). On an Intel Xeon it takes 1.1
+to 1.9 times as long forward and 1.1 to 3.8 backward, except for a few rows (`onednn_wins`). The two
+differ in the last digit, so a run records the library that it started with and resumes with the
+same one. Everything but float32 on a CPU uses torch's default.
 
 Letters: M rows, I inputs, O outputs.
 """
@@ -66,15 +66,15 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, multiplied by `linear`."""
+    """`torch.nn.Linear` that multiplies with `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows (M, I) to rows (M, O)."""
+        """Map rows (M, I) to rows (M, O)."""
         return linear(x, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows (M, I), weight (O, I) and bias (O,) to rows (M, O)."""
+    """Return the rows (M, O) of a linear layer, from x (M, I), weight (O, I) and bias (O,)."""
     if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
         return product(x, weight, bias)
     if not is_onednns(x):
@@ -91,17 +91,17 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Rows (M, O)."""
+        """Return the rows (M, O)."""
         ctx.save_for_backward(x, weight)
         return product(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, of W and of b, each if it is wanted."""
+        """Return the gradients of x, W and b, as far as they are needed."""
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows = rounded(gradient)  # once for both
+        rows = rounded(gradient)  # used by both products
         return (
             product(rows, weight.t())[: len(x)] if of_x else None,
             sum_of_products(rows, rounded(x)) if of_weight else None,
@@ -110,38 +110,38 @@ class Product(torch.autograd.Function):
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows (M, O), x W^T + b; no gradient is recorded."""
+    """Return x W^T + b, (M, O); records no gradient."""
     if is_onednns(x) or (onednn_multiplies(x) and onednn_wins(len(x), len(weight))):
         return by_onednn(rounded(x), weight, bias)[: len(x)]
     return F.linear(x, weight, bias)
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """Rows a (M, O) and b (M, I) to a^T b (O, I)."""
+    """Return a^T b, (O, I), of rows a (M, O) and b (M, I)."""
     if not is_onednns(a):
         return a.t() @ b
-    if a.shape[1] > b.shape[1]:  # it is quicker with the smaller one on the left
+    if a.shape[1] > b.shape[1]:  # faster with the smaller one on the left
         return sum_of_products(b, a).t()
     return by_onednn(rounded(a).t(), rounded(b).t())
 
 
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows (M, O), x W^T + b; no gradient is recorded.
+    """Return x W^T + b, (M, O); records no gradient.
 
-    The operator is torch.compile's. What is public, `F.linear` of a `to_mkldnn()` tensor, copies
-    the rows on their way in and the larger ones on their way out: up to 1.4 times the time.
+    This operator belongs to torch.compile. The public alternative, `F.linear` of a `to_mkldnn()`
+    tensor, copies its input rows and larger outputs, which takes up to 1.4 times as long.
     """
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Rows (M, I) with rows of zeros below, up to a number that other batches have too.
+    """Pad rows (M, I) with zero rows, so that few distinct sizes M occur.
 
-    oneDNN makes a program for each shape it meets and keeps it: 1.4 ms and 0.7 MB a product for
-    each of the hundreds of numbers of words that batches of captions have. Rounded to a sixteenth
-    of the power of two below, there are at most 16 shapes between M and 2 M, and 3 % more work on
-    average.
+    oneDNN compiles and keeps a kernel per shape: 1.4 ms and 0.7 MB per product for each of the
+    hundreds of word counts that batches of captions have. M is rounded up to a multiple of a
+    sixteenth of the power of two below it. At most 16 shapes then occur between M and 2 M, for 3 %
+    more work on average.
     """
     rows = len(x)
     step = 1 if rows <= 16 else max(16, 2 ** (rows.bit_length() - 1) // 16)
@@ -165,7 +165,7 @@ def is_onednns(x: Tensor) -> bool:
 
 
 def onednn_multiplies(x: Tensor) -> bool:
-    """Whether oneDNN can take these rows."""
+    """Return whether oneDNN supports these rows."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32

@@ -19,32 +19,32 @@ NORM = 512
 
 
 def elementwise(x: Any, /) -> Shape:
-    """Each number for itself."""
+    """Shape rule of an elementwise operation."""
     x = tensor(x)
     return Shape(x.sizes, ELEMENTWISE * x.numbers)
 
 
 def activation(x: Any, /, inplace: Any = False) -> Shape:
-    """Each number for itself, in memory of its own or in place."""
+    """Shape rule of an activation, in place or not."""
     flag(inplace)
     return elementwise(x)
 
 
 def gelu(x: Any, /, *, approximate: Any = "none") -> Shape:
-    """Exact, or by the hyperbolic tangent."""
+    """Shape rule of GELU, exact or with the hyperbolic tangent."""
     if approximate not in ("none", "tanh"):
         raise ValueError("approximate must be none or tanh")
     return elementwise(x)
 
 
 def slope(x: Any, /, negative_slope: Any = 0.01, inplace: Any = False) -> Shape:
-    """Leaky rectifier."""
+    """Shape rule of the leaky rectifier."""
     number(negative_slope)
     return activation(x, inplace)
 
 
 def dropout(x: Any, /, p: Any = 0.5, training: Any = True, inplace: Any = False) -> Shape:
-    """`F.dropout`, which drops nothing outside of training."""
+    """Shape rule of `F.dropout`, which drops nothing outside of training."""
     if flag(training) or not 0 <= number(p) <= 1:
         raise ValueError("drops at random")
     flag(inplace)
@@ -52,17 +52,17 @@ def dropout(x: Any, /, p: Any = 0.5, training: Any = True, inplace: Any = False)
 
 
 def dropout_layer(x: Any, /, p: Any) -> Shape:
-    """`nn.Dropout` in evaluation mode."""
+    """Shape rule of `nn.Dropout` in evaluation mode."""
     return dropout(x, p, training=False)
 
 
 def same(x: Any, /) -> Shape:
-    """Handed on."""
+    """Shape rule of the identity."""
     return Shape(tensor(x).sizes)
 
 
 def arithmetic(whole_numbers: Callable[[int, int], int]) -> Callable[[Any, Any], Any]:
-    """Two tensors, a tensor and a number, or two whole numbers."""
+    """Return the shape rule for two tensors, a tensor and a number, or two whole numbers."""
 
     def rule(a: Any, b: Any, /) -> Any:
         if isinstance(a, Shape) and isinstance(b, Shape):
@@ -88,12 +88,12 @@ def arithmetic(whole_numbers: Callable[[int, int], int]) -> Callable[[Any, Any],
 
 
 def floor_divide(a: Any, b: Any, /) -> int:
-    """Of two whole numbers, as of channels by groups."""
+    """Divide two whole numbers, for example channels by groups."""
     return whole(a, 0, MAX_INT) // whole(b, 1, MAX_INT)
 
 
 def batch_norm(x: Any, /, num_features: Any, eps: Any = 1e-5, momentum: Any = 0.1) -> Shape:
-    """`nn.BatchNorm2d`, by stored statistics."""
+    """Shape rule of `nn.BatchNorm2d` with stored statistics."""
     x = tensor(x, 4)
     if whole(num_features, 1, MAX_INT) != x.sizes[0]:
         raise ValueError(f"takes {num_features} channels, not {x.sizes[0]}")
@@ -111,7 +111,7 @@ def layer_norm(
     bias: Any = None,
     eps: Any = 1e-5,
 ) -> Shape:
-    """`F.layer_norm` without weights of its own."""
+    """Shape rule of `F.layer_norm` without weights of its own."""
     x = tensor(x)
     if weight is not None or bias is not None:
         raise TypeError("takes no tensors as weights")

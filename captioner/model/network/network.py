@@ -1,9 +1,9 @@
-"""A network that came in a file, run by an interpreter over a closed table of operations.
+"""Run a network from a file with an interpreter over a closed table of operations.
 
-A `Program` is a list of steps. Value 0 is the photos, step i makes value i + 1; layers have numbers
-too. Names are kept for one purpose: the weights of layer 3 stand in a state_dict under a name such
-as `features.0.0`. No name is ever looked up in an object, and no source is made of one: `torch.fx`
-would do both.
+A `Program` is a list of steps. Value 0 is the photos, and step i computes value i + 1. Layers are
+numbered too. Names serve only one purpose: a state_dict stores the weights of layer 3 under a name
+such as `features.0.0`. No name is ever looked up in an object or turned into source code, as
+`torch.fx` would do.
 """
 
 from collections import Counter
@@ -21,14 +21,14 @@ from captioner.model.uninitialised import uninitialised
 
 
 class Value(NamedTuple):
-    """In arguments: the value of that number."""
+    """In arguments: a reference to the value with that number."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer before it is built: what its weights are called, its kind and its settings."""
+    """A layer before it is built: the name of its weights, its kind and its settings."""
 
     name: str
     kind: LayerKind
@@ -40,10 +40,10 @@ class Step:
     """One operation.
 
     Attributes:
-        name: for messages.
-        does: an operation of the tables, or the number of a layer.
-        arguments: plain values; a `Value` stands for what an earlier step made.
-        keywords: likewise.
+        name: Name for messages.
+        does: An operation of the tables, or the number of a layer.
+        arguments: Plain values, where a `Value` stands for an earlier result.
+        keywords: Keyword arguments of the same form.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Layers, steps, and the number of the value that comes out."""
+    """Layers, steps, and the number of the output value."""
 
     layers: tuple[Layer, ...]
     steps: tuple[Step, ...]
@@ -63,12 +63,12 @@ class Program:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program takes for one photo.
+    """Cost of a program for one photo.
 
     Attributes:
-        shape: of what comes out.
-        numbers: the most that are alive at once.
-        work: multiply-adds.
+        shape: Shape of the output.
+        numbers: Maximum of numbers in memory at once.
+        work: Multiply-adds.
     """
 
     shape: Shape
@@ -77,14 +77,14 @@ class Cost:
 
 
 def measure(program: Program, side: int) -> Cost:
-    """Go through a program with shapes alone.
+    """Measure a program by its shapes, without running it.
 
     Args:
-        program: as a file describes it.
-        side: of the photos (B, 3, S, S).
+        program: A program, possibly from an untrusted file.
+        side: Side S of the photos (B, 3, S, S) in pixels.
 
     Raises:
-        ValueError: a step cannot be done, or the program takes more than the bounds allow.
+        ValueError: A step is invalid, or the program exceeds the limits.
     """
     values: list[Any] = [Shape((3, side, side))]
     alive = most = _numbers(values[0])
@@ -100,35 +100,35 @@ def measure(program: Program, side: int) -> Cost:
         most = max(most, alive)
         work += made.work if isinstance(made, Shape) else 0
         if most > MAX_NUMBERS:
-            raise ValueError(f"step {step.name!r} makes it {most:,} numbers of a photo at once")
+            raise ValueError(f"step {step.name!r} needs {most:,} numbers per photo at once")
         if work > MAX_WORK:
-            raise ValueError(f"step {step.name!r} makes it {work:,} multiply-adds a photo")
+            raise ValueError(f"step {step.name!r} needs {work:,} multiply-adds per photo")
         for number in last[i]:
             alive -= _numbers(values[number])
             values[number] = None
     found = values[program.output]
     if not isinstance(found, Shape):
-        raise ValueError("gives no tensor")
+        raise ValueError("the output is not a tensor")
     return Cost(found, most, work)
 
 
 class Network(nn.Module):
-    """A program with its layers; their tensors are on the meta device until weights are loaded.
+    """A program with its layers, whose tensors are on the meta device until weights are loaded.
 
-    Load the weights with `load_state_dict(…, assign=True)`. The names in a state_dict are those of
-    the traced network, so that its files and fingerprints are the same.
+    Load the weights with `load_state_dict(..., assign=True)`. The names in a state_dict are those
+    of the traced network, so that both have the same files and fingerprints.
 
     Args:
-        program: one that `measure` has gone through.
-        at_once: photos of a batch that go through it together, so that memory is bounded whatever
-            the batch; None: all.
+        program: A program that `measure` has accepted.
+        at_once: Photos of a batch processed together, which bounds the memory for any batch size;
+            None processes all.
     """
 
     def __init__(self, program: Program, at_once: int | None = None) -> None:
         super().__init__()
         self.at_once = at_once
         self.names = [layer.name for layer in program.layers]
-        # Sizes only: the weights are about to be loaded, so random ones would be made for nothing.
+        # Allocate nothing, because loading replaces the weights.
         with uninitialised():
             built = [layer.kind.build(**layer.settings) for layer in program.layers]
         self.layers = nn.ModuleList(built)
@@ -138,7 +138,7 @@ class Network(nn.Module):
         self.register_load_state_dict_pre_hook(_by_number)
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Normalised photos (B, 3, S, S) to feature maps (B, F, h, w) or tokens (B, 1 + R, F)."""
+        """Map normalised photos (B, 3, S, S) to maps (B, F, h, w) or tokens (B, 1 + R, F)."""
         if self.at_once is not None and len(photos) > self.at_once:
             return torch.cat([self._run(some) for some in photos.split(self.at_once)])
         return self._run(photos)
@@ -159,19 +159,19 @@ class Network(nn.Module):
         return found
 
     def extra_repr(self) -> str:
-        """The steps, so that two networks whose text is the same do the same."""
+        """Return the steps, so that networks with equal text compute the same."""
         return "\n".join(
             f"{i}: {_text(step.does)}{step.arguments}{dict(step.keywords)}"
             for i, step in enumerate(self.program.steps, 1)
         )
 
     def fold_batch_norm(self) -> None:
-        """Merge each batch norm into the convolution before it: the same outputs, less work."""
+        """Merge each batch norm into the convolution before it: same outputs, less work."""
         readers = Counter(n for step in self.program.steps for n in _read(step))
         readers[self.program.output] += 1
         uses = Counter(step.does for step in self.program.steps if isinstance(step.does, int))
-        standing = [Value(0)]  # by old numbers of values, what they are called now
-        maker: dict[int, int] = {}  # new numbers of values to the layers that made them
+        standing = [Value(0)]  # current value, by old value number
+        maker: dict[int, int] = {}  # layer that computes a value, by new value number
         steps: list[Step] = []
         for step in self.program.steps:
             source = step.arguments[0].number if isinstance(step.does, int) else -1
@@ -246,7 +246,7 @@ def _rule(program: Program, step: Step) -> Callable[..., Any]:
 
 
 def _filled(template: Any, values: Sequence[Any]) -> Any:
-    """Arguments with the values that they name."""
+    """Return arguments with the values that they refer to."""
     kind = type(template)
     if kind is Value:
         return values[template.number]
@@ -264,7 +264,7 @@ def _named(step: Step, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _read(step: Step) -> set[int]:
-    """The numbers of the values that a step names."""
+    """Return the numbers of the values that a step refers to."""
     return set(_numbers_in([step.arguments, *step.keywords.values()]))
 
 
@@ -279,8 +279,8 @@ def _numbers_in(template: Any) -> Iterable[int]:
 
 
 def _last_uses(program: Program) -> list[list[int]]:
-    """For each step, the values that nothing names after it: their memory is given back."""
-    last = {i: i - 1 for i in range(1, len(program.steps) + 1)}  # unless anything names them
+    """Return, for each step, the values that are unused after it and whose memory can be freed."""
+    last = {i: i - 1 for i in range(1, len(program.steps) + 1)}  # unless a step refers to them
     last[0] = 0
     for i, step in enumerate(program.steps):
         last.update(dict.fromkeys(_read(step), i))
@@ -298,7 +298,7 @@ def _numbers(value: Any) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why a step is refused; where it was called wrongly, Python's words name our rule."""
+    """Return why a step is refused; for a wrong call, Python's message names our rule."""
     text = " ".join(str(error).split())
     return text.partition("() ")[2] or text
 

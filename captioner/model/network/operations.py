@@ -1,7 +1,7 @@
-"""The closed tables: every operation and every kind of layer that a description may name.
+"""The closed tables of all operations and layer kinds that a description may name.
 
-To add one, write down the Python callable and its rule of shapes. A text of a file is a key of
-these tables and nothing else.
+To add one, list the Python callable and its shape rule. Text from a file is only used as a key of
+these tables.
 """
 
 import operator
@@ -21,9 +21,9 @@ class Operation:
     """A function of tensors.
 
     Attributes:
-        run: the function.
-        rule: what it makes of shapes; takes the same arguments.
-        written: other functions that a traced network may name for it.
+        run: The function.
+        rule: Its shape rule, which takes the same arguments.
+        written: Other functions of a traced network that this one stands for.
     """
 
     run: Callable[..., Any]
@@ -33,14 +33,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class LayerKind:
-    """A kind of layer, which may bring weights.
+    """A kind of layer, which may have weights.
 
     Attributes:
-        build: its class.
-        rule: what it makes of a shape; takes the settings as keywords.
-        settings: what rebuilds it; always written down.
-        others: settings that are written down where they differ from these values.
-        only: settings that no description holds, and the values that they must have.
+        build: Its class.
+        rule: Its shape rule, which takes the settings as keywords.
+        settings: Settings that rebuild it; always stored.
+        others: Settings that are stored only if they differ from these values.
+        only: Settings that are never stored, with their required values.
     """
 
     build: type[nn.Module]
@@ -85,7 +85,7 @@ FUNCTIONS: dict[str, Operation] = {
 METHODS: dict[str, Operation] = {
     "chunk": Operation(Tensor.chunk, places.chunk),
     "size": Operation(Tensor.size, places.size),
-    # The same numbers, also where a view cannot be had.
+    # Equal values, even where a view is impossible.
     "view": Operation(Tensor.reshape, places.reshape),
     "reshape": Operation(Tensor.reshape, places.reshape),
     "permute": Operation(Tensor.permute, places.permute_method),

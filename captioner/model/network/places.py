@@ -28,13 +28,16 @@ MAX_PIECES = 1024
 
 
 def copied(x: Any, /) -> Shape:
-    """The same numbers in order of their dimensions."""
+    """Shape rule of a contiguous copy."""
     x = tensor(x)
     return Shape(x.sizes, COPY * x.numbers)
 
 
 def get_item(value: Any, index: Any, /) -> Any:
-    """One of several values, or a part of a tensor in each of its dimensions after the first."""
+    """Shape rule of indexing: one of several values, or a part of a tensor in each dimension.
+
+    The batch dimension must stay whole.
+    """
     if isinstance(value, (tuple, list)):
         return value[whole(index, -len(value), len(value) - 1)]
     x = tensor(value)
@@ -67,13 +70,13 @@ def _cut(part: slice, size: int) -> tuple[int, int, int]:
 
 
 def size(x: Any, /, dim: Any = None) -> Any:
-    """All sizes, or one."""
+    """Return all sizes, or the size of one dimension."""
     sizes = (BATCH, *tensor(x).sizes)
     return sizes if dim is None else sizes[whole(dim, -len(sizes), len(sizes) - 1)]
 
 
 def reshape(x: Any, /, *shape: Any) -> Shape:
-    """The same numbers in other dimensions; the batch's stays first."""
+    """Shape rule of reshaping; the batch dimension stays first."""
     x = tensor(x)
     wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     if not wanted or len(wanted) > 9:
@@ -93,7 +96,7 @@ def reshape(x: Any, /, *shape: Any) -> Shape:
 
 
 def flatten(x: Any, /, start_dim: Any = 0, end_dim: Any = -1) -> Shape:
-    """Some dimensions as one."""
+    """Shape rule of merging several dimensions into one."""
     x = tensor(x)
     start, end = axis(x, start_dim), axis(x, end_dim)
     if start > end:
@@ -103,12 +106,12 @@ def flatten(x: Any, /, start_dim: Any = 0, end_dim: Any = -1) -> Shape:
 
 
 def permute_method(x: Any, /, *dims: Any) -> Shape:
-    """`Tensor.permute`, which takes the order as one argument or as several."""
+    """Shape rule of `Tensor.permute`, which takes the order as one or several arguments."""
     return permute(x, dims[0] if len(dims) == 1 else dims)
 
 
 def permute(x: Any, order: Any, /) -> Shape:
-    """Dimensions in another order."""
+    """Shape rule of a permutation of dimensions."""
     x = tensor(x)
     if not isinstance(order, (tuple, list)):
         raise TypeError("takes a list of dimensions")
@@ -124,7 +127,7 @@ def permute(x: Any, order: Any, /) -> Shape:
 
 
 def transpose(x: Any, /, dim0: Any, dim1: Any) -> Shape:
-    """Two dimensions change places."""
+    """Shape rule of exchanging two dimensions."""
     x = tensor(x)
     one, two = axis(x, dim0), axis(x, dim1)
     sizes = list(x.sizes)
@@ -133,7 +136,7 @@ def transpose(x: Any, /, dim0: Any, dim1: Any) -> Shape:
 
 
 def unsqueeze(x: Any, /, dim: Any) -> Shape:
-    """A dimension of size 1 more."""
+    """Shape rule of inserting a dimension of size 1."""
     x = tensor(x)
     rank = len(x.sizes) + 2
     place = whole(dim, -rank, rank - 1) % rank
@@ -143,7 +146,7 @@ def unsqueeze(x: Any, /, dim: Any) -> Shape:
 
 
 def chunk(x: Any, /, chunks: Any, dim: Any = 0) -> tuple[Shape, ...]:
-    """A tensor in pieces."""
+    """Shape rule of splitting a tensor into pieces."""
     x = tensor(x)
     place = axis(x, dim)
     along = x.sizes[place]
@@ -155,7 +158,7 @@ def chunk(x: Any, /, chunks: Any, dim: Any = 0) -> tuple[Shape, ...]:
 
 
 def concatenate(tensors: Any, dim: Any = 0) -> Shape:
-    """Tensors joined along a dimension."""
+    """Shape rule of joining tensors along a dimension."""
     if not isinstance(tensors, (tuple, list)) or not 1 <= len(tensors) <= MAX_PIECES:
         raise TypeError(f"takes a list of up to {MAX_PIECES:,} tensors")
     first = tensor(tensors[0])
@@ -170,7 +173,7 @@ def concatenate(tensors: Any, dim: Any = 0) -> Shape:
 
 
 def mean(x: Any, /, dim: Any, keepdim: Any = False) -> Shape:
-    """Averages over dimensions."""
+    """Shape rule of averaging over dimensions."""
     x = tensor(x)
     dims = dim if isinstance(dim, (tuple, list)) else [dim]
     places = [axis(x, one) for one in dims]
@@ -182,7 +185,7 @@ def mean(x: Any, /, dim: Any, keepdim: Any = False) -> Shape:
 
 
 def pad(x: Any, /, pad: Any, mode: Any = "constant", value: Any = None) -> Shape:
-    """Borders of one value, the last dimension's first."""
+    """Shape rule of constant padding, given from the last dimension to the first."""
     x = tensor(x)
     if mode != "constant" or not isinstance(pad, (tuple, list)) or not pad or len(pad) % 2:
         raise ValueError("takes borders of one value, two a dimension")
@@ -197,6 +200,6 @@ def pad(x: Any, /, pad: Any, mode: Any = "constant", value: Any = None) -> Shape
 
 
 def zero_pad(x: Any, /, padding: Any) -> Shape:
-    """A border of zeros around a picture: left, right, top, bottom."""
+    """Shape rule of zero padding of a picture: left, right, top, bottom."""
     tensor(x, 4)
     return pad(x, (padding,) * 4 if type(padding) is int else padding)

@@ -1,11 +1,12 @@
-"""Shapes without tensors, and the bounds on what a network may make of one photo.
+"""Tensor shapes without tensors, and the limits of a network's cost per photo.
 
-A network from a file is checked with shapes before anything runs. Each operation has a rule (in
-`elementwise`, `places` or `windows`) with the same arguments, a `Shape` for each tensor. The rule
-returns the resulting shape and its work, or refuses; it refuses whatever it does not foresee.
+A network from a file is first evaluated on shapes, before any of it runs. The rule of an operation
+(`rules`) takes the operation's arguments, with a `Shape` in place of each tensor. It returns the
+shape of the result and its work, or refuses. Rules refuse everything they do not foresee.
 
-The first dimension of every tensor is the batch, whose size is not known yet. It is in no `Shape`:
-no operation may mix the photos of a batch, so work and memory grow with their number alone.
+The first dimension of every tensor is the batch, whose size is unknown. It is not part of a
+`Shape`. No operation may mix the photos of a batch, so that work and memory are proportional to
+their number.
 """
 
 from dataclasses import dataclass
@@ -13,35 +14,35 @@ from math import prod
 from typing import Any
 
 MAX_INT = 2**20
-"""Sizes and channels in a description."""
+"""Maximum size of a dimension, also of channels."""
 
 MAX_WINDOW = 64
-"""Pixels of windows, strides and borders in a description."""
+"""Maximum size in pixels of windows, strides and borders."""
 
 MAX_DIMENSIONS = 8
-"""Of a tensor, without the batch's."""
+"""Maximum number of dimensions of a tensor, without the batch."""
 
 MAX_NUMBERS = 2**27
-"""Numbers of one photo that may be alive at once, 512 MiB: ten times what networks of 224 have."""
+"""Numbers per photo in memory at once, 512 MiB: ten times the need of networks at 224 pixels."""
 
 MAX_BATCH = 2**29
-"""Numbers of a batch that may be alive at once, 2 GiB; a larger batch goes through in parts."""
+"""Numbers per batch in memory at once, 2 GiB; larger batches are processed in parts."""
 
 MAX_WORK = 2**39
-"""Multiply-adds that one photo may take, or what takes as long: 5 to 60 seconds on one core.
-torchvision's largest, regnet_y_128gf at 384, takes 75 % of it."""
+"""Multiply-adds per photo, or equivalent time: 5 to 60 seconds on one core. torchvision's largest
+network, regnet_y_128gf at 384 pixels, needs 75 % of it."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a tensor without its batch dimension, and the work of making it.
+    """The sizes of a tensor without its batch dimension, and the work of computing it.
 
     Attributes:
-        sizes: of the dimensions after the first.
-        work: multiply-adds, or what takes as long, for one photo.
+        sizes: Sizes of the dimensions after the first.
+        work: Multiply-adds for one photo, or equivalent time.
 
     Raises:
-        ValueError: a dimension is empty, or there are more than the bounds allow.
+        ValueError: A dimension is empty, or a size exceeds the limits.
     """
 
     sizes: tuple[int, ...]
@@ -62,14 +63,14 @@ class Shape:
 
 
 class Batch:
-    """The unknown size of the batch dimension: it may be handed on and nothing else."""
+    """The unknown size of the batch dimension, which may only be passed on."""
 
 
 BATCH = Batch()
 
 
 def tensor(value: Any, rank: int | None = None) -> Shape:
-    """Refuse what is not a tensor, or has another number of dimensions (with the batch's)."""
+    """Refuse anything but a tensor with the expected number of dimensions, including the batch."""
     if not isinstance(value, Shape):
         raise TypeError(f"takes a tensor, not a {type(value).__name__}")
     if rank is not None and len(value.sizes) != rank - 1:
@@ -78,7 +79,7 @@ def tensor(value: Any, rank: int | None = None) -> Shape:
 
 
 def whole(value: Any, least: int, most: int) -> int:
-    """Refuse what is not a whole number in a range."""
+    """Refuse anything but a whole number within a range."""
     if type(value) is not int:
         raise TypeError(f"takes a whole number, not a {type(value).__name__}")
     if value > most:
@@ -89,21 +90,21 @@ def whole(value: Any, least: int, most: int) -> int:
 
 
 def number(value: Any) -> float:
-    """Refuse what is not a number of moderate size."""
+    """Refuse anything but a number of moderate size."""
     if type(value) is float:
         return value
     return whole(value, -MAX_INT, MAX_INT)
 
 
 def flag(value: Any) -> bool:
-    """Refuse what is neither true nor false."""
+    """Refuse anything but true or false."""
     if type(value) is not bool:
         raise TypeError(f"takes true or false, not a {type(value).__name__}")
     return value
 
 
 def pair(value: Any, least: int, most: int = MAX_WINDOW) -> tuple[int, int]:
-    """A number for both sides, or one for each, in a range."""
+    """Return one number for both sides, or one each, within a range."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"takes two numbers, not {len(value)}")
@@ -112,7 +113,7 @@ def pair(value: Any, least: int, most: int = MAX_WINDOW) -> tuple[int, int]:
 
 
 def axis(x: Shape, value: Any) -> int:
-    """The place in `x.sizes` of a dimension as torch counts them, with the batch's as 0."""
+    """Return the index in `x.sizes` of a dimension in torch's count, where the batch is 0."""
     rank = len(x.sizes) + 1
     place = whole(value, -rank, rank - 1) % rank
     if place == 0:

@@ -102,7 +102,7 @@ def max_pool(
 
 
 def adaptive_pool(x: Any, /, output_size: Any) -> Shape:
-    """A picture of a size that is given, whatever goes in."""
+    """Shape rule of pooling to a given size."""
     x = tensor(x, 4)
     channels, *sides = x.sizes
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
@@ -130,7 +130,7 @@ def _pool(
 
 
 def _steps(side: int, window: int, stride: int, border: int, spread: int, up: bool = False) -> int:
-    """Places of a window along a side."""
+    """Return the number of positions of a window along a side."""
     room = side + 2 * border - spread * (window - 1) - 1
     if room < 0:
         raise ValueError(f"has a window of {window} over {side} pixels")

@@ -23,21 +23,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from captioner import __version__, console
+from captioner.commands import COMMANDS, FLAGS
 from captioner.errors import CaptionerError, UsageError, suggestion
-
-COMMANDS = (
-    "audit",
-    "prepare",
-    "train",
-    "evaluate",
-    "caption",
-    "score",
-    "inspect",
-    "study",
-    "words",
-    "export",
-)
-"""Each is a module of `captioner.commands` with a function `run(arguments)` -> exit code."""
 
 HELP = """\
 usage: captioner COMMAND ...
@@ -45,16 +32,17 @@ usage: captioner COMMAND ...
 CNN + RNN image captioning: train, search, score, compare.
 
 commands:
-  audit     check a data set for leakage between splits, and for damaged data
-  prepare   write the vocabulary and image features of a data set
-  train     train a captioner
-  evaluate  score a checkpoint on a split, or a file of captions
-  caption   write captions for photos
-  inspect   draw gates, states and image reach, word by word
-  study     train a grid of configurations with several seeds, and compare them
-  score     log-probabilities of given sentences for photos
-  words     print nearest neighbours of words in the embeddings, or export them
-  export    convert a checkpoint to safetensors and JSON
+  audit       check a data set for leakage between splits, and for damaged data
+  prepare     write the vocabulary and image features of a data set
+  train       train a captioner
+  evaluate    score a checkpoint on a split, or a file of captions
+  caption     write captions for photos
+  inspect     draw gates, states and image reach, word by word
+  score       log-probabilities of given sentences for photos
+  study       train a grid of configurations with several seeds, and compare them
+  words       print nearest neighbours of words in the embeddings, or export them
+  export      convert a checkpoint to safetensors and JSON
+  completion  print a script for bash, zsh or fish that completes commands and flags
 
 Run `captioner COMMAND --help` for the options of a command.
 
@@ -70,9 +58,6 @@ exit codes: 0 success; 1 something could not be done, the rest was; 2 the call w
 130 interrupted (Ctrl-C); 143 ended by SIGTERM. When interrupted, `train`, `prepare`, `study` and
 `caption --output` save their progress; the message says how to resume.
 """
-
-FLAGS = ("--debug", "--quiet")
-"""Flags that may occur anywhere on the command line before a `--`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

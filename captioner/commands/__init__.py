@@ -4,3 +4,21 @@
 the flags that `caption` and `evaluate` share. A command imports torch only after its flags are
 parsed, so that `--help` and a mistyped flag respond immediately.
 """
+
+COMMANDS = (
+    "audit",
+    "prepare",
+    "train",
+    "evaluate",
+    "caption",
+    "score",
+    "inspect",
+    "study",
+    "words",
+    "export",
+    "completion",
+)
+"""Each is a module here: `run(arguments)` returns the exit code, `build_parser()` has its flags."""
+
+FLAGS = ("--debug", "--quiet")
+"""Flags of every command, which may stand anywhere on the command line, up to a `--`."""

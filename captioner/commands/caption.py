@@ -57,7 +57,7 @@ _NOT_OF_THE_TEXT = frozenset(
 
 def run(arguments: list[str]) -> int:
     """Caption each photo; return 1 if a photo could not be captioned, otherwise 0."""
-    options = with_figures(_parser(), arguments)
+    options = with_figures(build_parser(), arguments)
     options.checkpoint = options.checkpoint or [DEFAULT_CHECKPOINT]
     check_search_arguments(options, len(options.checkpoint))
     several = captions_a_photo(options)
@@ -92,7 +92,8 @@ def run(arguments: list[str]) -> int:
     return _caption_to_file(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of the command."""
     parser = Parser(
         prog="captioner caption",
         description="Write one caption per photo, in input order. An unreadable photo gets a "

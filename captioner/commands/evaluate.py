@@ -29,6 +29,40 @@ MAX_RESAMPLES = 10**6
 
 def run(arguments: list[str]) -> int:
     """Score a checkpoint on a split, or a file of captions."""
+    options = build_parser().parse_args(arguments)
+    check_report_flags(options)
+    if options.checkpoint is None:
+        for name in options.of_checkpoint:
+            # For a file, --n-best states how many captions an image may have.
+            if getattr(options, name) is not None and name != "n_best":
+                raise UsageError(
+                    f"evaluate: {flag(name)} needs --checkpoint; a file already holds its captions"
+                )
+        evaluate_files(options)
+        return 0
+
+    from captioner.inference.split import caption_split
+
+    predictor = load_predictor(options)
+    overrides = {
+        field.name: value
+        for field in fields(DataConfig)
+        if (value := getattr(options, f"data.{field.name}", None)) is not None
+    }
+    system, unreadable = caption_split(
+        predictor,
+        replace(predictor.trained.config.data, **overrides),
+        options.split or "test",
+        options.batch_size,
+    )
+    report_system(system, options)
+    for path, reason in unreadable:
+        warn(f"{path}: {reason}")
+    return 1 if unreadable else 0
+
+
+def build_parser() -> Parser:
+    """The flags of the command."""
     parser = Parser(
         prog="captioner evaluate",
         description="Score captions of a checkpoint on a split of its data set, or of a file. "
@@ -65,36 +99,8 @@ def run(arguments: list[str]) -> int:
                 metavar="VALUE",
                 help="replaces the checkpoint's setting" if field.name == "root" else None,
             )
-    options = parser.parse_args(arguments)
-    check_report_flags(options)
-    if options.checkpoint is None:
-        for name in of_checkpoint:
-            # For a file, --n-best states how many captions an image may have.
-            if getattr(options, name) is not None and name != "n_best":
-                raise UsageError(
-                    f"evaluate: {flag(name)} needs --checkpoint; a file already holds its captions"
-                )
-        evaluate_files(options)
-        return 0
-
-    from captioner.inference.split import caption_split
-
-    predictor = load_predictor(options)
-    overrides = {
-        field.name: value
-        for field in fields(DataConfig)
-        if (value := getattr(options, f"data.{field.name}", None)) is not None
-    }
-    system, unreadable = caption_split(
-        predictor,
-        replace(predictor.trained.config.data, **overrides),
-        options.split or "test",
-        options.batch_size,
-    )
-    report_system(system, options)
-    for path, reason in unreadable:
-        warn(f"{path}: {reason}")
-    return 1 if unreadable else 0
+    parser.set_defaults(of_checkpoint=of_checkpoint)
+    return parser
 
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:

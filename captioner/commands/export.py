@@ -7,6 +7,16 @@ from captioner.commands.parser import Parser
 
 def run(arguments: list[str]) -> int:
     """Export a checkpoint to files without pickle data."""
+    options = build_parser().parse_args(arguments)
+
+    from captioner import checkpoint
+
+    checkpoint.export(Path(options.checkpoint), Path(options.output))
+    return 0
+
+
+def build_parser() -> Parser:
+    """The flags of the command."""
     parser = Parser(
         prog="captioner export",
         description="Write a checkpoint as weights.safetensors and captioner.json. Every command "
@@ -19,9 +29,4 @@ def run(arguments: list[str]) -> int:
         help="trained checkpoint or name of a pretrained captioner",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new or empty folder")
-    options = parser.parse_args(arguments)
-
-    from captioner import checkpoint
-
-    checkpoint.export(Path(options.checkpoint), Path(options.output))
-    return 0
+    return parser

@@ -21,7 +21,7 @@ ENDING = ".inspect.png"
 
 def run(arguments: list[str]) -> int:
     """`captioner inspect`: a page and its numbers for each photo."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> int:
     return 1 if errors else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of the command."""
     parser = Parser(
         prog="captioner inspect",
         description="Draw what happens inside the recurrence while the caption of a photo is "

@@ -38,6 +38,20 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
+    def format_help(self) -> str:
+        """The usage in one line, then the options in their groups."""
+        if self.usage is None:
+            required = [one for one in self._actions if one.required and one.option_strings]
+            flags = [f"{one.option_strings[-1]} {one.metavar}" for one in required]
+            places = [
+                f"{one.metavar or '{' + ','.join(one.choices or [one.dest]) + '}'}"
+                + (" ..." if one.nargs in ("*", "+") else "")
+                for one in self._actions
+                if not one.option_strings
+            ]
+            self.usage = " ".join([self.prog, *flags, "[options]", *places])
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` instead of printing the usage."""
         if message.startswith("unrecognized arguments: "):

@@ -1,13 +1,32 @@
 """`captioner prepare`: write the vocabulary and the image features of a data set."""
 
 import re
+from typing import TYPE_CHECKING
 
 from captioner.errors import UsageError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 def run(arguments: list[str]) -> int:
     """Write the vocabulary and the features of all photos."""
-    from captioner.config.parser import config_parser, parse_config
+    from captioner.config.parser import parse_config
+
+    config, parsed = parse_config(build_parser(), arguments)
+    share = None if parsed.share is None else share_of(parsed.share)
+
+    from captioner.features.prepare import prepare, verify
+
+    if parsed.verify:
+        return 0 if verify(config) else 1
+    prepare(config, share)
+    return 0
+
+
+def build_parser() -> "ArgumentParser":
+    """The flags of the command."""
+    from captioner.config.parser import config_parser
 
     parser = config_parser("prepare", "Write the vocabulary and the features of all photos.")
     parser.add_argument(
@@ -22,15 +41,7 @@ def run(arguments: list[str]) -> int:
         metavar="I/N",
         help="Compute every N-th photo from the I-th; other processes compute the rest.",
     )
-    config, parsed = parse_config(parser, arguments)
-    share = None if parsed.share is None else share_of(parsed.share)
-
-    from captioner.features.prepare import prepare, verify
-
-    if parsed.verify:
-        return 0 if verify(config) else 1
-    prepare(config, share)
-    return 0
+    return parser
 
 
 def share_of(text: str) -> tuple[int, int]:

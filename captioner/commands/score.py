@@ -15,28 +15,7 @@ MAX_BYTES = 2**26
 
 def run(arguments: list[str]) -> int:
     """`captioner score`: log-probabilities of sentences, a line each."""
-    parser = Parser(
-        prog="captioner score",
-        description="Write the log-probability of each sentence for each photo, in the order "
-        "given: photo, natural logarithm, sentence, separated by tabs. Logarithms include the end "
-        "of the sentence, so longer sentences have lower ones.",
-    )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO")
-    parser.add_argument(
-        "--captions",
-        required=True,
-        metavar="F",
-        help="sentences, one per line; - reads them from standard input",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
-        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    options = parser.parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     sentences = _sentences(options.captions)
 
     from captioner.display import one_line
@@ -61,6 +40,32 @@ def run(arguments: list[str]) -> int:
         for score, sentence in zip(scores, sentences, strict=True):
             print(f"{one_line(photo)}\t{score:.4f}\t{one_line(sentence)}")
     return 1 if failed else 0
+
+
+def build_parser() -> Parser:
+    """The flags of the command."""
+    parser = Parser(
+        prog="captioner score",
+        description="Write the log-probability of each sentence for each photo, in the order "
+        "given: photo, natural logarithm, sentence, separated by tabs. Logarithms include the end "
+        "of the sentence, so longer sentences have lower ones.",
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    parser.add_argument(
+        "--captions",
+        required=True,
+        metavar="F",
+        help="sentences, one per line; - reads them from standard input",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="P",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
+        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    return parser
 
 
 def _sentences(name: str) -> list[str]:

@@ -7,29 +7,7 @@ from captioner.errors import UsageError
 
 def run(arguments: list[str]) -> int:
     """Conduct a study; return 1 if a run failed, otherwise 0."""
-    parser = Parser(
-        prog="captioner study",
-        description="Train every configuration of a study file with every seed, score the best "
-        "checkpoints, and report which differences are significant. Rerun the same command to "
-        "resume an interrupted study. Writes table.md, table.csv, table.json, plots.png and "
-        "plots.svg to the study's folder. Every setting of `captioner train`, such as --data.root, "
-        "may be added and applies to all runs.",
-    )
-    parser.add_argument("--config", required=True, metavar="C", help="study file (YAML)")
-    parser.add_argument("--output", metavar="FOLDER", help="study folder; default: the file's")
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        metavar="N",
-        help="simultaneous runs; default: one per device in --devices, otherwise 1",
-    )
-    parser.add_argument(
-        "--devices", metavar="0,1,…", help="GPUs to distribute the runs over; default: any"
-    )
-    parser.add_argument(
-        "--report", action="store_true", help="only rewrite table and plots from finished runs"
-    )
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = build_parser().parse_known_args(arguments)
     devices = [] if options.devices is None else options.devices.split(",")
     if not all(device.strip() for device in devices):
         raise UsageError(f"--devices {options.devices!r}: expected GPU numbers such as 0,1")
@@ -52,3 +30,30 @@ def run(arguments: list[str]) -> int:
             "run's log.txt for details"
         )
     return 1 if failed else 0
+
+
+def build_parser() -> Parser:
+    """The flags of the command."""
+    parser = Parser(
+        prog="captioner study",
+        description="Train every configuration of a study file with every seed, score the best "
+        "checkpoints, and report which differences are significant. Rerun the same command to "
+        "resume an interrupted study. Writes table.md, table.csv, table.json, plots.png and "
+        "plots.svg to the study's folder. Every setting of `captioner train`, such as --data.root, "
+        "may be added and applies to all runs.",
+    )
+    parser.add_argument("--config", required=True, metavar="C", help="study file (YAML)")
+    parser.add_argument("--output", metavar="FOLDER", help="study folder; default: the file's")
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="simultaneous runs; default: one per device in --devices, otherwise 1",
+    )
+    parser.add_argument(
+        "--devices", metavar="0,1,…", help="GPUs to distribute the runs over; default: any"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="only rewrite table and plots from finished runs"
+    )
+    return parser

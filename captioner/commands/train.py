@@ -1,11 +1,33 @@
 """`captioner train`: train and validate a captioner, keeping the best and last checkpoint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 def run(arguments: list[str]) -> int:
     """Train and validate a captioner."""
-    from captioner.config.parser import config_parser, parse_config
+    from captioner.config.parser import parse_config
+
+    config, parsed = parse_config(build_parser(), arguments)
+
+    from captioner.training.run_files import to_resume
+
+    resume = to_resume(Path(config.output), parsed.resume)
+    initial = None if parsed.initial is None else Path(parsed.initial)
+
+    from captioner.training.run import train
+
+    best = train(config, resume, initial)
+    print(best)
+    return 0
+
+
+def build_parser() -> "ArgumentParser":
+    """The flags of the command."""
+    from captioner.config.parser import config_parser
 
     parser = config_parser("train", "Train a captioner; run `captioner prepare` first.")
     parser.add_argument(
@@ -22,15 +44,4 @@ def run(arguments: list[str]) -> int:
         metavar="PATH",
         help="Checkpoint whose weights initialise a new run.",
     )
-    config, parsed = parse_config(parser, arguments)
-
-    from captioner.training.run_files import to_resume
-
-    resume = to_resume(Path(config.output), parsed.resume)
-    initial = None if parsed.initial is None else Path(parsed.initial)
-
-    from captioner.training.run import train
-
-    best = train(config, resume, initial)
-    print(best)
-    return 0
+    return parser

@@ -10,6 +10,25 @@ from captioner.files.atomic import check_folder
 
 def run(arguments: list[str]) -> int:
     """Print the nearest neighbours of words, export the embeddings, or both."""
+    options = build_parser().parse_args(arguments)
+    if not options.nearest and options.export is None:
+        raise UsageError("words: nothing to do; add --nearest WORD, --export F, or both")
+    check_folder(options.export, "--export")
+
+    from captioner import checkpoint
+    from captioner.analysis import embeddings
+
+    trained = checkpoint.load(Path(options.checkpoint))
+    for word in options.nearest:
+        neighbours = embeddings.nearest(trained, word, options.count)
+        print(f"{word}: " + ", ".join(f"{near} {cosine:.2f}" for near, cosine in neighbours))
+    if options.export is not None:
+        embeddings.export(trained, Path(options.export))
+    return 0
+
+
+def build_parser() -> Parser:
+    """The flags of the command."""
     parser = Parser(
         prog="captioner words",
         description="Print the words whose embeddings are nearest to a word's, or export them all.",
@@ -30,18 +49,4 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--export", metavar="F", help="write all embeddings to F in word2vec's text format"
     )
-    options = parser.parse_args(arguments)
-    if not options.nearest and options.export is None:
-        raise UsageError("words: nothing to do; add --nearest WORD, --export F, or both")
-    check_folder(options.export, "--export")
-
-    from captioner import checkpoint
-    from captioner.analysis import embeddings
-
-    trained = checkpoint.load(Path(options.checkpoint))
-    for word in options.nearest:
-        neighbours = embeddings.nearest(trained, word, options.count)
-        print(f"{word}: " + ", ".join(f"{near} {cosine:.2f}" for near, cosine in neighbours))
-    if options.export is not None:
-        embeddings.export(trained, Path(options.export))
-    return 0
+    return parser

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from captioner.config.checks import check
 from captioner.config.hardware import check_names
+from captioner.config.help import requested_help
 from captioner.config.named import with_config_paths
 from captioner.config.schema import Config
 from captioner.config.settings import from_dict
@@ -78,7 +79,10 @@ def config_parser(command: str, description: str) -> ArgumentParser:
     """A parser of `--config FILE` (several are layered), and of a flag for every setting."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
-        prog=f"captioner {command}", description=description, exit_on_error=False
+        prog=f"captioner {command}",
+        usage=f"captioner {command} [--config NAME] [--SECTION.SETTING VALUE ...]",
+        description=description,
+        exit_on_error=False,
     )
     parser.add_argument(
         "--config",
@@ -92,9 +96,14 @@ def config_parser(command: str, description: str) -> ArgumentParser:
 def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Any]:
     """The configuration that arguments make, and the parsed arguments with those of the command.
 
+    Arguments that ask for help print it and exit.
+
     Raises:
         UsageError: a file, key or value is wrong.
     """
+    if (text := requested_help(parser, arguments)) is not None:
+        print(text, end="")
+        parser.exit()
     arguments = with_config_paths(arguments)
     for path in config_files(arguments):
         check_file(parser, path)

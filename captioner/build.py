@@ -1,6 +1,6 @@
-"""Where a configuration becomes objects: records, encoder, decoder, search options.
+"""Create objects from a configuration: records, encoder, decoder and search options.
 
-The rooms below take plain arguments; only this file knows which setting feeds which argument.
+The packages below take plain arguments. Only this file maps settings to them.
 """
 
 from dataclasses import asdict
@@ -34,7 +34,7 @@ from captioner.photos.transform import Transform
 
 
 def read_records(config: DataConfig) -> Loaded:
-    """Return the captioned photos of all splits."""
+    """Read the records of all splits."""
 
     def path(name: str | None) -> Path | None:
         return None if name is None else Path(name)
@@ -55,7 +55,7 @@ def read_records(config: DataConfig) -> Loaded:
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
-    """Return the frozen encoder, batch norm not folded, and what makes a photo fit for it."""
+    """Return the frozen encoder, without batch norm folding, and its photo transform."""
     encoder, preprocessing = pretrained_encoder(
         config.name, config.weights, grid=config.features == "grid", size=config.size
     )
@@ -72,7 +72,7 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:
 def build_cell(
     config: DecoderConfig, input_size: int, hidden_size: int, *, vocab_size: int
 ) -> Cell:
-    """Return one recurrent layer, its weights at their starting values."""
+    """Build one recurrent layer with initial weights."""
     cell: Cell
     if config.cell == "elman":
         cell = Elman(input_size, hidden_size, config.activation)
@@ -88,7 +88,7 @@ def build_cell(
 
 
 def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) -> Decoder:
-    """Return the decoder, its weights at their starting values."""
+    """Build a decoder with initial weights."""
     return Decoder(
         vocab_size,
         feature_size,
@@ -109,7 +109,7 @@ def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) 
 
 
 def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Captioner:
-    """Encoder and a new decoder joined."""
+    """Combine an encoder with a new decoder."""
     decoder = build_decoder(
         config.decoder, vocab_size=vocab_size, feature_size=encoder.feature_size
     )
@@ -117,5 +117,5 @@ def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Cap
 
 
 def search_options(config: SearchConfig) -> SearchOptions:
-    """Return the options of a beam search; they have the names of the settings."""
+    """Return the search options of a configuration; fields have the same names."""
     return SearchOptions(**asdict(config))

@@ -1,8 +1,8 @@
-"""Messages and progress on standard error: the one place for every command.
+"""Messages and progress on standard error, for all commands.
 
-Standard output holds results and nothing else. On a terminal, progress is a bar with count, rate
-and remaining time; elsewhere it is a line every 30 seconds. `--quiet` leaves warnings and errors.
-Nothing here fails: where standard error is closed or full, messages are dropped.
+Standard output is reserved for results. On a terminal, progress is a bar with count, rate and
+remaining time; elsewhere, it is a line every 30 seconds. `--quiet` keeps only warnings and errors.
+Nothing here raises: if standard error is closed or full, messages are dropped.
 """
 
 import os
@@ -14,26 +14,26 @@ from typing import Any, TextIO
 from captioner.display import one_line
 
 SECONDS_A_LINE = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two progress lines without a terminal."""
 
 _quiet = False
-_bar: Any = None  # the bar on the terminal, which a message must not be written into
+_bar: Any = None  # the active bar; clear it before writing a message
 
 
 def set_quiet(quiet: bool) -> None:
-    """Choose whether `say` and progress are silent."""
+    """Set whether `say` and progress are silent."""
     global _quiet  # one terminal, one setting
     _quiet = quiet
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal something; silent with `--quiet`."""
+    """Show a message; silent with `--quiet`."""
     if not _quiet:
         _write(one_line(message))
 
 
 def warn(message: str) -> None:
-    """Report what could not be done while the rest continues; shown with `--quiet` too."""
+    """Report a failure that does not end the command; shown with `--quiet` too."""
     _write(f"captioner: {one_line(message)}")
 
 
@@ -43,12 +43,12 @@ def error(message: str) -> None:
 
 
 def usage(text: str) -> None:
-    """Show a help text to someone who did not ask for it."""
+    """Show a help text on standard error, after a wrong call."""
     _write(text, end="")
 
 
 def on_terminal() -> bool:
-    """Whether a bar can be drawn: standard error is a terminal, and `--quiet` was not given."""
+    """Return whether a bar can be drawn: on a terminal and without `--quiet`."""
     try:
         return not _quiet and sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
@@ -56,13 +56,13 @@ def on_terminal() -> bool:
 
 
 class Progress:
-    """How far a piece of work is, shown while the block lasts.
+    """A progress bar or progress lines, shown during a `with` block.
 
     Args:
-        unit: What is counted, in the plural: "photos".
-        total: How many there are, where that is known; may be set later.
-        done: How many of them an earlier run has done, which say nothing about this run's rate.
-        shown: Whether to show anything; False where the results themselves scroll by.
+        unit: Plural name of what is counted, such as "photos".
+        total: Total count, if known; may be set later.
+        done: Count completed by an earlier run, which is excluded from the rate.
+        shown: Whether to show progress. Set it to False if results are printed to the terminal.
     """
 
     def __init__(
@@ -95,17 +95,17 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = _bar = None
-        elif self._said != self._began:  # a last line, where there were others
+        elif self._said != self._began:  # print a last line if there were others
             self._say()
 
     @property
     def is_shown(self) -> bool:
-        """Whether anything of it is to be seen."""
+        """Whether progress is shown."""
         return self._shown
 
     @property
     def total(self) -> int | None:
-        """How many there are in all, where that is known."""
+        """The total count, if known."""
         return self._total
 
     @total.setter
@@ -115,7 +115,7 @@ class Progress:
             self._bar.total = total
 
     def update(self, count: int = 1) -> None:
-        """Count what has been done since."""
+        """Add to the count."""
         self.count += count
         if self._bar is not None:
             self._bar.update(count)
@@ -128,7 +128,7 @@ class Progress:
             say(self.line())
 
     def line(self) -> str:
-        """Return the state in words: `1,200 of 3,600 photos, 40.0 photos/s, 1:00 left`."""
+        """Return the state as text: `1,200 of 3,600 photos, 40.0 photos/s, 1:00 left`."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (self.count - self._before) / seconds
         of = "" if self._total is None else f" of {self._total:,}"
@@ -139,9 +139,9 @@ class Progress:
 
 
 class StatusLine:
-    """One line on the terminal that is written over; a line for each change elsewhere.
+    """A status line: overwritten on a terminal, printed for each change elsewhere.
 
-    It keeps the standard error of its beginning, which a study redirects into log files.
+    It keeps the standard error of its creation, because a study redirects it to log files.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class StatusLine:
         self._over = on_terminal()
 
     def show(self, text: str) -> None:
-        """Replace what the line says."""
+        """Replace the text of the line."""
         if _quiet:
             return
         if self._over:
@@ -167,24 +167,29 @@ class StatusLine:
 
 
 def clock(seconds: float) -> str:
-    """Second as `m:ss` or `h:mm:ss`."""
+    """Format seconds as `m:ss` or `h:mm:ss`.
+
+    Example:
+        >>> clock(3725)
+        '1:02:05'
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def open_streams() -> None:
-    """Give each closed standard stream (`2>&-`) a descriptor of its own, before files are opened.
+    """Reopen each closed standard stream (`2>&-`) before other files are opened.
 
-    Else the next file opened would become standard output or standard error, and messages would be
-    written into it. Writing results to a closed standard output still fails.
+    Otherwise, the next file opened would get its descriptor, and messages would be written into the
+    file. Writing results to a closed standard output still fails.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is this one. A reader's descriptor for standard output: results
-            # that nobody can receive must be an error.
+            # open() returns the lowest free descriptor, which is this one. Open standard output
+            # read-only, so that writing results to it is an error.
             flags = os.O_WRONLY if number == 2 else os.O_RDONLY
             os.open(os.devnull, flags)
             if getattr(sys, name) is None:
@@ -201,7 +206,7 @@ def _write(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
     try:
         stream.write(text + end)
         stream.flush()
-    except (OSError, ValueError):  # full, or closed by now; there is nowhere left to complain
+    except (OSError, ValueError):  # full or closed; there is nowhere to report it
         return
     if _bar is not None:
         _bar.refresh()

@@ -1,4 +1,4 @@
-"""Where the network runs."""
+"""The choice of the device on which the network runs."""
 
 import torch
 
@@ -8,10 +8,14 @@ DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name as Lightning's accelerators are called; `auto` takes what is there.
+    """Return a device by the name of a Lightning accelerator; `auto` prefers a GPU.
 
     Raises:
-        UsageError: An unknown name, or a device that this machine lacks.
+        UsageError: The name is unknown, or the device is not available.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
     available = {
         "cpu": True,
@@ -26,5 +30,5 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"no device {name!r}; {suggestion(name, DEVICES)}")
     if not available[kind]:
         there = ", ".join(kind for kind, here in available.items() if here)
-        raise UsageError(f"device {name!r} is not to be had on this machine, which has {there}")
+        raise UsageError(f"device {name!r} is not available here; available devices: {there}")
     return torch.device(name.replace("gpu", "cuda"))

@@ -1,8 +1,8 @@
-r"""Text from files and photos made safe for terminals, records and spreadsheets.
+r"""Make untrusted text safe for terminals, records and spreadsheets.
 
-Words of a vocabulary, captions, file names and error texts are data from strangers. Written raw
-they could move the cursor, retitle a terminal, forge a record or start a formula. Everything that
-leaves the program passes through one of these functions:
+Vocabulary words, captions, file names and error texts are untrusted data. Written raw, they could
+move the cursor, change the terminal's title, forge a record or start a formula. All output of the
+program passes through one of these functions:
 
 - `one_line`: a message, a table cell, a field of a text record. Unsafe characters become visible
   escapes (`\x1b`, `\n`, `\u202e`).
@@ -24,16 +24,16 @@ _UNSAFE = re.compile(
 )
 
 _FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
-"""How a cell begins that a spreadsheet may compute; the full-width signs count in some locales."""
+"""Start of a cell that a spreadsheet may evaluate; full-width signs count in some locales."""
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def one_line(text: str) -> str:
-    r"""A text that is safe in one line of a terminal: unsafe characters become visible escapes.
+    r"""Replace unsafe characters by visible escapes, for one line of a terminal.
 
-    Tabs and line ends are escaped too, so the text cannot forge a column or a record. A file
-    name's byte that is not UTF-8 appears as `\xff`. Other text stays as it is, in any language.
+    Tabs and line ends are escaped too, so the text cannot forge a column or a record. A byte of a
+    file name that is not UTF-8 appears as `\xff`. Other text is unchanged, in any language.
 
     Example:
         >>> print(one_line("a\x1b[2J\nb"))
@@ -43,22 +43,22 @@ def one_line(text: str) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Return whether `one_line` leaves a text as it is."""
+    """Return whether `one_line` leaves a text unchanged."""
     return _UNSAFE.search(text) is None
 
 
 def blank_out(text: str) -> str:
-    """A text with a blank for each unsafe character, which no word of a vocabulary may hold."""
+    """Replace unsafe characters by spaces, so that no word of a vocabulary contains one."""
     return _UNSAFE.sub(" ", text)
 
 
 def csv_cell(text: str) -> str:
-    """Return a text for a cell of a CSV file: one line, and never a formula.
+    """Make a text safe for a CSV cell: one line, and never a formula.
 
-    A text that begins with `=`, `+`, `-` or `@` (or their full-width forms) gets an
-    apostrophe in front, which spreadsheets take for "this is text". A text that already begins with
-    apostrophes and such a sign gets one more, so `from_csv_cell` restores the text exactly. Tab and
-    carriage return, which start formulas too, become visible escapes.
+    A text that begins with `=`, `+`, `-` or `@` (or their full-width forms) is prefixed by an
+    apostrophe, which marks text in spreadsheets. A text that begins with apostrophes and such a
+    sign gets one more, so `from_csv_cell` restores the text exactly. Tab and carriage return, which
+    can also start formulas, become visible escapes.
 
     Example:
         >>> csv_cell("=1+1")
@@ -69,21 +69,21 @@ def csv_cell(text: str) -> str:
 
 
 def from_csv_cell(cell: str) -> str:
-    """Return the text of which `csv_cell` made a cell, without the apostrophe."""
+    """Undo `csv_cell`'s apostrophe."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def json_line(value: object, *, indent: int | None = None) -> str:
-    r"""JSON that keeps the exact text of a value and is safe to print.
+    r"""Format a value as JSON that is safe to print and keeps its exact text.
 
-    Unsafe characters are written as JSON's own escapes (`\u001b`), all other text as it is, so
-    the result is always valid UTF-8 and parses back to the same value.
+    Unsafe characters become JSON escapes (`\u001b`); other text is unchanged. So the result is
+    valid UTF-8 and parses to the same value.
 
     Raises:
-        ValueError: A number is infinite or not a number, which JSON cannot hold.
+        ValueError: A number is infinite or NaN, which JSON cannot represent.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-    # C0 is escaped already; a line end left here is the indentation's.
+    # json.dumps escapes C0 already; remaining line ends are indentation.
     return _UNSAFE.sub(
         lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
     )
@@ -92,6 +92,6 @@ def json_line(value: object, *, indent: int | None = None) -> str:
 def _escape(found: re.Match[str]) -> str:
     character = found[0]
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # Python's surrogate for a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -1,4 +1,4 @@
-"""What goes wrong for a user, as one line and an exit code; never a traceback."""
+"""Errors reported to the user as one line and an exit code, without a traceback."""
 
 import difflib
 import reprlib
@@ -7,18 +7,17 @@ from types import MappingProxyType
 
 
 class CaptionerError(Exception):
-    """Something could not be done: the message says what, where and what would be right, in a line.
+    """An operation failed because of the input or the machine, not because of a bug.
 
-    Raised by every room of the package for a fault that lies in the input or the machine rather
-    than in the code. The command line prints the message after `captioner: error:` and ends with
-    `exit_code`.
+    The message is one line that says what is wrong, where, and what would be right. The command
+    line prints it after `captioner: error:` and exits with `exit_code`.
     """
 
     exit_code = 1
 
 
 class UsageError(CaptionerError):
-    """The call itself was wrong: an unknown name, a missing file, a value out of range."""
+    """The call was wrong: an unknown name, a missing file or a value out of range."""
 
     exit_code = 2
 
@@ -26,15 +25,21 @@ class UsageError(CaptionerError):
 def suggestion(
     name: str, choices: Sequence[str], synonyms: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Return the nearest of some choices, or the first of them, for the end of an error message.
+    """Return "did you mean …?" or a list of choices, for the end of an error message.
 
-    Nearest are, in this order: the same in other letters, what begins like it (at most three), what
-    others call it, what is spelt like it.
+    Candidates are, in this order: a choice that differs only in case, choices that start with the
+    name (at most three), a synonym, and the choice with the closest spelling.
 
     Args:
-        name: What was written.
-        choices: What there is.
-        synonyms: Other names of choices, in lower case and without dashes in front.
+        name: The name given.
+        choices: The valid names.
+        synonyms: Other names of choices, in lower case and without leading dashes.
+
+    Example:
+        >>> suggestion("trian", ["train", "val", "test"])
+        'did you mean train?'
+        >>> suggestion("x", ["train", "val", "test"])
+        'choose one of train, val, test'
     """
     folded = {choice.casefold(): choice for choice in choices}
     wanted = name.casefold()
@@ -51,9 +56,9 @@ def suggestion(
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: on one line, and not long."""
+    """Format a value for an error message: one line of at most 80 characters."""
     if isinstance(value, (list, dict)):
-        text = _SHORT.repr(value)  # of a list of a million entries, or nested a thousand times
+        text = _SHORT.repr(value)  # it may have a million entries or be deeply nested
     else:
         text = repr(value[:100]) if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,7 @@
-"""Import paths of version 0.1, which work until 0.3 and warn: `from captioner.predictor import …`.
+"""Deprecated import paths of version 0.1, such as `captioner.predictor`, which work until 0.3.
 
-Python asks this finder only for modules that the other finders did not find, so that it costs an
-import of the current paths nothing.
+Python calls this finder only for modules not found otherwise, so imports of current paths are not
+slowed down.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from types import ModuleType
 
 MOVED = {
     "captioner.predictor": "captioner.inference.predictor",
-    "captioner.data": "",  # an empty package: its modules are in several rooms now
+    "captioner.data": "",  # an empty package: its modules are now in several packages
     "captioner.data.batches": "captioner.datasets.batches",
     "captioner.data.near_duplicates": "captioner.photos.near_duplicates",
     "captioner.data.photo": "captioner.photos.decode",
@@ -29,28 +29,28 @@ MOVED = {
     "captioner.evaluation.rouge": "captioner.metrics.rouge",
     "captioner.evaluation.torchmetric": "captioner.evaluation.torchmetrics_adapter",
 }
-"""Old path to new path, of the modules that people import."""
+"""New path of each moved public module."""
 
 
 class MovedFinder:
-    """Finds the modules of `MOVED` under their old paths."""
+    """Find the modules of `MOVED` under their old paths."""
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to import an old path, or None where the path is not an old one."""
+        """Return the spec of an old path, or None for any other path."""
         if name not in MOVED:
             return None
         return ModuleSpec(name, MovedFinder, is_package=True)  # type: ignore[arg-type]
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> None:
-        """Leave it to Python: the empty module is replaced at once."""
+        """Let Python create an empty module, which `exec_module` replaces."""
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
-        """Put the module of the new path where the old one was asked for."""
+        """Replace the old module by the one at its new path, with a warning."""
         old, new = module.__name__, MOVED[module.__name__]
         if new:
             notice = f"{old} is now {new}; version 0.3 removes the old path"

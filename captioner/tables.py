@@ -1,8 +1,7 @@
-r"""Tables for a person: at the terminal, in Markdown, in LaTeX; and the same content as JSON.
+r"""Tables as plain text, Markdown or LaTeX, and their content as JSON.
 
-A number is of use only with what produced it, so a table is never written without its notes: the
-scale, the recipe, the warnings. In LaTeX they are the table's caption, which travels with it into a
-paper; elsewhere they stand once, below all tables.
+A number is useful only with its recipe, so tables are always written with notes: scale, recipe and
+warnings. In LaTeX, the notes are the caption of each table; otherwise they follow all tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,10 @@ class Table:
     """Rows of text under a header.
 
     Attributes:
-        header: The names of the columns.
-        rows: As many texts each.
-        title: What the table shows; may be empty where it is the only one.
-        left: Columns of words, set flush left; the others hold numbers and are set flush right.
+        header: Names of the columns.
+        rows: Rows with one text per column.
+        title: Title of the table; may be empty for a single table.
+        left: Indices of left-aligned columns; the others are right-aligned.
     """
 
     header: tuple[str, ...]
@@ -34,13 +33,13 @@ class Table:
 def render(
     form: str, tables: Sequence[Table], notes: Sequence[str], content: Mapping[str, Any]
 ) -> str:
-    """Return tables and their notes in one of `FORMATS`.
+    """Format tables and their notes in one of `FORMATS`.
 
     Args:
-        form: Which.
-        tables: For a person.
-        notes: What a reader must know of all of them, a line each.
-        content: The same for a program; what JSON is made of.
+        form: The format.
+        tables: The tables, for all formats but JSON.
+        notes: Notes on all tables, one line each.
+        content: The content for JSON.
     """
     match form:
         case "json":
@@ -55,7 +54,11 @@ def render(
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Content as JSON, which every program reads; nothing in it is infinite or not a number."""
+    """Format content as standard JSON.
+
+    Raises:
+        ValueError: A number is infinite or NaN.
+    """
     return json_line(content, indent=2)
 
 
@@ -112,7 +115,7 @@ def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(map(_in_latex, cells)) + " \\\\"
 
 
-# A recipe is one long word: a line may end behind its separators.
+# A recipe is one long word; allow line breaks after its separators.
 _LATEX = str.maketrans(
     {
         "\\": "\\textbackslash{}",

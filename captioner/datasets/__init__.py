@@ -1,4 +1,4 @@
-"""From annotation files to records and batches; one module per format, one way in: `load`.
+"""Data sets: annotation files become records and batches. One module per format; `load` reads all.
 
-A `Record` is the only in-memory form of a captioned photo. Nothing here reads pixels.
+A `Record` is the in-memory form of a captioned photo. Nothing in this package reads pixels.
 """

@@ -1,9 +1,9 @@
-"""What is wrong with a data set that no single entry shows: leaks between splits, and untidiness.
+"""Audit of a data set across entries: leaks between splits, and untidy data.
 
-A leak makes scores too good: a photo that is trained on and scored, or a vocabulary that has seen
-held-out captions. Everything else found here costs data or makes scores a little odd. Captions that
-stand under photos of two splits are no leak by themselves: people say the same of like photos, and
-sentences made by a template repeat. Where all captions of two photos are the same, look at them.
+A leak inflates scores: a photo both trained on and scored, or a vocabulary built from held-out
+captions. All other findings lose data or distort scores slightly. Equal captions in two splits are
+not a leak by themselves, because people describe similar photos alike and templates repeat. But
+photos with all captions in common should be inspected.
 """
 
 from collections import Counter, defaultdict
@@ -25,13 +25,13 @@ from captioner.text.vocabulary import SPECIAL_WORDS
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that was looked for.
+    """The result of one check.
 
     Attributes:
-        what: What that is.
-        leak: Whether it makes scores too good.
-        where: Where it was found, a line each; empty if it was not.
-        unchecked: Why it was not looked for; None if it was.
+        what: What was checked for.
+        leak: Whether it inflates scores.
+        where: Where it was found, one line each; empty if it was not found.
+        unchecked: Why the check was skipped; None if it was done.
     """
 
     what: str
@@ -41,15 +41,15 @@ class Finding:
 
 
 def audit_captions(records: Sequence[Record]) -> list[Finding]:
-    """Return captions that stand under several photos, or twice under one."""
+    """Find captions shared by photos of two splits, or repeated for one photo."""
     texts = _texts(records)
-    heard: dict[str, dict[str, Record]] = defaultdict(dict)  # text to a photo of each split
+    heard: dict[str, dict[str, Record]] = defaultdict(dict)  # caption -> split -> a photo
     whole: dict[frozenset[str], dict[str, Record]] = defaultdict(dict)
     doubled = []
     for record, captions in zip(records, texts, strict=True):
         for caption in captions:
             heard[caption].setdefault(record.split, record)
-        if len(set(captions)) > 1:  # one sentence alone may well be said of two photos
+        if len(set(captions)) > 1:  # a single caption may describe two photos
             whole[frozenset(captions)].setdefault(record.split, record)
         often = [caption for caption, count in Counter(captions).items() if count > 1]
         doubled += [f"{record.path.name} ({record.split}): {caption}" for caption in often]
@@ -62,25 +62,23 @@ def audit_captions(records: Sequence[Record]) -> list[Finding]:
         if caption and "train" in heard[caption]
     ]
     return [
-        Finding(
-            "photos whose captions are all those of a photo in another split", False, tuple(alike)
-        ),
-        Finding("held-out captions that stand in the training split too", False, tuple(trained)),
-        Finding("captions that stand twice under one photo", False, tuple(doubled)),
+        Finding("photos with the same captions as a photo in another split", False, tuple(alike)),
+        Finding("held-out captions that also occur in the training split", False, tuple(trained)),
+        Finding("captions repeated for one photo", False, tuple(doubled)),
     ]
 
 
 def audit_vocabulary(
     records: Sequence[Record], words: Collection[str] | None, unchecked: str | None = None
 ) -> Finding:
-    """Return words that a vocabulary can only have from held-out captions.
+    """Find words of a vocabulary that occur only in held-out captions.
 
     Args:
-        records: Of all splits.
-        words: The vocabulary; None if there is none.
-        unchecked: Then: why not.
+        records: Records of all splits.
+        words: The vocabulary; None to skip the check.
+        unchecked: Why the check is skipped.
     """
-    what = "words of the vocabulary that only held-out captions have"
+    what = "words of the vocabulary that occur only in held-out captions"
     if words is None:
         return Finding(what, True, (), unchecked)
     trained: set[str] = set()
@@ -96,12 +94,12 @@ def audit_vocabulary(
 def audit_photos(
     records: Sequence[Record], fingerprints: Sequence[Fingerprint], radius: int
 ) -> list[Finding]:
-    """Return photos that stand in two splits, or twice in one, under different names.
+    """Find photos that occur under different names in two splits, or twice in one.
 
     Args:
-        records: Of all splits.
-        fingerprints: Of their photos.
-        radius: Bits in which the hashes of photos that look alike may differ.
+        records: Records of all splits.
+        fingerprints: Fingerprints of their photos.
+        radius: Maximum number of differing bits in the hashes of similar photos.
     """
     by_digest: dict[bytes, list[Record]] = defaultdict(list)
     for record, fingerprint in zip(records, fingerprints, strict=True):
@@ -126,11 +124,11 @@ def audit_photos(
 
 
 def audit_problems(problems: Sequence[Problem], unreadable: Mapping[str, str]) -> list[Finding]:
-    """Return what reading the data set has shown.
+    """Return the problems found while reading the data set.
 
     Args:
-        problems: Of the source.
-        unreadable: Photos that are no photos, with the reason.
+        problems: Problems of the source.
+        unreadable: Photos that cannot be decoded, with the reason.
     """
     by_kind: dict[Kind, list[str]] = {kind: [] for kind in Kind}
     for problem in problems:
@@ -146,7 +144,7 @@ def audit_problems(problems: Sequence[Problem], unreadable: Mapping[str, str]) -
 def _look_alikes(
     fingerprints: Sequence[Fingerprint], radius: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield pairs of photos that look alike, and the bits in which their hashes differ."""
+    """Yield pairs of similar photos and the number of differing bits of their hashes."""
     if not fingerprints:
         return
     thumbnails = np.stack([fingerprint.thumbnail for fingerprint in fingerprints])
@@ -158,7 +156,7 @@ def _look_alikes(
 
 
 def _texts(records: Sequence[Record]) -> list[list[str]]:
-    """The captions of each record as the words that are compared: lower case, no punctuation."""
+    """Return the captions of each record in lower case without punctuation, for comparison."""
     flat = iter(tokenize_all([caption for record in records for caption in record.captions]))
     return [[" ".join(next(flat)) for _ in record.captions] for record in records]
 

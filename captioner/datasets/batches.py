@@ -1,8 +1,8 @@
-"""Captioned images as batches: each image once, with all its captions.
+"""Batches of captioned images: each image once, with all its captions.
 
-Letters: B images, M captions, W words of all captions, T time steps, F feature size, S pixels of a
-side. The captions of a batch are packed (see `captioner.model.cells`): sorted from long to short,
-all first words before all second ones, no padding.
+Dimensions: B images, M captions, W words of all captions, T time steps, F feature size, R regions,
+S side in pixels. The captions of a batch are packed (see `captioner.model.cells`): sorted by
+decreasing length, all first words before all second words, without padding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,27 +19,27 @@ from captioner.text.vocabulary import END, START, Vocabulary
 
 
 class Batch(NamedTuple):
-    """What a training step takes."""
+    """The input of a training step."""
 
     image_ids: list[ImageId]
-    """Ids of the B images; none in a batch that fills a place and counts nothing."""
+    """Ids of the B images; empty in a placeholder batch, which does not count."""
     images: Tensor
     """Features (B, F) or (B, R, F), or photos (B, 3, S, S) as uint8, as the source gives them."""
     inputs: Tensor
-    """Words fed to the decoder (W,): of each caption the start word, then its words; packed."""
+    """Decoder inputs (W,), packed: the start word of each caption, then its words."""
     targets: Tensor
-    """Words to be predicted (W,): of each caption its words, then the end word; packed."""
+    """Targets (W,), packed: the words of each caption, then the end word."""
     batch_sizes: list[int]
-    """Captions that still run at each of the T steps. A list, so that it stays on the CPU."""
+    """Number of active captions at each of the T steps. A list, so that it stays on the CPU."""
     rows: Tensor
-    """Which of the B images each caption belongs to (M,), in packed order."""
+    """Index of the image of each caption (M,), in packed order."""
 
 
 class ImageSource(Protocol):
-    """Where the tensor of a record's image comes from: a feature store, or its photo."""
+    """Source of image tensors: a feature store, or a reader of photos."""
 
     def __call__(self, record: Record) -> Tensor:
-        """Feature (F,) or (R, F), or a photo (3, S, S) as uint8."""
+        """Return the features (F,) or (R, F) of a record, or its photo (3, S, S) uint8."""
 
 
 class Item(NamedTuple):
@@ -55,10 +55,10 @@ class CaptionDataset(Dataset[Item]):
 
     Args:
         records: The images of a split.
-        source: Gives the tensor of a record's image.
-        vocabulary: Words to ids.
-        max_length: Words of a caption at most; the rest is cut.
-        backward: Give each caption's words from the last to the first.
+        source: Returns the tensor of a record's image.
+        vocabulary: Converts captions to word ids.
+        max_length: Maximum words per caption; longer captions are truncated.
+        backward: Whether to reverse the words of each caption.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CaptionDataset(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Item to a batch, their captions packed."""
+    """Collate items into a batch with packed captions."""
     packed = pack([(caption, row) for row, item in enumerate(items) for caption in item.captions])
     return Batch(
         [item.image_id for item in items], torch.stack([item.image for item in items]), *packed
@@ -107,12 +107,12 @@ class Collate:
     images: CaptionDataset
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """Return the batch."""
+        """Collate items into a batch, or no items into a placeholder."""
         return collate(items) if items else collate([self.images[0]])._replace(image_ids=[])
 
 
 class Packed(NamedTuple):
-    """Captions side by side, as `Batch` holds them."""
+    """Packed captions, as in `Batch`."""
 
     inputs: Tensor
     targets: Tensor
@@ -121,9 +121,18 @@ class Packed(NamedTuple):
 
 
 def pack(captions: Sequence[tuple[Sequence[int], int]]) -> Packed:
-    """Return captions, each with a row of its own or shared, packed from long to short."""
+    """Pack captions, sorted by decreasing length.
+
+    Args:
+        captions: Word ids of each caption, and the index of its image.
+
+    Example:
+        >>> packed = pack([([7], 0), ([8, 9], 1)])
+        >>> packed.inputs.tolist(), packed.batch_sizes, packed.rows.tolist()
+        ([1, 1, 8, 7, 9], [2, 2, 1], [1, 0])
+    """
     ordered = sorted(captions, key=lambda pair: len(pair[0]), reverse=True)
-    # zip_longest goes step by step through all captions; what has ended gives None.
+    # zip_longest iterates over time steps; captions that have ended yield None.
     inputs = zip_longest(*([START, *caption] for caption, _ in ordered))
     targets = zip_longest(*([*caption, END] for caption, _ in ordered))
     steps = [[word for word in step if word is not None] for step in inputs]
@@ -136,20 +145,24 @@ def pack(captions: Sequence[tuple[Sequence[int], int]]) -> Packed:
 
 
 class SharedBatches(Sampler[list[int]]):
-    """Batches of indices: every image of a split exactly once an epoch over all processes.
+    """Sample batches of indices: every image of a split exactly once per epoch over all processes.
 
-    W processes with batches of B share each W * B images of the order, which is the batch that one
-    process would take. The last of these may be short, and leave a process an empty batch: all of
-    them make equally many steps, and no image is repeated to fill one up (torch's
-    `DistributedSampler` does that, and counts those images twice).
+    W processes with batch size B share each W * B consecutive images of the order, which is the
+    batch that a single process would take. The last one may be short and leave a process an empty
+    batch. So all processes take the same number of steps and no image is repeated, unlike in
+    torch's `DistributedSampler`, which pads with repeats and counts them twice.
 
     Args:
-        n: Images in the split.
-        batch_size: Images in a batch, on each process.
-        rank: This process.
+        n: Number of images in the split.
+        batch_size: Images per batch and process.
+        rank: Rank of this process.
         world: Number of processes.
-        seed: Of the order, which is another one each epoch; None keeps the images in order.
-        start: Epoch, and the batches of it that are left out: where a resumed run goes on.
+        seed: Seed of the order, which differs in each epoch. Default: no shuffling.
+        start: Where a resumed run continues: the epoch and the number of its batches to skip.
+
+    Example:
+        >>> list(SharedBatches(5, 2)), list(SharedBatches(5, 1, rank=1, world=2))
+        ([[0, 1], [2, 3], [4]], [[1], [3], []])
     """
 
     def __init__(
@@ -172,15 +185,15 @@ class SharedBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> "SharedBatches":
-        """Itself: where Lightning looks for whom to tell the epoch."""
+        """This sampler: Lightning calls `set_epoch` on the attribute `sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of an epoch from now on."""
+        """Use the order of this epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batch of a whole epoch."""
+        """Return the number of batches of a whole epoch."""
         return -(-self.n // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[list[int]]:

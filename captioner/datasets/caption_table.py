@@ -1,17 +1,17 @@
-"""Tables of captions: one row per caption or per photo, columns found by their headings.
+"""Caption tables: one row per caption or per photo, with columns identified by their headings.
 
-The heading line decides: the first of tab, bar, semicolon and comma that yields a column of photos
-and a column of captions is the delimiter. Other columns (an index, a caption's number, licences)
-are ignored, but for a split. A table without a heading is read where its first cell names a photo:
-the first column then holds photos, the second captions.
+The delimiter is the first of tab, bar, semicolon and comma for which the heading has a column of
+photos and a column of captions. Other columns (an index, a caption number, licences) are ignored,
+except for a split. A table without a heading is accepted if its first cell is a photo's name; then
+the first column holds photos and the second captions.
 
-Tables written without care are common, so a row is forgiving:
+Rows are parsed leniently, because carelessly written tables are common:
 
-- a cell that does not begin with a quote is taken as it stands, quotes included;
-- a row with more cells than the heading gives the surplus to its caption, delimiters included;
-- a quoted cell may run over several lines; where no quote ever closes it, that row alone is wrong;
-- where the caption's number and the caption stand in one cell (Flickr30k's `results.csv` has one
-  such row), they are taken apart.
+- A cell that does not begin with a quote is read literally, including quotes.
+- In a row with too many cells, the surplus belongs to the caption, including delimiters.
+- A quoted cell may span several lines. If its quote is never closed, only that row is invalid.
+- A caption number and a caption in one cell are separated (Flickr30k's `results.csv` has one such
+  row).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "number": ("comment_number", "caption_number", "number"),
     "error": ("error",),
 }
-"""What a column may be called, in lower case; the first name that is there is taken."""
+"""Accepted headings of each column, in lower case. The first one present is used."""
 
 NAMEABLE = ("image", "caption", "split")
-"""Columns that `data.columns` may name."""
+"""Columns whose heading `data.columns` can set."""
 
 _MAX_LINES = 20  # of one quoted cell
 _QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"[^\S\t]*')
@@ -55,11 +55,11 @@ class Row:
     """One caption of a table.
 
     Attributes:
-        place: Where it stands.
-        image: The photo's name.
-        caption: The caption as found.
-        split: The split as found; None without such a column.
-        error: Why the photo has no caption; empty but in tables of `captioner caption`.
+        place: Location in the file.
+        image: Name of the photo.
+        caption: The caption, unchecked.
+        split: The split, unchecked; None without such a column.
+        error: Why the photo has no caption, in tables written by `captioner caption`.
     """
 
     place: str
@@ -70,7 +70,7 @@ class Row:
 
 
 class Cell(NamedTuple):
-    """One cell of a row: as it stands, as it is read, and whether it is quoted."""
+    """One cell of a row: its raw text, its value, and whether it is quoted."""
 
     raw: str
     value: str
@@ -79,7 +79,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the rows of a table are read: delimiter, headings, and the place of each column."""
+    """The layout of a table: delimiter, headings and the index of each column."""
 
     delimiter: str
     headings: tuple[str, ...]
@@ -87,24 +87,24 @@ class _Layout:
 
     @property
     def width(self) -> int:
-        """Cells in a row."""
+        """Number of cells per row."""
         return len(self.headings)
 
     def fault(self, line: str) -> str:
-        """Return what to say of a line that is no row."""
+        """Return the error message for a line that is not a row."""
         plain = self.delimiter.join(self.headings)
         caption = self.headings[self.at["caption"]]
         quoted = self.delimiter.join(
             f'"{heading}"' if heading == caption else heading for heading in self.headings
         )
-        return f"must be {plain} or {quoted} with quotes doubled inside, not {shown(line)}"
+        return f"expected {plain} or {quoted} with inner quotes doubled, not {shown(line)}"
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """Return the setting `data.columns`: `image=photo, caption=title, split=part`.
+    """Parse the setting `data.columns`, such as `image=photo, caption=title, split=part`.
 
     Raises:
-        UsageError: It is not of this form.
+        UsageError: The text does not have this form.
 
     Example:
         >>> parse_columns("image = Photo, caption=Title")
@@ -115,7 +115,8 @@ def parse_columns(text: str | None) -> dict[str, str]:
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
         if not (equals and ours and theirs):
             raise UsageError(
-                f"data.columns: {shown(part)}: write image=HEADING, caption=HEADING, split=HEADING"
+                f"data.columns: {shown(part)}; expected image=HEADING, caption=HEADING or "
+                "split=HEADING"
             )
         if ours not in NAMEABLE:
             raise UsageError(f"data.columns: unknown {shown(ours)}; {suggestion(ours, NAMEABLE)}")
@@ -124,19 +125,19 @@ def parse_columns(text: str | None) -> dict[str, str]:
 
 
 def has_heading(line: str, columns: Mapping[str, str] | None = None) -> bool:
-    """Return whether the first line of a file is the heading of such a table."""
+    """Return whether the first line of a file is the heading of a caption table."""
     return _from_heading(line, columns or {}) is not None
 
 
 def read_table(
     collector: Collector, file: Path, columns: Mapping[str, str] | None = None
 ) -> Iterator[Row]:
-    """Yield the rows of a table in order; what is no row is reported to the collector.
+    """Yield the rows of a table in order, and report invalid lines to the collector.
 
     Args:
-        collector: Takes problems and notes.
+        collector: Collects problems and notes.
         file: The table.
-        columns: Headings of unusual names, as `parse_columns` returns them.
+        columns: Custom headings, as returned by `parse_columns`.
 
     Raises:
         UsageError: There is no such file.
@@ -144,7 +145,7 @@ def read_table(
     """
     lines = list(collector.lines(file))
     if not lines:
-        raise CaptionerError(f"{file}: holds no captions")
+        raise CaptionerError(f"{file}: no captions")
     place, first = lines[0]
     layout = _from_heading(first, columns or {})
     if layout is not None:
@@ -170,14 +171,14 @@ def read_table(
         )
     if repaired:
         rows = "1 row" if repaired == 1 else f"{repaired} rows"
-        collector.note(f"{file}: {rows} lacked a delimiter behind the caption's number: repaired")
+        collector.note(f"{file}: {rows} repaired: no delimiter after the caption number")
 
 
 def split_cells(line: str, delimiter: str) -> list[Cell] | None:
-    r"""Return the cells of a row; None where a quoted one is not closed.
+    r"""Split a row into cells. Return None if a quoted cell is not closed.
 
     Raises:
-        ValueError: Text follows a closing quote.
+        ValueError: There is text after a closing quote.
 
     Example:
         >>> cells = split_cells('a.jpg,"A dog, ""Rex"", runs",5 " tall', ",")
@@ -196,7 +197,7 @@ def split_cells(line: str, delimiter: str) -> list[Cell] | None:
             end, value = quoted.end(), quoted[1].replace('""', '"')
         elif line.startswith('"', at):
             if quoted:
-                raise ValueError("text behind a closing quote")
+                raise ValueError("text after a closing quote")
             return None
         else:
             quoted = None
@@ -212,7 +213,7 @@ def split_cells(line: str, delimiter: str) -> list[Cell] | None:
 def _cells(
     collector: Collector, file: Path, lines: Sequence[tuple[str, str]], layout: _Layout
 ) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the cells of each row, whose quoted cells may run over several lines."""
+    """Yield the location and cells of each row; quoted cells may span several lines."""
     at = 0
     while at < len(lines):
         place, line = lines[at]
@@ -264,7 +265,7 @@ def _try_split(line: str, delimiter: str) -> list[Cell]:
 
 
 def _fit(cells: Sequence[Cell], layout: _Layout) -> tuple[list[str] | None, bool]:
-    """As many values as there are headings, and whether the row was repaired; None if too few."""
+    """Fit cells to the headings; return the values (None if too few) and whether repaired."""
     values = [cell.value for cell in cells]
     caption, surplus = layout.at["caption"], len(cells) - layout.width
     if surplus == 0:
@@ -287,8 +288,8 @@ def _fit(cells: Sequence[Cell], layout: _Layout) -> tuple[list[str] | None, bool
 def _no_heading(line: str, columns: Mapping[str, str]) -> str:
     if columns:
         wanted = ", ".join(f"{name}={title}" for name, title in columns.items())
-        return f"the heading {shown(line)} has not the columns of data.columns ({wanted})"
+        return f"the heading {shown(line)} lacks columns of data.columns ({wanted})"
     return (
-        f"must be a heading with a column of photos and one of captions, as image,caption, "
-        f"not {shown(line)}; name the columns with data.columns"
+        f"expected a heading with a column of photos and one of captions, such as image,caption, "
+        f"not {shown(line)}; set their names with data.columns"
     )

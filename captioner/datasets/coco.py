@@ -1,17 +1,16 @@
-"""COCO caption files, one for each split (Chen et al. 2015, Microsoft COCO Captions).
+"""COCO caption files, one per split (Chen et al. 2015, Microsoft COCO Captions).
 
 `{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "caption"}]}`
 
-Ids are numbers in COCO itself; files made by others may use text instead. Such files also differ
-in other ways, which are read as they are meant:
+COCO's ids are integers; files by others may use strings. These variations are also accepted:
 
-- annotations without `id`, or with the caption under another usual key (`text`, …);
-- annotations that write all image ids as text where images write numbers, or the other way round;
-- a `file_name` that holds the folder of the split, or any folder under the root;
-- ids that restart in each file: where one id stands for two photos, every id gets its split in
-  front (`train/17`), and a note says so;
-- annotations flagged `is_rejected` or `is_precanned` (VizWiz, TextCaps) are no captions; a note
-  counts them.
+- annotations without `id`, or with the caption under another common key (`text`, …);
+- annotations whose image ids are strings while those of images are integers, or vice versa;
+- a `file_name` that includes the folder of the split, or any folder under the root;
+- ids that restart in each file: if one id means two photos, all ids are prefixed by their split
+  (`train/17`), and a note reports it;
+- annotations flagged `is_rejected` or `is_precanned` (VizWiz, TextCaps), which are skipped and
+  counted in a note.
 """
 
 import contextlib
@@ -29,31 +28,31 @@ from captioner.errors import CaptionerError, UsageError, shown
 from captioner.files.json_file import as_list, first_folder, read_json
 
 CAPTION_KEYS = ("caption", "text", "sentence", "description", "comment", "raw")
-"""Where an annotation may hold its caption; the first key that is there is taken."""
+"""Accepted keys of an annotation's caption. The first one present is used."""
 
 FLAGS = ("is_rejected", "is_precanned")
-"""Marks of annotations that are no captions."""
+"""Flags of annotations that are not captions."""
 
 _YEARS = ("2014", "2017", "")
 _NUMBER = "number in the file"  # of an annotation without an id
-_COMPARED = 20  # photos of shared ids whose bytes are compared
+_COMPARED = 20  # number of photos with shared ids whose bytes are compared
 
 
 def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path | None]) -> Loaded:
     """Read the splits of a COCO caption data set.
 
     Args:
-        root: Its folder, with `annotations/captions_{train,val,test}{2014,2017,}.json`.
-        images: Folder of the photos; else, for `captions_X.json`, `X`, `images/X` or
-            `images` under `root`, the first that is there.
-        annotations: Split to caption file, where it has not the usual name.
+        root: Folder of the data set, with `annotations/captions_{train,val,test}{2014,2017,}.json`.
+        images: Folder of the photos. Default: for `captions_X.json`, the first existing of `X`,
+            `images/X` and `images` under `root`.
+        annotations: Caption file of each split whose file does not have the usual name.
 
     Returns:
         The records; a split without a file is empty.
 
     Raises:
-        UsageError: A file or folder is not there, or files of two years are.
-        CaptionerError: A file has not this format.
+        UsageError: A file or folder does not exist, or there are files of two years.
+        CaptionerError: A file has the wrong format.
     """
     collector = Collector()
     splits = [
@@ -63,7 +62,7 @@ def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path 
     restart = _ids_restart(splits)
     if restart:
         collector.note(
-            "image ids restart in each annotation file: each gets its split in front, as train/17"
+            "image ids restart in each annotation file; they are prefixed by the split (train/17)"
         )
     for split in splits:
         split.add_to(collector, prefixed=restart)
@@ -72,7 +71,7 @@ def load(root: Path, *, images: Path | None = None, annotations: dict[str, Path 
 
 @dataclass(frozen=True)
 class _Split:
-    """One annotation file, checked but for its photos."""
+    """One annotation file, validated except for its photos."""
 
     name: str
     file: Path
@@ -80,10 +79,10 @@ class _Split:
     images: Sequence[dict[str, Any]]
     annotations: Mapping[object, list[dict[str, Any]]]
     uncaptioned: frozenset[object]
-    """Images all of whose annotations are flagged."""
+    """Images whose annotations are all flagged."""
 
     def add_to(self, collector: Collector, *, prefixed: bool) -> None:
-        """Hand the images to a collector; `prefixed` puts the split in front of their ids."""
+        """Pass the images to a collector, with ids prefixed by the split if `prefixed`."""
         for entry in self.images:
             if entry["id"] in self.uncaptioned:
                 continue
@@ -101,7 +100,7 @@ class _Split:
             )
 
     def names(self) -> dict[str, str]:
-        """Image id, as text, to the name of its file."""
+        """Map image ids, as strings, to file names."""
         return {
             str(entry["id"]): entry["file_name"]
             for entry in self.images
@@ -109,7 +108,7 @@ class _Split:
         }
 
     def path_of(self, name: str) -> Path:
-        """Return where a photo lies, or would lie."""
+        """Return the path of a photo, whether or not it exists."""
         paths = [folder / name for folder in self.folders]
         return next((path for path in paths if path.is_file()), paths[0])
 
@@ -125,7 +124,7 @@ def _caption_files(root: Path, named: dict[str, Path | None]) -> dict[str, Path]
     if len(found) > 1:
         names = ", ".join(file.name for files in found.values() for file in files.values())
         raise UsageError(
-            f"{root / 'annotations'} holds caption files of several years ({names}): "
+            f"{root / 'annotations'} has caption files of several years ({names}); "
             f"choose with {options}"
         )
     files = next(iter(found.values()), {}) | {split: file for split, file in named.items() if file}
@@ -133,7 +132,7 @@ def _caption_files(root: Path, named: dict[str, Path | None]) -> dict[str, Path]
         raise UsageError(
             f"no COCO caption files in {root}: looked for "
             "annotations/captions_{train,val,test}{2014,2017,}.json; "
-            f"name others with {options}"
+            f"set {options} to other files"
         )
     return {split: files[split] for split in SPLITS if split in files}
 
@@ -160,12 +159,12 @@ def _read_split(
 def _photo_folders(
     root: Path, images: Path | None, split: str, file: Path, entries: Sequence[dict[str, Any]]
 ) -> list[Path]:
-    """Return where to look for a split's photos, in order."""
+    """Return the folders to search for a split's photos, in order."""
     base = file.stem.removeprefix("captions_")
     usual = [images / base, images] if images else [root / base, root / "images" / base]
     others = [] if images else [root / "images"]
     if any("/" in str(entry.get("file_name")) for entry in entries):
-        # The name may begin with the split's folder itself, or with any other.
+        # The name may begin with the split's folder or another folder.
         others += [root, images.parent] if images else [root]
     first = first_folder([*usual, *others], f"{split} photos")
     if images is None and first == root / "images" / base:
@@ -174,10 +173,10 @@ def _photo_folders(
 
 
 def _ids_restart(splits: Sequence[_Split]) -> bool:
-    """Return whether one id stands for different photos in two files.
+    """Return whether an id means different photos in two files.
 
-    A photo that is listed in two files is a leak between splits and keeps its id, by which it is
-    found out.
+    A photo listed in two files is a leak between splits. It keeps its id, so that the leak is
+    detected.
     """
     for one, other in combinations(splits, 2):
         ours, theirs = one.names(), other.names()
@@ -192,7 +191,7 @@ def _ids_restart(splits: Sequence[_Split]) -> bool:
 
 
 def caption_of(annotation: Mapping[str, Any]) -> object:
-    """Return an annotation's caption as found, under the first of `CAPTION_KEYS` that it has."""
+    """Return an annotation's unchecked caption, from the first of `CAPTION_KEYS` present."""
     return next((annotation[key] for key in CAPTION_KEYS if key in annotation), None)
 
 
@@ -210,11 +209,11 @@ def unflagged(annotations: Iterable[Any]) -> tuple[list[Any], list[object]]:
 
 
 def flagged_note(count: int) -> str:
-    """Return what to say of annotations that are left out for their flags."""
+    """Return the note about flagged annotations."""
     one = count == 1
     return (
         f"{count:,} annotation{'' if one else 's'} flagged {' or '.join(FLAGS)} "
-        f"{'is' if one else 'are'} not used"
+        f"{'is' if one else 'are'} skipped"
     )
 
 
@@ -245,15 +244,15 @@ def _check_images(collector: Collector, file: Path, content: object) -> list[dic
 def _index_annotations(
     collector: Collector, file: Path, given: list[Any], images: list[dict[str, Any]]
 ) -> dict[object, list[dict[str, Any]]]:
-    """Image id to its annotations, indexed by pycocotools.
+    """Map image ids to their annotations, using pycocotools.
 
-    pycocotools answers a bad file with a bare KeyError or AssertionError, or overwrites the first
-    of two equal ids; so it is given only what has been checked, and ids where there are none.
+    For a bad file, pycocotools raises a bare KeyError or AssertionError, or overwrites the first of
+    two equal ids. So only validated annotations are passed to it, and missing ids are added.
     """
     from pycocotools.coco import COCO  # costs 0.1 s, and only this format needs it
 
     if given and not any(isinstance(entry, dict) and is_caption(entry) for entry in given):
-        raise CaptionerError(f'{file}: no annotation has a "caption": not a COCO caption file')
+        raise CaptionerError(f'{file}: no annotation has a "caption"; expected a COCO caption file')
     known = {entry["id"] for entry in images}
     given = _with_ids_of_the_images(collector, file, given, known)
     used: set[object] = set()
@@ -278,7 +277,7 @@ def _index_annotations(
 
 
 def is_caption(annotation: Mapping[str, Any]) -> bool:
-    """Return whether an annotation holds a caption rather than an object's outline."""
+    """Return whether an annotation is a caption rather than an object instance."""
     return "caption" in annotation or (
         "category_id" not in annotation and any(key in annotation for key in CAPTION_KEYS)
     )
@@ -287,7 +286,7 @@ def is_caption(annotation: Mapping[str, Any]) -> bool:
 def _with_ids_of_the_images(
     collector: Collector, file: Path, given: list[Any], known: set[object]
 ) -> list[Any]:
-    """The annotations, their image ids written as the images write them if all differ in that."""
+    """Convert the image ids of annotations to the type used by images, if all differ in type."""
     by_text = {str(image_id): image_id for image_id in known}
     found = [entry.get("image_id") for entry in given if isinstance(entry, dict)]
     hashable = [image_id for image_id in found if isinstance(image_id, (int, str))]
@@ -295,7 +294,7 @@ def _with_ids_of_the_images(
         return given
     if not any(str(image_id) in by_text for image_id in hashable):
         return given
-    collector.note(f"{file}: annotations write image ids as text, images as numbers, or vice versa")
+    collector.note(f"{file}: image ids of annotations and images differ in type; converted")
     return [
         {**entry, "image_id": by_text.get(str(entry.get("image_id")), entry.get("image_id"))}
         if isinstance(entry, dict)
@@ -305,18 +304,18 @@ def _with_ids_of_the_images(
 
 
 def _annotation_fault(entry: Any, known: set[object], used: set[object]) -> str | None:
-    """Return what is wrong with an annotation, but for its caption."""
+    """Return what is wrong with an annotation, except for its caption."""
     if not isinstance(entry, dict):
         return f"must be an object, not {shown(entry)}"
     annotation_id, image_id = entry.get("id"), entry.get("image_id")
     if annotation_id is not None and type(annotation_id) not in (int, str):
-        return f'"id" must be a whole number, not {shown(annotation_id)}'
+        return f'"id" must be an integer or a string, not {shown(annotation_id)}'
     if annotation_id in used:
-        return "this annotation id occurs twice: give each caption its own"
+        return "this annotation id occurs twice; give each caption its own"
     if type(image_id) not in (int, str) or image_id not in known:
         other: object = str(image_id)
         if isinstance(image_id, str) and image_id.isdecimal() and len(image_id) < 20:
             other = int(image_id)
-        hint = f" (there is {shown(other)}: write it the same way)" if other in known else ""
-        return f"caption of image {shown(image_id)}, which is not listed{hint}"
+        hint = f" ({shown(other)} is; use the same type)" if other in known else ""
+        return f"image {shown(image_id)} is not listed{hint}"
     return None

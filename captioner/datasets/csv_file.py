@@ -1,7 +1,7 @@
-"""A table of captions (`caption_table`), one row per caption or per photo, for people's own photos.
+"""CSV and similar tables (`caption_table`), with one row per caption or per photo.
 
-Rows of one photo are joined. A column of splits, or the folders `train/`, `validation/` and
-`test/` with a `metadata.csv` each (Hugging Face), give the splits; else `data.split` divides
+Rows of the same photo are merged. The splits come from a column, or from folders `train/`,
+`validation/` and `test/` with a `metadata.csv` each (Hugging Face); otherwise `data.split` divides
 the photos. The image id is the photo's name.
 """
 
@@ -30,14 +30,14 @@ def load(
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else `root` or a folder of a usual name in it.
-        annotations: The table; else one of a usual name, or the only `*.csv` or `*.tsv`.
-        columns: Headings of unusual names: image, caption, split.
-        divided_later: Accept photos without a split.
+        images: Folder of the photos. Default: `root` or a folder with a usual name in it.
+        annotations: The table. Default: a file with a usual name, or the only `*.csv` or `*.tsv`.
+        columns: Custom headings of image, caption and split.
+        divided_later: Whether to accept photos without a split.
 
     Raises:
-        UsageError: The file or folder is not there, or several files are.
-        CaptionerError: The file is no table of captions.
+        UsageError: The file or folder does not exist, or there are several files.
+        CaptionerError: The file is not a caption table.
     """
     collector = Collector(divided_later=divided_later)
     split_files = {} if annotations else files_of_splits(root, "metadata.csv")
@@ -66,7 +66,7 @@ def _add(
     for name, rows in by_image.items():
         splits = {row.split for row in rows}
         if len(splits) > 1:
-            fault = f"photo {name!r} has rows of several splits: a photo belongs to one split"
+            fault = f"photo {name!r} has rows in several splits; a photo belongs to one split"
             collector.report(file, rows[0].place, fault)
             continue
         places = [row.place for row in rows]
@@ -90,10 +90,10 @@ def _find_file(root: Path) -> Path:
     found = sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
     if not found:
         raise UsageError(
-            f"no table of captions in {root}: looked for {', '.join(_USUAL_NAMES)}, *.csv and "
-            "*.tsv; name another with data.annotations"
+            f"no caption table in {root}: looked for {', '.join(_USUAL_NAMES)}, *.csv and "
+            "*.tsv; set data.annotations to another file"
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise UsageError(f"{root} holds {names}: choose one with data.annotations")
+        raise UsageError(f"{root} has {names}; choose one with data.annotations")
     return found[0]

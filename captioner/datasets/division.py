@@ -1,7 +1,7 @@
-"""Photos divided into splits by a seeded hash of their names, where a source gives no splits.
+"""Division of photos into splits by a seeded hash of their names, for sources without splits.
 
-A photo's split depends on its name and the seed alone, so it needs no file, holds on every machine,
-and stays when photos are added.
+The split of a photo depends only on its name and the seed. So it needs no file, is the same on
+every machine, and does not change when photos are added.
 """
 
 import hashlib
@@ -15,10 +15,12 @@ from captioner.errors import UsageError, shown
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """Share of train, val and test, which sum to 1, from `80/10/10`; two leave test empty.
+    """Parse shares of train, val and test such as `80/10/10` and normalise them to sum to 1.
+
+    Two shares leave the test split empty.
 
     Raises:
-        UsageError: It is not of this form.
+        UsageError: The text does not have this form.
 
     Example:
         >>> parse_shares("80/10/10")
@@ -35,18 +37,18 @@ def parse_shares(text: str) -> tuple[float, float, float]:
     finite = all(0 <= part < 1e9 for part in parts)  # (not a number compares as false)
     if len(parts) != 3 or not finite or parts[0] <= 0:
         raise UsageError(
-            f"data.split: {shown(text)}: write the shares of train, val and test, as 80/10/10"
+            f"data.split: {shown(text)}; expected shares of train, val and test such as 80/10/10"
         )
     train, val, test = (part / sum(parts) for part in parts)
     return train, val, test
 
 
 def position(name: str, seed: int) -> float:
-    """Return where a photo stands from 0 up to 1, evenly spread over names.
+    """Hash a photo's name to a number in [0, 1), uniformly distributed over names.
 
     Args:
-        name: Its name, in any Unicode form.
-        seed: Another one gives another order.
+        name: Name of the photo, in any Unicode normalisation form.
+        seed: Seed of the hash.
     """
     text = f"{seed}/{unicodedata.normalize('NFC', name)}"
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=7).digest()
@@ -57,9 +59,9 @@ def split_of(name: str, shares: Sequence[float], seed: int = 0) -> str:
     """Return the split of a photo by its name.
 
     Args:
-        name: Its name.
-        shares: Of train, val and test; they sum to 1.
-        seed: Another one divides the photos otherwise.
+        name: Name of the photo.
+        shares: Shares of train, val and test, which sum to 1.
+        seed: Seed of the division.
 
     Example:
         >>> split_of("holiday/beach.jpg", (1.0, 0.0, 0.0))
@@ -71,14 +73,14 @@ def split_of(name: str, shares: Sequence[float], seed: int = 0) -> str:
 
 
 def divide(loaded: Loaded, shares: Sequence[float], seed: int = 0) -> Loaded:
-    """Return records without a split with one each; a note says how many each split has got.
+    """Assign a split to each record without one, and add a note with the counts.
 
-    In a small set a split may get no photo by chance; it then takes one from the training split.
+    If a split of a small set gets no photo by chance, it takes one from the training split.
 
     Args:
-        loaded: What a source held.
-        shares: Of train, val and test; they sum to 1.
-        seed: Another one divides the photos otherwise.
+        loaded: The content of a source.
+        shares: Shares of train, val and test, which sum to 1.
+        seed: Seed of the division.
     """
     undivided = [record for record in loaded.records if record.split == UNDIVIDED]
     if not undivided:

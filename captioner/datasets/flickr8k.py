@@ -1,9 +1,9 @@
-"""Flickr8k (Hodosh, Young & Hockenmaier 2013): a caption file and a list of photos for each split.
+"""Flickr8k (Hodosh, Young & Hockenmaier 2013): a caption file and a list of photos per split.
 
 The caption file is the official `Flickr8k.token.txt`, with lines `NAME.jpg#K<TAB>caption`, or a
-table (`caption_table`), such as `captions.txt` with the heading `image,caption`, or Flickr30k's
-`results.csv`. The lists are the official `Flickr_8k.{train,dev,test}Images.txt`, a file name on
-each line; without them `data.split` divides the photos.
+table (`caption_table`) such as `captions.txt` with the heading `image,caption` or Flickr30k's
+`results.csv`. The lists are the official `Flickr_8k.{train,dev,test}Images.txt`, with one file name
+per line. Without them, `data.split` divides the photos.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,30 +35,30 @@ def load(
     columns: Mapping[str, str] | None = None,
     divided_later: bool = False,
 ) -> Loaded:
-    """Read Flickr8k, or anything laid out like it.
+    """Read Flickr8k, or a data set with the same layout.
 
     Args:
-        root: Folder of the data set, with the lists; a list that is not there is an empty split.
-        images: Folder of the photos; else `Images` or `Flicker8k_Dataset` under `root`.
-        annotations: The caption file; else the first of `CAPTION_FILES` that `root` holds.
-        columns: Headings of unusual names in a table.
-        divided_later: Accept a data set without lists; all photos are then without a split.
+        root: Folder of the data set, with the lists. A missing list is an empty split.
+        images: Folder of the photos. Default: `Images` or `Flicker8k_Dataset` under `root`.
+        annotations: The caption file. Default: the first of `CAPTION_FILES` in `root`.
+        columns: Custom headings of a table.
+        divided_later: Whether to accept a data set without lists; its photos have no split.
 
     Returns:
-        The records, whose ids are the file names. Captioned photos in no list are not used, and a
-        note says how many: The official files have 92.
+        The records, with file names as ids. Captioned photos in no list are skipped and counted in
+        a note; the official files have 92 of them.
 
     Raises:
-        UsageError: A file or folder is not there.
-        CaptionerError: The caption file has another format.
+        UsageError: A file or folder does not exist.
+        CaptionerError: The caption file has the wrong format.
     """
     file = annotations or _find_caption_file(root)
     lists = {split: root / name for split, name in SPLIT_LISTS.items() if (root / name).is_file()}
     if not lists and not divided_later:
         raise UsageError(
             f"no split lists in {root}: looked for {', '.join(SPLIT_LISTS.values())} "
-            "(they come with the official text files, not with the image,caption table); "
-            "without them set data.split 80/10/10"
+            "(they are part of the official text files, not of the image,caption table); "
+            "otherwise set data.split 80/10/10"
         )
     folder = first_folder(
         [images] if images else [root / name for name in _PHOTO_FOLDERS], "photos"
@@ -90,7 +90,7 @@ def load(
             used.add(line.strip())
             add(line.strip(), split, split_list, place)
     if unused := len(captions.keys() - used):
-        collector.note(f"{unused} photos with captions in {file} are in no split list: not used")
+        collector.note(f"{unused} photos with captions in {file} skipped: in no split list")
     return collector.loaded
 
 
@@ -100,22 +100,22 @@ def _find_caption_file(root: Path) -> Path:
             return root / name
     raise UsageError(
         f"no caption file in {root}: looked for {', '.join(CAPTION_FILES)}; "
-        "name another with data.annotations"
+        "set data.annotations to another file"
     )
 
 
 def read_captions(
     collector: Collector, file: Path, columns: Mapping[str, str] | None = None
 ) -> dict[str, list[tuple[str, str]]]:
-    """Photo to its captions, each with its place.
+    """Read the captions of each photo with their locations.
 
     Raises:
         UsageError: There is no such file.
-        CaptionerError: It has another format.
+        CaptionerError: It has the wrong format.
     """
     first = next(collector.lines(file), None)
     if first is None:
-        raise CaptionerError(f"{file}: holds no captions")
+        raise CaptionerError(f"{file}: no captions")
     captions: dict[str, list[tuple[str, str]]] = {}
     if is_token_line(first[1]):
         for place, name, caption in _token_rows(collector, file, collector.lines(file)):
@@ -125,13 +125,13 @@ def read_captions(
             captions.setdefault(row.image, []).append((row.place, row.caption))
     else:
         raise CaptionerError(
-            f"{file}, {first[0]}: must be NAME.jpg#0<TAB>caption, or the heading image,caption"
+            f"{file}, {first[0]}: expected NAME.jpg#0<TAB>caption or the heading image,caption"
         )
     return captions
 
 
 def is_token_line(line: str) -> bool:
-    """Return whether a file's first line is one of `Flickr8k.token.txt`."""
+    """Return whether a line has the format of `Flickr8k.token.txt`."""
     key, tab, _ = line.partition("\t")
     return bool(tab) and "#" in key
 
@@ -144,9 +144,11 @@ def _token_rows(
         key, tab, caption = line.partition("\t")
         name, hash_sign, number = key.strip().rpartition("#")
         if not (tab and hash_sign and name and number.isdecimal()):
-            collector.report(file, place, f"must be NAME.jpg#0<TAB>caption, not {shown(line)}")
+            collector.report(file, place, f"expected NAME.jpg#0<TAB>caption, not {shown(line)}")
         elif key in seen:
-            collector.report(file, place, f"{shown(key)} occurs twice: number the captions apart")
+            collector.report(
+                file, place, f"{shown(key)} occurs twice; number each caption differently"
+            )
         else:
             seen.add(key)
             yield place, name, caption

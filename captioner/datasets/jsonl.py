@@ -1,15 +1,14 @@
-"""JSON Lines, for people's own photos: one photo with its captions on each line.
+"""JSON Lines, a format for your own photos: one photo with its captions per line.
 
 `{"image": "a/b.jpg", "captions": ["…", "…"], "split": "train", "id": 17}`
 
-`image` is a path under the folder of the photos, `split` is "train", "val" or "test" and must
-be given, or `data.split` divides the photos: a photo that is scored by mistake with what it was
-trained on makes every score a lie. `id` is a number or a text, by default the image's path. Other
-keys are ignored.
+`image` is a path relative to the photo folder. `split` is "train", "val" or "test". It is required
+unless `data.split` divides the photos, because scores are meaningless if a scored photo was trained
+on. `id` is an integer or a string; the default is the image's path. Other keys are ignored.
 
-`metadata.jsonl` of Hugging Face's image folders is read too, with `file_name` and `text` (or
-another usual name of a caption); where `train/`, `validation/` and `test/` each hold one,
-the folders are the splits.
+`metadata.jsonl` of Hugging Face image folders is also supported, with the keys `file_name` and
+`text` (or another common name for captions). If `train/`, `validation/` and `test/` each have one,
+these folders are the splits.
 """
 
 import json
@@ -23,7 +22,7 @@ from captioner.datasets.records import SPLIT_NAMES, Collector, ImageId, Loaded, 
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import first_folder, parse_json
 
-_PLURAL = ("texts", "sentences")  # keys of lists; the others hold one text
+_PLURAL = ("texts", "sentences")  # keys of lists; the others hold one caption
 
 USUAL_NAMES = ("captions.jsonl", "metadata.jsonl")
 
@@ -40,14 +39,14 @@ def load(
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else the file's own folder (`root` for a file elsewhere).
-        annotations: The file; else `captions.jsonl`, `metadata.jsonl` or the only `*.jsonl`
-            in `root`, or one in each split's folder.
-        columns: Keys of unusual names: image, caption, split.
-        divided_later: Accept lines without a split.
+        images: Folder of the photos. Default: `root`.
+        annotations: The file. Default: `captions.jsonl`, `metadata.jsonl` or the only `*.jsonl` in
+            `root`, or one in each split's folder.
+        columns: Custom keys for image, caption and split.
+        divided_later: Whether to accept lines without a split.
 
     Raises:
-        UsageError: The file or folder is not there, or several files are.
+        UsageError: The file or folder does not exist, or there are several files.
         CaptionerError: The file cannot be read.
     """
     collector = Collector(divided_later=divided_later)
@@ -98,7 +97,7 @@ def _add(
 def read_captions(
     collector: Collector, file: Path
 ) -> Iterator[tuple[ImageId, str, str | None, list[object]]]:
-    """Image id, name, split and captions of each photo; no photo has to be there."""
+    """Yield image id, name, split and captions of each photo; photos need not exist."""
     for place, entry in _entries(collector, file, {}, split_needed=False):
         try:
             image_id = check_id(entry.get("id", entry["image"]))
@@ -132,11 +131,11 @@ def _find_file(root: Path) -> Path:
     if not found:
         raise UsageError(
             f"no JSON Lines file in {root}: looked for {', '.join(USUAL_NAMES)} and *.jsonl; "
-            "name another with data.annotations"
+            "set data.annotations to another file"
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise UsageError(f"{root} holds {names}: choose one with data.annotations")
+        raise UsageError(f"{root} has {names}; choose one with data.annotations")
     return found[0]
 
 
@@ -148,28 +147,28 @@ def _parse(line: str, columns: Mapping[str, str], *, split_needed: bool) -> dict
         raise ValueError(f"column {error.colno}: not JSON: {error.msg}") from None
     if not isinstance(entry, dict):
         raise ValueError(
-            f'must be an object {{"image": …, "captions": […], "split": …}}, not {shown(entry)}'
+            f'expected an object {{"image": …, "captions": […], "split": …}}, not {shown(entry)}'
         )
     entry = _usual_keys(entry, columns)
     for key in ("image", "captions", "split") if split_needed else ("image", "captions"):
         if key not in entry:
             near = get_close_matches(key, entry, n=1)
-            hint = f' (there is "{near[0]}")' if near else ""
-            raise ValueError(f'has no "{key}"{hint}')
+            hint = f' (found "{near[0]}")' if near else ""
+            raise ValueError(f'no "{key}"{hint}')
     if not isinstance(entry["captions"], list):
-        raise ValueError(f'"captions" must be a list of texts, not {shown(entry["captions"])}')
+        raise ValueError(f'"captions" must be a list of strings, not {shown(entry["captions"])}')
     return entry
 
 
 def _usual_keys(entry: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return the object with "image", "captions" and "split" in place of other names for them."""
+    """Rename the object's keys to "image", "captions" and "split"."""
     entry = dict(entry)
     for ours, name in (("image", "image"), ("captions", "caption"), ("split", "split")):
         named = columns.get(name)
         if ours in entry and named is None:
             continue
         for key in (named,) if named else COLUMNS[name]:
-            if key == "image_id" or key not in entry:  # (the id of an image is not its name here)
+            if key == "image_id" or key not in entry:  # in JSON Lines, an image id is not a name
                 continue
             value = entry[key]
             if ours == "captions" and not (named or key in _PLURAL) and not isinstance(value, str):

@@ -1,8 +1,8 @@
 """Karpathy's split files `dataset_{coco,flickr8k,flickr30k}.json` (Karpathy & Fei-Fei 2015).
 
 `{"images": [{"filename", "split", "sentences": [{"raw", "sentid"}], "filepath"?, "cocoid"?}]}`:
-the splits most published COCO and Flickr30k results are measured on. COCO's `restval` (the part
-of the official validation photos that neither validates nor tests) is trained on, as in the papers.
+the splits of most published COCO and Flickr30k results. COCO's `restval` (official validation
+photos used neither for validation nor for test) is added to the training split, as in the papers.
 """
 
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos; else `root` or `root/images` for entries with a
-            `filepath` (`train2014`, `val2014`), and a folder of a usual name for the others.
-        annotations: The file; else the one of `FILES` that `root` holds.
+        images: Folder of the photos. Default: `root` or `root/images` for entries with a
+            `filepath` (`train2014`, `val2014`), otherwise a folder with a usual name.
+        annotations: The file. Default: the only one of `FILES` in `root`.
 
     Returns:
-        The records; the image id is `cocoid` where there is one, else `filename`.
+        The records. The image id is `cocoid` if present, otherwise `filename`.
 
     Raises:
-        UsageError: The file or folder is not there, or several files are.
-        CaptionerError: The file has not this format.
+        UsageError: The file or folder does not exist, or there are several files.
+        CaptionerError: The file has the wrong format.
     """
     file = annotations or _find_file(root)
     entries = as_list(read_json(file), file, "images")
@@ -47,7 +47,7 @@ def load(root: Path, *, images: Path | None = None, annotations: Path | None = N
 def read_captions(
     collector: Collector, file: Path
 ) -> Iterator[tuple[ImageId, str, str | None, list[object]]]:
-    """Image id, name, split and captions of each photo; no photo has to be there."""
+    """Yield image id, name, split and captions of each photo; photos need not exist."""
     for index, entry in enumerate(as_list(read_json(file), file, "images")):
         place = f"images[{index}]"
         sentences = entry.get("sentences") if isinstance(entry, dict) else None
@@ -74,11 +74,11 @@ def _find_file(root: Path) -> Path:
     if not found:
         raise UsageError(
             f"no Karpathy split file in {root}: looked for {', '.join(FILES)}; "
-            "name another with data.annotations"
+            "set data.annotations to another file"
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise UsageError(f"{root} holds {names}: choose one with data.annotations")
+        raise UsageError(f"{root} has {names}; choose one with data.annotations")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""From the name of a format and a folder to records: the one way into every source."""
+"""Read a data set of any format into records."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,11 +11,11 @@ from captioner.errors import CaptionerError, UsageError, shown
 
 FORMATS = ("shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar")
 DIVISIBLE = ("flickr8k", "jsonl", "csv", "sidecar")
-"""Formats whose photos may be without a split."""
+"""Formats whose photos may have no split."""
 
 ON_PROBLEM = ("refuse", "skip")
 
-# Problems told in the one line of an error.
+# Number of problems quoted in an error message.
 _TOLD = 3
 
 
@@ -36,26 +36,26 @@ def load_records(
     """Read a data set.
 
     Args:
-        format: One of `FORMATS`; `shapes` is rendered first if `root` does not hold it yet.
-        root: Its folder, laid out as data/README.md says.
-        images: Folder of the photos, where it is not the usual one; relative paths are under
-            `root`, here and below.
-        annotations: The annotation file of karpathy, flickr8k, jsonl or csv.
+        format: One of `FORMATS`. `shapes` is rendered to `root` if it is not there yet.
+        root: Folder of the data set, with the layout described in data/README.md.
+        images: Folder of the photos. Default: the usual one. Relative paths, here and below, are
+            relative to `root`.
+        annotations: Annotation file of karpathy, flickr8k, jsonl or csv.
         train_annotations: Training captions of coco.
         val_annotations: Validation captions of coco.
         test_annotations: Test captions of coco.
-        columns: Headings or keys of unusual names, `image=photo, caption=title`.
-        split: Shares of train, val and test, `80/10/10`, for photos whose source gives no split.
-        split_seed: Of the division.
-        on_problem: `refuse` the data set if anything is wrong in it, or `skip` what is wrong
-            and return it in `problems`.
+        columns: Custom headings or keys, such as `image=photo, caption=title`.
+        split: Shares of train, val and test for photos without a split, such as `80/10/10`.
+        split_seed: Seed of the division.
+        on_problem: `refuse` a data set with problems, or `skip` invalid entries and return them in
+            `problems`.
 
     Returns:
-        The records of all splits; a split may be empty.
+        The records of all splits. A split may be empty.
 
     Raises:
-        UsageError: An argument is wrong, or a file or folder is not there.
-        CaptionerError: A file cannot be read, nothing usable is left, or there are problems and
+        UsageError: An argument is invalid, or a file or folder does not exist.
+        CaptionerError: A file cannot be read, no usable photo is left, or there are problems and
             `on_problem` is `refuse`.
     """
     _check_choice("data.format", format, FORMATS)
@@ -68,18 +68,20 @@ def load_records(
     }
     file, folder = _under(root, annotations), _under(root, images)
     if format != "coco" and any(by_split.values()):
-        raise UsageError(f"data.*_annotations belong to format coco, not to {format}")
+        raise UsageError(
+            f"data.*_annotations require format coco, not {format}; use data.annotations"
+        )
     named, shares = parse_columns(columns), parse_shares(split) if split else None
     if named and format not in ("flickr8k", "jsonl", "csv"):
-        raise UsageError(f"data.columns belongs to csv, flickr8k and jsonl, not to {format}")
+        raise UsageError(f"data.columns requires format csv, flickr8k or jsonl, not {format}")
     if shares and format not in DIVISIBLE:
         raise UsageError(
-            f"data.split belongs to formats {', '.join(DIVISIBLE)}; {format} has splits of its own"
+            f"data.split requires format {', '.join(DIVISIBLE)}; {format} has its own splits"
         )
     if format in ("coco", "shapes", "sidecar") and file:
         raise UsageError(
-            f"data.annotations does not belong to format {format}"
-            + (": use data.train_annotations and so on" if format == "coco" else "")
+            f"data.annotations is not available for format {format}"
+            + ("; use data.train_annotations and so on" if format == "coco" else "")
         )
     if format == "shapes" and not shapes.is_finished(root):
         shapes.render(root)
@@ -89,12 +91,10 @@ def load_records(
     if shares is not None:
         loaded = divide(loaded, shares, split_seed)
     if loaded.problems and on_problem == "refuse":
-        raise CaptionerError(
-            f"{_told(loaded.problems)}; correct them, or leave them out: data.on_problem=skip"
-        )
+        raise CaptionerError(f"{_told(loaded.problems)}; correct them or set data.on_problem=skip")
     if not loaded.records:
         left = f": {_told(loaded.problems)}" if loaded.problems else ""
-        raise CaptionerError(f"{root} holds no usable photo with captions{left}")
+        raise CaptionerError(f"{root} has no usable photo with captions{left}")
     return loaded
 
 
@@ -108,7 +108,7 @@ def _read(
     *,
     later: bool,
 ) -> Loaded:
-    """Return what the source of a format holds; with `later`, photos may be without a split."""
+    """Read a source by its format; with `later`, photos may have no split."""
     match format:
         case "coco" | "shapes":
             return coco.load(root, images=folder, annotations=by_split)
@@ -126,7 +126,7 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
         return
     near = get_close_matches(value, choices, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise UsageError(f"{key}: unknown {shown(value)}{hint}: choose from {', '.join(choices)}")
+    raise UsageError(f"{key}: unknown {shown(value)}{hint}; choose from {', '.join(choices)}")
 
 
 def _under(root: Path, path: Path | None) -> Path | None:

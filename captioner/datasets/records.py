@@ -1,9 +1,8 @@
-"""Records, the one in-memory form of every source, and what every source checks to make them.
+"""Records, the in-memory form of every data format, and the checks they must pass.
 
-A source (`coco`, `karpathy`, `flickr8k`, `jsonl`, `csv_file`, `sidecar`) reads its own files and
-hands what it finds to a `Collector`, which decides in one place what a usable photo and a usable
-caption are. What is not usable becomes a `Problem`; whether problems end the run is the caller's
-choice (`load`).
+A format module (`coco`, `karpathy`, `flickr8k`, `jsonl`, `csv_file`, `sidecar`) reads its files and
+passes each photo to a `Collector`. The collector alone decides which photos and captions are
+usable. Anything else becomes a `Problem`; the caller (`load`) decides whether problems are fatal.
 """
 
 import os
@@ -19,7 +18,7 @@ from captioner.photos.paths import FileNames
 ImageId = int | str
 
 MAX_CAPTION = 10_000
-"""Characters of a caption; METEOR takes gigabytes of memory for one of 600,000."""
+"""Maximum characters per caption. METEOR needs gigabytes of memory for 600,000 characters."""
 
 SPLITS = ("train", "val", "test")
 
@@ -30,10 +29,10 @@ SPLIT_NAMES = {name: name for name in SPLITS} | {
     "dev": "val",
     "testing": "test",
 }
-"""What people call the three splits, in lower case."""
+"""Common names of the three splits, in lower case."""
 
 UNDIVIDED = ""
-"""The split of a record whose source gives none, until `data.split` divides the data set."""
+"""Split of a record whose source has no splits, until `data.split` assigns one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class Record:
     """One photo with its captions.
 
     Attributes:
-        image_id: Number or text, unique in its data set, also when written as text.
-        path: The photo; it was there when the record was made.
-        captions: At least one, each on one line with single blanks and none at its ends.
+        image_id: Integer or string, unique in its data set, also when converted to a string.
+        path: Path of the photo, which existed when the record was created.
+        captions: One or more captions, each one line with normalised white space.
         split: "train", "val" or "test".
     """
 
@@ -54,9 +53,9 @@ class Record:
 
 
 class Kind(Enum):
-    """What sort of thing is wrong, where it matters which."""
+    """Kinds of problems that are counted separately."""
 
-    MALFORMED = "entries that are not of the format"
+    MALFORMED = "entries with a wrong format"
     MISSING_PHOTO = "photos that are missing"
     IN_TWO_SPLITS = "photos listed in two splits"
     LISTED_TWICE = "photos listed twice in one split"
@@ -65,7 +64,7 @@ class Kind(Enum):
 
 
 class BadEntryError(ValueError):
-    """An entry that is wrong in a way worth counting apart."""
+    """An invalid entry whose kind of problem is counted separately."""
 
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
@@ -74,13 +73,13 @@ class BadEntryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a source.
+    """A problem in a source.
 
     Attributes:
-        file: The annotation file it stands in.
-        place: Where in the file: a line number, an annotation id, an image id.
-        message: What is wrong, and what would be right.
-        kind: What sort of thing that is.
+        file: The annotation file.
+        place: Location in the file: a line number, an annotation id or an image id.
+        message: What is wrong and how to correct it.
+        kind: Kind of problem.
     """
 
     file: Path
@@ -94,12 +93,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a source held.
+    """The content of a source.
 
     Attributes:
         records: The usable photos, in the order of the source.
-        problems: What was left out because something is wrong with it.
-        notes: What was left out although nothing is wrong with it, a sentence each.
+        problems: Entries skipped because they are invalid.
+        notes: Remarks on entries skipped although they are valid, one sentence each.
     """
 
     records: list[Record]
@@ -108,25 +107,25 @@ class Loaded:
 
 
 def by_split(records: Iterable[Record], split: str) -> list[Record]:
-    """Return the records of one split, in their order.
+    """Return the records of one split, in order.
 
     Raises:
-        UsageError: There is no such split.
+        UsageError: The split is unknown.
     """
     if split not in SPLITS:
-        raise UsageError(f"unknown split {shown(split)}: choose from {', '.join(SPLITS)}")
+        raise UsageError(f"unknown split {shown(split)}; choose from {', '.join(SPLITS)}")
     return [record for record in records if record.split == split]
 
 
 class Collector:
-    """Makes records, and keeps the problems of what could not become one.
+    """Create records, and collect the problems of entries that are not usable.
 
-    Photos are looked up in a listing of their folder, one for each folder: on a network disk a
-    question for each of 120,000 photos would take minutes.
+    Each folder is listed once and photos are looked up in the listing. On a network disk, checking
+    120,000 photos one by one would take minutes.
 
     Args:
-        divided_later: Accept photos without a split; their records have the split
-            `UNDIVIDED` until `captioner.datasets.division.divide` gives them one.
+        divided_later: Whether to accept photos without a split. Their records have the split
+            `UNDIVIDED` until `captioner.datasets.division.divide` assigns one.
     """
 
     def __init__(self, *, divided_later: bool = False) -> None:
@@ -137,12 +136,12 @@ class Collector:
         self._listings: dict[str, FileNames] = {}
 
     def report(self, file: Path, place: str, fault: str | ValueError) -> None:
-        """Keep a problem."""
+        """Record a problem."""
         kind = fault.kind if isinstance(fault, BadEntryError) else Kind.MALFORMED
         self.loaded.problems.append(Problem(file, place, str(fault), kind))
 
     def note(self, sentence: str) -> None:
-        """Keep a remark on what was left out for no fault of its own."""
+        """Record a remark on entries that were skipped although they are valid."""
         self.loaded.notes.append(sentence)
 
     def add(
@@ -158,18 +157,18 @@ class Collector:
         caption_place: Callable[[int], str] | None = None,
         other_folders: Sequence[Path] = (),
     ) -> None:
-        """Make a record of a photo if all is well with it; a bad caption is left out alone.
+        """Create the record of a photo, or report a problem. Invalid captions are skipped singly.
 
         Args:
-            image_id: Its id, as found.
-            folder: Folder that photos must lie in.
-            name: Its path below `folder`, as found.
-            captions: Its captions, as found.
-            split: Its split, as found; None where the source gives none.
-            file: File that names the photo.
-            place: Where in it.
-            caption_place: Where the caption of an index stands; `place` and a number if None.
-            other_folders: Folders to look in for a photo that `folder` does not hold.
+            image_id: The image id, unchecked.
+            folder: Folder that must contain the photo.
+            name: Path of the photo relative to `folder`, unchecked.
+            captions: The captions, unchecked.
+            split: The split, unchecked; None if the source has none.
+            file: File that lists the photo.
+            place: Location in that file.
+            caption_place: Returns the location of a caption by index. Default: `place` and number.
+            other_folders: Further folders to search for the photo.
         """
         try:
             later = split is None and self._divided_later
@@ -189,7 +188,7 @@ class Collector:
                 self.report(file, where, fault)
         if not usable:
             left = " left" if captions else ""
-            message = f"photo {shown(name)} has no caption{left}: give it one or more"
+            message = f"photo {shown(name)} has no caption{left}; add at least one"
             self.report(file, place, BadEntryError(Kind.NO_CAPTION, message))
             return
         record = Record(checked_id, photo, tuple(usable), checked_split)
@@ -197,10 +196,10 @@ class Collector:
         self.loaded.records.append(record)
 
     def lines(self, file: Path) -> Iterator[tuple[str, str]]:
-        """Yield the lines of a text file that are not blank, each with its place.
+        """Yield the non-blank lines of a text file with their locations.
 
-        Lines end in LF or CRLF and nothing else: a U+2028 inside a caption does not end one. A line
-        that is not UTF-8 is a problem and is left out.
+        Only LF and CRLF end a line; U+2028 inside a caption does not. A line that is not UTF-8 is
+        reported as a problem and skipped.
         """
         for number, raw in enumerate(read_bytes(file).split(b"\n"), start=1):
             place = f"line {number}"
@@ -214,12 +213,12 @@ class Collector:
 
     def _find_photo(self, folders: Sequence[Path], name: object) -> Path:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"a photo's name must be text, not {shown(name)}")
+            raise ValueError(f"a photo's name must be a string, not {shown(name)}")
         if not _is_text(name) or "\0" in name:
-            raise ValueError(f"{shown(name)} cannot be a file name")
+            raise ValueError(f"{shown(name)} is not a valid file name")
         relative = Path(name)
         if relative.anchor or ".." in relative.parts:
-            raise ValueError(f"photo {shown(name)} leads outside its folder {folders[0]}")
+            raise ValueError(f"photo {shown(name)} is outside its folder {folders[0]}")
         for folder in folders:
             parent, base = os.path.split(folder / relative)
             found = self._list(parent).find(base)
@@ -248,60 +247,75 @@ class Collector:
         if other is None:
             return
         if other.split != split:
-            message = f"{what} is in {other.split} too: a photo belongs to one split"
+            message = f"{what} is also in {other.split}; a photo belongs to one split"
             raise BadEntryError(Kind.IN_TWO_SPLITS, message)
-        message = f"{what} occurs twice: list a photo once, with all its captions"
+        message = f"{what} occurs twice; list a photo once, with all its captions"
         raise BadEntryError(Kind.LISTED_TWICE, message)
 
 
-# -- what single values must be; each check returns the value, or a ValueError says what is wrong
+# -- checks of single values: each returns the value or raises a ValueError
 
 
 def check_split(split: object) -> str:
-    """Return a split's name."""
+    """Check the name of a split and return it.
+
+    Raises:
+        ValueError: It is missing or unknown.
+    """
     if split is None:
-        raise ValueError('has no split: write "train", "val" or "test", or set data.split 80/10/10')
+        raise ValueError('no split; add "train", "val" or "test", or set data.split 80/10/10')
     if isinstance(split, str) and split in SPLITS:
         return split
-    raise ValueError(f'unknown split {shown(split)}: write "train", "val" or "test"')
+    raise ValueError(f'unknown split {shown(split)}; choose "train", "val" or "test"')
 
 
 def check_id(image_id: object) -> ImageId:
-    """Return an image's id: a whole number or a text."""
+    """Check an image id, an integer or a non-empty string, and return it.
+
+    Raises:
+        ValueError: It is neither.
+    """
     if isinstance(image_id, int) and not isinstance(image_id, bool):
         return image_id
     if isinstance(image_id, str) and image_id.strip() and _is_text(image_id):
         return image_id
-    raise ValueError(f"an image id must be a whole number or text, not {shown(image_id)}")
+    raise ValueError(f"an image id must be an integer or a string, not {shown(image_id)}")
 
 
 def check_length(caption: str) -> None:
-    """Refuse a caption that no score can align in bounded time and memory.
+    """Refuse a caption too long to be scored in bounded time and memory.
 
     Raises:
         ValueError: It has more than `MAX_CAPTION` characters.
     """
     if len(caption) > MAX_CAPTION:
         raise ValueError(
-            f"a caption has {len(caption):,} characters, more than the {MAX_CAPTION:,} allowed"
+            f"a caption has {len(caption):,} characters; at most {MAX_CAPTION:,} are allowed"
         )
 
 
 def check_caption(caption: object) -> str:
-    """A caption as one line: runs of blanks and line separators of all kinds become one blank."""
+    """Check a caption and return it as one line, with runs of white space as single spaces.
+
+    Raises:
+        ValueError: It is not a string, is too long, or is not valid Unicode.
+        BadEntryError: It is empty.
+    """
     if not isinstance(caption, str):
-        raise ValueError(f"a caption must be text, not {shown(caption)}")
+        raise ValueError(f"a caption must be a string, not {shown(caption)}")
     check_length(caption)
     text = " ".join(caption.split())
     if not text:
-        raise BadEntryError(Kind.EMPTY_CAPTION, "empty caption: write one or leave it out")
+        raise BadEntryError(Kind.EMPTY_CAPTION, "empty caption; write one or remove it")
     if not _is_text(text):
-        raise ValueError(f"caption {shown(text)} holds half a surrogate pair: not valid Unicode")
+        raise ValueError(
+            f"caption {shown(text)} is not valid Unicode: it has half a surrogate pair"
+        )
     return text
 
 
 def _is_text(text: str) -> bool:
-    """Return whether a string can be written: JSON lets one half of a surrogate pair through."""
+    """Return whether a string is valid Unicode; JSON accepts half a surrogate pair."""
     if text.isascii():
         return True
     try:

@@ -1,15 +1,15 @@
-r"""The built-in data set: drawn scenes of one to three shapes, each with five references.
+r"""The built-in toy data set: rendered scenes of one to three shapes, each with five references.
 
-It exists so that a freshly cloned project has something to learn in two minutes, without a
-download; on disk it is an ordinary COCO caption data set and takes the same road as COCO does.
+It lets a fresh clone train a model in two minutes without a download. On disk, it is an ordinary
+COCO caption data set and is read like COCO.
 
-A *scene* is a set of discrete attributes: how many shapes there are, their *look* (size x colour x
-shape), where they stand, and on which ground. Scenes are divided among the splits before anything
-is drawn, so training, validation and test share none, and a model must put together what it saw
-apart. Pictures of one scene differ in what has no name (exact place and size, tilt, shade, light,
-noise), little enough that every caption stays true.
+A *scene* is a set of discrete attributes: the number of shapes, their *look* (size x colour x
+shape), their position and the background. Scenes are divided among the splits before rendering, so
+the splits share no scene and a model must generalise to new combinations. Pictures of one scene
+vary in unnamed properties (exact position and size, tilt, shade, light, noise), but so little that
+every caption stays true.
 
-The grammar, in which `|` separates alternatives::
+The grammar, in which `|` separates alternatives:
 
     look     -> [small|large] [colour] [shape]          bare -> [colour] [shape]
     synonym  -> [little|big] [colour] [shape]
@@ -39,9 +39,8 @@ The grammar, in which `|` separates alternatives::
       we see a group of N BAREs ORDER
       N BAREs and nothing else
 
-Each form always uses the same words for the same thing (`big` only after `the picture shows`),
-as one person keeps to one manner of speaking; a caption in any of the forms is therefore close to
-some reference, and what a score below 1 shows is an attribute seen wrongly.
+Each form always uses the same words for the same thing (`big` only after `the picture shows`). So a
+caption in any form is close to some reference, and a score below 1 indicates a wrong attribute.
 """
 
 import json
@@ -73,7 +72,7 @@ COLOURS: dict[str, Rgb] = {
     "orange": (243, 134, 32),
 }
 SHAPES = ("square", "ring", "cross", "triangle")
-# As fractions of the picture's side; shapes of a group are a little smaller, to find room.
+# As fractions of the picture's side. Shapes of a group are smaller, so that they do not overlap.
 RADII = {"small": 0.13, "large": 0.23}
 GROUP_RADII = {"small": 0.1, "large": 0.145}
 SYNONYMS = {"small": "little", "large": "big"}
@@ -96,21 +95,21 @@ PLACES: dict[str, tuple[Point, ...]] = {
     "in a column": ((0.5, 0.2), (0.5, 0.5), (0.5, 0.8)),
     "in a triangle": ((0.5, 0.28), (0.28, 0.7), (0.72, 0.7)),
 }
-"""Where the shapes of a scene stand: their centres, as fractions of the picture's side."""
+"""Centres of the shapes of a scene, as fractions of the picture's side."""
 
-# Drawn this many times larger and averaged down: smooth edges.
+# Render this many times larger and average down, for smooth edges.
 _SUPERSAMPLE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is in one picture, and where.
+    """The attributes of one picture.
 
     Attributes:
         size: "small" or "large".
         colour: A key of `COLOURS`.
         shape: One of `SHAPES`.
-        place: A key of `PLACES`, which also says how many shapes there are.
+        place: A key of `PLACES`, which also determines the number of shapes.
         ground: "light" or "dark".
     """
 
@@ -135,28 +134,28 @@ def render(
     size: int = 64,
     seed: int = 0,
 ) -> None:
-    """Write the whole data set under `root`, all of it or nothing.
+    """Render the data set to `root` atomically.
 
-    It is written into a sibling folder that is renamed at the end, so a killed run leaves nothing
-    that looks finished. The same arguments give the same pixels and captions. About 1.2 ms
-    and 9 kB a picture.
+    The files are written to a sibling folder that is renamed at the end, so a killed run leaves no
+    incomplete data set. Equal arguments give equal pixels and captions. A picture takes about
+    1.2 ms and 9 kB.
 
     Args:
-        root: The folder to make; it may exist if it is empty.
-        train: Pictures to train on.
-        val: Pictures to validate on.
-        test: Pictures to test on.
-        size: Side of a picture in pixels.
-        seed: Seed of everything drawn at random.
+        root: The folder to create. It may exist if it is empty.
+        train: Number of training pictures.
+        val: Number of validation pictures.
+        test: Number of test pictures.
+        size: Side of a picture, in pixels.
+        seed: Seed of the random numbers.
 
     Raises:
-        UsageError: `root` holds something else, or a number is out of range.
+        UsageError: `root` is not empty, or a number is out of range.
         CaptionerError: The files could not be written.
     """
     if min(train, val, test) < 1:
         raise UsageError("shapes: each split needs at least one picture")
     if size < 32:
-        raise UsageError(f"shapes: pictures of {size} pixels are too small to see: 32 or more")
+        raise UsageError(f"shapes: size {size} is too small; at least 32 pixels")
     rng = random.Random(seed)
     scenes = divide_scenes(rng)
     counts = {"train": train, "val": val, "test": test}
@@ -164,7 +163,7 @@ def render(
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         if root.exists() and any(root.iterdir()):
-            raise UsageError(f"shapes: {root} is not empty: name a new folder, or empty this one")
+            raise UsageError(f"shapes: {root} is not empty; choose a new folder or empty this one")
         draft = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
         try:
             draft.chmod(0o755)  # mkdtemp's folders are private
@@ -177,7 +176,7 @@ def render(
 
 
 def is_finished(root: Path) -> bool:
-    """Return whether `render` ran to its end in `root`."""
+    """Return whether `render` has completed in `root`."""
     return all(annotation_file(root, split).is_file() for split in SPLITS)
 
 
@@ -187,7 +186,7 @@ def annotation_file(root: Path, split: str) -> Path:
 
 
 def divide_scenes(rng: random.Random) -> dict[str, list[Scene]]:
-    """All 1,344 scenes in random order, 70 % to train and 15 % each to validate and to test."""
+    """Divide all 1,344 scenes at random: 70 % train, 15 % val and 15 % test."""
     attributes = product(RADII, COLOURS, SHAPES, PLACES, GROUNDS)
     scenes = [Scene(*values) for values in attributes]  # type: ignore[arg-type]
     rng.shuffle(scenes)
@@ -203,7 +202,13 @@ def divide_scenes(rng: random.Random) -> dict[str, list[Scene]]:
 
 
 def describe(scene: Scene, rng: random.Random) -> list[str]:
-    """Five true captions of a scene, in random order (the grammar is in the module docstring)."""
+    """Return five true captions of a scene in random order, by the grammar above.
+
+    Example:
+        >>> scene = Scene("small", "red", "ring", "on the left", "dark")
+        >>> sorted(describe(scene, random.Random(0)))[0]
+        'A single red ring and nothing else.'
+    """
     forms = _forms_of_one(scene) if scene.count == 1 else _forms_of_more(scene)
     captions = forms[:2] + rng.sample(forms[2:], 3)
     rng.shuffle(captions)
@@ -241,7 +246,7 @@ def _forms_of_more(scene: Scene) -> list[str]:
 
 
 def paint(scene: Scene, size: int, rng: random.Random) -> Image.Image:
-    """Paint a scene: an RGB picture of `size` x `size` pixels."""
+    """Render a scene as an RGB picture of `size` x `size` pixels."""
     picture = _paint_ground(GROUNDS[scene.ground], size, rng)
     radii = RADII if scene.count == 1 else GROUP_RADII
     for x, y in _centres(scene, rng):
@@ -258,10 +263,10 @@ def paint(scene: Scene, size: int, rng: random.Random) -> Image.Image:
 
 
 def _paint_ground(base: Rgb, size: int, rng: random.Random) -> Image.Image:
-    """Return the ground, lit by a warm light from the left and a cool one from above.
+    """Render the background, with a warm light from the left and a cool light from above.
 
-    So a patch of it shows where it lies, as in photos (the sky is above): a network that averages
-    over all places can then tell left from right early in training.
+    Each patch then shows its position, as in photos with the sky above. So a network with average
+    pooling can distinguish left from right early in training.
     """
     tint = np.array([c + rng.uniform(-8, 8) for c in base])
     fall = np.linspace(1, -1, size)
@@ -271,14 +276,14 @@ def _paint_ground(base: Rgb, size: int, rng: random.Random) -> Image.Image:
 
 
 def _centres(scene: Scene, rng: random.Random) -> Iterator[Point]:
-    """Centre of the shapes as fractions of the picture's side: all moved a little, then each."""
+    """Yield the centres of the shapes, with a common and an individual random offset."""
     x_all, y_all = rng.uniform(-0.02, 0.02), rng.uniform(-0.02, 0.02)
     for x, y in PLACES[scene.place]:
         yield x + x_all + rng.uniform(-0.015, 0.015), y + y_all + rng.uniform(-0.015, 0.015)
 
 
 def _mask(shape: str, x: float, y: float, radius: float, tilt: float, size: int) -> Image.Image:
-    """Coverage (0 to 255) of a shape with a centre, radius (fractions) and tilt (degrees)."""
+    """Return the coverage (0 to 255) of a shape with a centre, radius (fractions) and tilt (°)."""
     scale = size * _SUPERSAMPLE
     canvas = Image.new("L", (scale, scale))
     cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
@@ -292,17 +297,17 @@ def _mask(shape: str, x: float, y: float, radius: float, tilt: float, size: int)
 
 
 def _polar(*corners: tuple[float, float]) -> list[Point]:
-    """Point from (radius, degrees clockwise from straight up)."""
+    """Convert corners (radius, degrees clockwise from the top) to points."""
     return [
         (r * math.sin(math.radians(angle)), -r * math.cos(math.radians(angle)))
         for r, angle in corners
     ]
 
 
-# Outlines around the origin, y downwards, of about equal weight to the eye.
+# Outlines around the origin, y pointing down, of about equal visual weight.
 _OUTLINES: dict[str, list[Point]] = {
     "square": _polar(*((1.2, angle) for angle in (45, 135, 225, 315))),
-    # Once around, and back inside: the seam between the two has no width.
+    # Around the outside, then back around the inside; the seam has no width.
     "ring": _polar(*((1.05, 6 * step) for step in range(61)))
     + _polar(*((0.55, -6 * step) for step in range(61))),
     "cross": [
@@ -324,7 +329,7 @@ _OUTLINES: dict[str, list[Point]] = {
 
 
 def _add_noise(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """Add grey sensor noise of a few levels, from bytes that are the same on every platform."""
+    """Add grey noise of a few levels, from random bytes that are equal on every platform."""
     pixels = np.asarray(picture).astype(np.int16)
     count = pixels.shape[0] * pixels.shape[1]
     dice = np.frombuffer(rng.randbytes(2 * count), dtype=np.uint8).reshape(2, *pixels.shape[:2], 1)
@@ -353,7 +358,7 @@ def _write(
             image_id += 1
             name = f"{image_id:06}.png"
             paint(scene, size, rng).save(folder / split / name, compress_level=1)
-            # The scene goes along for tests and studies: readers of COCO ignore unknown keys.
+            # Store the scene for tests and studies; readers of COCO ignore unknown keys.
             images.append(
                 {
                     "id": image_id,
@@ -373,10 +378,10 @@ def _write(
 
 
 def _put_in_place(draft: Path, root: Path) -> None:
-    """Give a finished draft its name, unless another process was faster."""
+    """Rename the completed folder to its final name, unless another process did so first."""
     try:
         if root.exists():
-            root.rmdir()  # was empty; not every platform renames onto an empty folder
+            root.rmdir()  # it is empty; some platforms cannot rename onto an existing folder
         draft.rename(root)
     except OSError:
         if not is_finished(root):

@@ -1,8 +1,9 @@
-"""Photos with their captions beside them: `beach.jpg` and `beach.txt`, one caption per line.
+"""Sidecar files: photos with captions in a text file beside them, `beach.jpg` and `beach.txt`.
 
-Folders of any depth are read. Where the root holds `train/`, `val/` and `test/` (or other
-names of splits), these are the splits; else `data.split` divides the photos. Photos without a text
-file are left out and counted. The image id is the photo's path below the root.
+A text file has one caption per line. Folders are read recursively. If the root has `train/`, `val/`
+and `test/` (or other names of splits), these are the splits; otherwise `data.split` divides the
+photos. Photos without a text file are skipped and counted. The image id is the photo's path
+relative to the root.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from captioner.files.json_file import first_folder
 from captioner.photos.folders import Skipped, files_below, is_photo
 
 SUFFIXES = (".txt", ".caption")
-"""Endings of files with captions; the first that is there is read."""
+"""Extensions of caption files. The first one present is read."""
 
 
 def load(root: Path, *, images: Path | None = None, divided_later: bool = False) -> Loaded:
@@ -21,12 +22,12 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
 
     Args:
         root: Folder of the data set.
-        images: Folder of photos and captions, if it is another one.
-        divided_later: Accept photos outside the folders of splits.
+        images: Folder of photos and captions. Default: `root`.
+        divided_later: Whether to accept photos outside split folders.
 
     Raises:
-        UsageError: A folder is not there.
-        CaptionerError: No photo has captions beside it.
+        UsageError: A folder does not exist.
+        CaptionerError: No photo has a caption file.
     """
     folder = first_folder([images or root], "photos")
     collector = Collector(divided_later=divided_later)
@@ -59,10 +60,12 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
             caption_place=places.__getitem__,
         )
     if not collector.loaded.records and not collector.loaded.problems:
-        raise CaptionerError(f"{folder}: no photo has a text file beside it, as a.jpg and a.txt")
+        raise CaptionerError(
+            f"{folder}: no photo has a caption file beside it; expected a.jpg and a.txt"
+        )
     if bare:
         some = "1 photo" if bare == 1 else f"{bare:,} photos"
-        collector.note(f"{some} in {folder} without a text file beside: not used")
+        collector.note(f"{some} in {folder} skipped: no caption file beside")
     if sentence := skipped.sentence():
         collector.note(f"{folder}: {sentence}")
     return collector.loaded

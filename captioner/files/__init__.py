@@ -1,6 +1,6 @@
-"""Files as every package reads and writes them: atomically, under a lock, within bounds.
+"""File access for all packages: atomic writes, locks, and reads with bounded size.
 
-`atomic` writes a file completely or not at all, `lock` and `folder_lock` keep a second writer out,
-`regular` and `archive` read nothing but bounded regular files, `tensors` and `json_file` read their
-formats from untrusted sources.
+`atomic` writes files atomically. `lock` and `folder_lock` keep a second writer out. `regular` and
+`archive` read only regular files of bounded size. `tensors` and `json_file` read their formats from
+untrusted sources.
 """

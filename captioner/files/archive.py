@@ -1,9 +1,9 @@
-"""The zip archive in which `torch.save` keeps tensors, checked before torch reads it.
+"""Checks of the zip archives of `torch.save`, before torch reads them.
 
-torch stores its records uncompressed, one behind the other, each with its CRC-32, but reads any
-other zip too: a compressed record of megabytes that makes gigabytes, or records that share bytes.
-And it verifies no checksum. `records_of` accepts only what `torch.save` writes, from the central
-directory and the local headers alone. `damaged_records` verifies the checksums.
+torch writes uncompressed records, one after another, each with its CRC-32. But it reads any zip,
+including compressed records that expand to gigabytes and records that overlap, and it verifies no
+checksums. `records_of` accepts only archives as `torch.save` writes them, using the central
+directory and the local headers. `damaged_records` verifies the checksums.
 """
 
 import os
@@ -17,10 +17,10 @@ from typing import BinaryIO
 from captioner.files.regular import open_regular
 
 MAX_RECORDS = 20_000
-"""Records in an archive: one per tensor; a network of a thousand tensors with Adam has 3,000."""
+"""Maximum number of records, one per tensor. A model of 1,000 tensors with Adam has 3,000."""
 
 MAX_DIRECTORY = 2**23
-"""Bytes of the central directory."""
+"""Maximum size of the central directory, in bytes."""
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -30,7 +30,7 @@ _CHUNK = 2**20
 
 
 class ArchiveError(ValueError):
-    """An archive that `torch.save` did not write, or a damaged one."""
+    """An archive that was not written by `torch.save`, or is damaged."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Record:
     """One stored record.
 
     Attributes:
-        name: Its name, without the archive's folder.
-        start: Its first byte in the file.
-        size: Bytes.
-        crc32: Of its bytes.
+        name: Name without the archive's top folder.
+        start: Offset of the first byte in the file.
+        size: Size in bytes.
+        crc32: Stored checksum of its bytes.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Record:
 
 
 def records_of(file: BinaryIO) -> list[Record]:
-    """Return the records of an archive, in the order of the file.
+    """Return the records of an archive, in file order.
 
     Raises:
-        ArchiveError: A record is compressed or encrypted, records share bytes, headers contradict
-            each other, or there are too many.
+        ArchiveError: A record is compressed or encrypted, records overlap, headers contradict each
+            other, or there are too many records.
     """
     _check_directory(file)
     try:
@@ -67,7 +67,7 @@ def records_of(file: BinaryIO) -> list[Record]:
     if len(entries) > MAX_RECORDS:
         raise ArchiveError(f"holds {len(entries):,} records, more than the {MAX_RECORDS:,} allowed")
     records = []
-    free = 0  # the first byte that no record has taken
+    free = 0  # first byte not used by a record
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise ArchiveError(f"its record {entry.filename[:80]!r} is compressed")
@@ -85,13 +85,13 @@ def records_of(file: BinaryIO) -> list[Record]:
 
 
 def damaged_records(path: Path) -> list[str]:
-    """Return names of the records whose bytes do not have the checksum they were written with.
+    """Return the names of the records whose checksum does not match.
 
-    Reads the whole file, about a second per gigabyte.
+    This reads the whole file, about 1 s per gigabyte.
 
     Raises:
-        ArchiveError: As `records_of`.
-        OSError: It cannot be read.
+        ArchiveError: As in `records_of`.
+        OSError: The file cannot be read.
     """
     damaged = []
     with open_regular(path) as file:
@@ -107,11 +107,11 @@ def damaged_records(path: Path) -> list[str]:
 
 
 def checksums_of(path: Path) -> frozenset[tuple[int, int]]:
-    """Size and CRC-32 of every record, as `torch.save` noted them; none of a file that is no zip.
+    """Return the stored size and CRC-32 of every record; empty for a file that is not a zip.
 
     Raises:
-        ArchiveError: As `records_of`.
-        OSError: It cannot be read.
+        ArchiveError: As in `records_of`.
+        OSError: The file cannot be read.
     """
     with open_regular(path) as file:
         if file.read(2) != b"PK":
@@ -120,10 +120,10 @@ def checksums_of(path: Path) -> frozenset[tuple[int, int]]:
 
 
 def _check_directory(file: BinaryIO) -> None:
-    """See that the central directory is small and all readers find the same one.
+    """Check that the central directory is small and unambiguous.
 
-    The end record must be the last thing in the file: where a comment follows, readers differ in
-    which end record they take.
+    The end record must be last in the file: if a comment follows, zip readers disagree about which
+    end record is valid.
     """
     size = file.seek(0, os.SEEK_END)
     tail_size = min(size, _END.size + _LOCATOR_64.size + _END_64.size)
@@ -151,7 +151,7 @@ def _check_directory(file: BinaryIO) -> None:
 
 
 def _start_of(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Where a record's bytes start, from its local header, which must agree with the directory."""
+    """Return the offset of a record's data, from a local header that agrees with the directory."""
     file.seek(entry.header_offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):

@@ -1,14 +1,14 @@
-"""The one way to write a file: it appears under its name only when it is whole and on the disk.
+"""Atomic writing: a file appears under its name only when it is complete and on disk.
 
-`whole_file` writes a draft beside the file and moves it into place. The draft has an unpredictable
-name and is created exclusively, so nothing that lies in the folder, a link for example, is written
-through. Its writer holds a lock on it: a later writer of the same file removes the drafts that
-killed processes left, and no others.
+`whole_file` writes a draft beside the file and renames it into place. The draft has an
+unpredictable name and is created exclusively, so existing files and links are never written
+through. Its writer holds a lock on it, so a later writer can remove drafts of killed processes and
+no others.
 
-A name that the user gave (`--output F`) goes through `named_output`, which does what a shell's
-redirection does: a device, a FIFO or a socket is written to directly, and of a symbolic link the
-target is replaced, never the link. Files whose names the program chose are replaced as they are: a
-link under such a name is replaced by the file, because its target is not the program's.
+Names given by the user (`--output F`) go through `named_output`, which behaves like shell
+redirection: it writes directly to a device or FIFO, and replaces the target of a symbolic link, not
+the link. Under names chosen by the program, a symbolic link is itself replaced by the file, because
+its target does not belong to the program.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.files.lock import take_lock
 
 _DRAFT = re.compile(r"\.[0-9a-f]{16}\.part")
-"""How a draft's name ends; the file's own name stands before it."""
+"""End of a draft's name, after the file's own name."""
 
 _LONGEST = 200
-"""Bytes of a file's name that its draft's name repeats; file systems allow 255 in all."""
+"""Maximum bytes of the file's name in its draft's name; file systems allow 255 in total."""
 
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def check_folder(name: str | None, flag: str) -> None:
-    """Check that a file can be made, before the work that fills it.
+    """Check that a file can be created, before doing the work that fills it.
 
     Raises:
-        UsageError: Its folder does not exist, it is a folder itself, or a link to itself.
+        UsageError: Its folder does not exist, or the path is a folder or a circular link.
     """
     if name is None:
         return
@@ -55,10 +55,10 @@ def check_folder(name: str | None, flag: str) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """Return the file that a name stands for: of a symbolic link its target, there or not.
+    """Resolve a symbolic link to its target, whether or not it exists.
 
     Raises:
-        OSError: Links that lead to one another.
+        OSError: The links are circular.
     """
     if not path.is_symlink():
         return path
@@ -69,17 +69,17 @@ def target_of(path: Path) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file at once; text is written as UTF-8, its line ends as they are.
+    """Write a file atomically. Text is written as UTF-8 with unchanged line ends.
 
     Raises:
-        CaptionerError: It cannot be written; what was there before still is.
+        CaptionerError: It cannot be written. An existing file is unchanged.
     """
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_output(name: str | Path, content: str) -> None:
-    """Write a file whose name the user gave, as `named_output` does.
+    """Write a file named by the user, as in `named_output`.
 
     Raises:
         CaptionerError: It cannot be written.
@@ -90,7 +90,7 @@ def write_output(name: str | Path, content: str) -> None:
 
 @contextmanager
 def named_output(name: str | Path) -> Iterator[BinaryIO]:
-    """Open a file whose name the user gave, for writing.
+    """Open a file named by the user, for writing.
 
     Raises:
         CaptionerError: It cannot be written.
@@ -105,7 +105,7 @@ def named_output(name: str | Path) -> Iterator[BinaryIO]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a name stands for a device, a FIFO, a socket or an open file such as /dev/stdout."""
+    """Return whether a path is a device, FIFO, socket or open file such as /dev/stdout."""
     if _descriptor(path) is not None:
         return True
     try:
@@ -116,12 +116,12 @@ def is_stream(path: Path) -> bool:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a draft of a file, which replaces the file when the block ends without an error.
+    """Open a draft that replaces the file if the `with` block ends without an error.
 
-    The mode is that of the file replaced, or what the umask leaves of 0666.
+    The mode is that of the replaced file, or 0666 minus the umask.
 
     Raises:
-        CaptionerError: It cannot be written; what was there before still is.
+        CaptionerError: It cannot be written. An existing file is unchanged.
     """
     remove_drafts(path)
     with cannot_be_written(path):
@@ -130,8 +130,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             with file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())  # the new name may reach the disk before the content does
-                if sys.platform == "win32":  # which moves no open file
+                os.fsync(
+                    file.fileno()
+                )  # otherwise the rename may reach the disk before the content
+                if sys.platform == "win32":  # which cannot rename an open file
                     file.close()
                 draft.replace(path)
         finally:
@@ -153,7 +155,7 @@ def remove_drafts(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the file system lets a folder be synced."""
+    """Sync the directory entries of a folder to disk, if the file system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -164,11 +166,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def cannot_be_written(path: Path) -> Iterator[None]:
-    """Turn an operating system's error about a file or its draft into one line.
+    """Convert an operating system error about a file or its draft to a CaptionerError.
 
     Raises:
-        CaptionerError: There was one; the message names the file.
-        BrokenPipeError: The reader of a pipe has closed it, which is for `cli` to handle.
+        CaptionerError: The file cannot be written. The message names it.
+        BrokenPipeError: The reader closed the pipe; handled by `cli`.
     """
     try:
         yield
@@ -176,16 +178,16 @@ def cannot_be_written(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         other = error.filename is not None and Path(os.fsdecode(error.filename)).parent
-        if other and other != path.parent:  # about another file: a photo being read, say
+        if other and other != path.parent:  # about another file, such as a photo being read
             raise
         reason = error.strerror or str(error)
         raise CaptionerError(f"{path}: cannot be written: {reason}") from error
 
 
 def open_unfollowed(path: Path, flags: int) -> int:
-    """Open a file, for writing, that must not be a symbolic link; returns the descriptor.
+    """Open a file for writing unless it is a symbolic link, and return the descriptor.
 
-    A new file's mode is what the umask leaves of 0666.
+    The mode of a new file is 0666 minus the umask.
 
     Raises:
         OSError: It is a link, or cannot be opened.
@@ -197,7 +199,7 @@ def open_unfollowed(path: Path, flags: int) -> int:
 def _new_draft(path: Path) -> tuple[Path, BinaryIO]:
     draft = path.with_name(f"{_shortened(path.name)}.{secrets.token_hex(8)}.part")
     file = os.fdopen(open_unfollowed(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
-    with contextlib.suppress(OSError):  # not every file system has locks, or modes
+    with contextlib.suppress(OSError):  # some file systems have no locks or modes
         take_lock(file)
         replaced = path.lstat()
         if stat.S_ISREG(replaced.st_mode):
@@ -216,7 +218,7 @@ def _shortened(name: str) -> str:
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the open file that a name such as /dev/fd/3 stands for."""
+    """Return the file descriptor named by a path such as /dev/fd/3, or None."""
     text = str(path)
     if (stream := _STREAMS.get(text)) is not None:
         return stream

@@ -1,4 +1,4 @@
-"""Rows appended to a CSV file so that no half of a row is ever left or read."""
+"""Append rows to a CSV file and read them back without partial rows."""
 
 import contextlib
 import csv
@@ -11,17 +11,22 @@ from captioner.errors import CaptionerError
 
 
 def text_of(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as CSV."""
+    """Format rows as CSV.
+
+    Example:
+        >>> text_of([["a", 1], ["b, c", 2]]).splitlines()
+        ['a,1', '"b, c",2']
+    """
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()
 
 
 def append_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Append rows in one write; where that fails, the file is left as it was.
+    """Append rows in one write. If it fails, restore the file.
 
     Raises:
-        CaptionerError: The disk is full, or the file may not be written.
+        CaptionerError: The disk is full, or the file is not writable.
     """
     try:
         with path.open("ab", buffering=0) as file:
@@ -29,7 +34,7 @@ def append_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
             data = text_of(rows).encode()
             try:
                 written = file.write(data)
-                while written < len(data):  # a disk that is filling up takes a part
+                while written < len(data):  # a nearly full disk may accept a part
                     written += file.write(data[written:])
             except OSError:
                 with contextlib.suppress(OSError):
@@ -40,7 +45,7 @@ def append_rows(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def whole_rows(path: Path) -> list[list[str]]:
-    """Rows of a file, its header included, without one that was cut short; none without a file."""
+    """Return the complete rows of a file, including its header; none if there is no file."""
     if not path.is_file():
         return []
     text = path.read_bytes().decode("utf-8", "replace")

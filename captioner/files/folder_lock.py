@@ -1,4 +1,4 @@
-"""A folder that one process at a time works in; the operating system frees it when it ends."""
+"""An exclusive lock on a folder, which the operating system releases with the process."""
 
 import os
 import socket
@@ -15,17 +15,17 @@ NAME = "lock"
 
 @contextmanager
 def held_folder(folder: Path, work: str) -> Iterator[None]:
-    """Hold a folder while the block runs.
+    """Lock a folder for the duration of a `with` block.
 
-    The lock belongs to the process, not to the file: after a kill, however sudden, the file stays
-    and blocks nobody.
+    The lock belongs to the process, not to the file. After a kill, the lock file remains but does
+    not block anyone.
 
     Args:
-        folder: Is made if it is absent.
-        work: What the other process is, for the message: "training run".
+        folder: The folder; created if missing.
+        work: Description of the work for the error message, such as "training run".
 
     Raises:
-        CaptionerError: Another process holds it; the message names process, host and time.
+        CaptionerError: Another process holds the lock. The message has process, host and time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
@@ -37,10 +37,10 @@ def held_folder(folder: Path, work: str) -> Iterator[None]:
                 f"{folder}: another {work} is writing there ({holder or 'of unknown process'}); "
                 "wait until it ends, or choose another --output"
             )
-        # A forked process (one that loads batches) would keep the lock beyond our end.
+        # A forked process (a data loader worker) would otherwise hold the lock after this one ends.
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=file.close)
-        with suppress(OSError):  # a full disk: the lock holds without its text
+        with suppress(OSError):  # on a full disk, the lock works without its text
             file.truncate(0)
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())

@@ -1,4 +1,4 @@
-"""Text and JSON files of strangers, read within bounds; every fault is one line with its place."""
+"""Read untrusted text and JSON files with limits; errors are one line with the location."""
 
 import json
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.files.regular import read_regular
 
 MAX_BYTES = 2**30
-"""Bytes of an annotation file, twice COCO's largest; its values may take twenty times as many."""
+"""Maximum size of an annotation file: twice COCO's largest. Parsed values may take 20 times it."""
 
 MAX_SMALL_BYTES = 2**26
-"""Bytes of a JSON file that this program writes: a description, a manifest, a header."""
+"""Maximum size of a JSON file written by this program: a description, a manifest, a header."""
 
 MAX_DEPTH = 100
-"""Lists and objects inside one another in a JSON text."""
+"""Maximum nesting depth of a JSON text."""
 
 
 def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
-    """Return a regular file's bytes, at most so many, as UTF-8 without a byte order mark.
+    """Read a regular file of at most `most` bytes as UTF-8 without a byte order mark.
 
-    UTF-16 with a byte order mark is recoded.
+    UTF-16 with a byte order mark is converted.
 
     Raises:
         UsageError: There is no such file.
@@ -37,16 +37,16 @@ def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes:
         try:
             return data.decode("utf-16").encode()
         except UnicodeDecodeError:
-            raise CaptionerError(f"{file}: damaged UTF-16 text: save it as UTF-8") from None
+            raise CaptionerError(f"{file}: damaged UTF-16 text; save it as UTF-8") from None
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def read_json(file: Path, most: int = MAX_BYTES) -> object:
-    """Return the content of a JSON file of at most so many bytes.
+    """Read a JSON file of at most `most` bytes.
 
     Raises:
         UsageError: There is no such file.
-        CaptionerError: It is not JSON; the message gives line and column.
+        CaptionerError: It is not JSON. The message has line and column.
     """
     data = read_bytes(file, most)
     try:
@@ -62,7 +62,11 @@ def read_json(file: Path, most: int = MAX_BYTES) -> object:
 
 
 def parse_json(text: str) -> object:
-    """`json.loads`, whose every complaint is a ValueError; nesting is bounded by `MAX_DEPTH`."""
+    """Parse JSON nested at most `MAX_DEPTH` deep.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
     try:
         value = json.loads(text)
     except RecursionError:
@@ -73,7 +77,7 @@ def parse_json(text: str) -> object:
 
 
 def _depth(value: object) -> int:
-    """Level of lists and objects, without recursion."""
+    """Return the nesting depth of lists and objects, without recursion."""
     depth = 0
     level: list[Any] = [value] if isinstance(value, (list, dict)) else []
     while level:
@@ -88,10 +92,10 @@ def _depth(value: object) -> int:
 
 
 def first_folder(candidates: Sequence[Path], what: str) -> Path:
-    """Return the first of some folders that is there.
+    """Return the first existing folder.
 
     Raises:
-        UsageError: None is; the message names them all.
+        UsageError: None exists. The message lists them.
     """
     for folder in candidates:
         if folder.is_dir():
@@ -101,10 +105,10 @@ def first_folder(candidates: Sequence[Path], what: str) -> Path:
 
 
 def as_list(value: object, file: Path, key: str) -> list[Any]:
-    """Return the list a JSON file must hold under a key.
+    """Return the list under a key of a JSON object.
 
     Raises:
-        CaptionerError: The file is no object, or holds no list there.
+        CaptionerError: The value is not an object, or has no list under this key.
     """
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, list):

@@ -1,4 +1,4 @@
-"""A lock that one process holds, or several share, until they end at the latest."""
+"""Advisory file locks, exclusive or shared, that the operating system releases with the process."""
 
 import sys
 from typing import BinaryIO
@@ -8,7 +8,7 @@ if sys.platform == "win32":
 
     def take_lock(file: BinaryIO, *, shared: bool = False) -> bool:
         """Take the lock until the file is closed; False if another process has it."""
-        if shared:  # there is no such lock here
+        if shared:  # Windows has no shared locks
             return True
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -20,9 +20,9 @@ else:
     import fcntl
 
     def take_lock(file: BinaryIO, *, shared: bool = False) -> bool:
-        """Take the lock until the file is closed; False if another process has it.
+        """Take the lock until the file is closed; return False if another process holds it.
 
-        Several processes may share it, and then nobody has it alone.
+        Any number of processes may hold it shared; one process may hold it exclusively.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:

@@ -1,8 +1,8 @@
-"""Input files opened safely: regular files only, and never more bytes than a stated bound.
+"""Open input files safely: regular files only, with a bounded size.
 
-A name may come from a stranger: a checkpoint's configuration names the data set that `evaluate`
-reads, and a folder from somewhere may hold a FIFO or a link to a device. A FIFO would block for
-ever and `/dev/zero` would fill the memory, so every reader opens its files here.
+File names may be untrusted. A checkpoint's configuration names the data set that `evaluate` reads,
+and a downloaded folder may contain a FIFO or a link to a device. A FIFO would block forever and
+`/dev/zero` would exhaust the memory. So all readers open their files here.
 """
 
 import os
@@ -29,14 +29,14 @@ _FLAGS = (
 
 
 class NotRegularError(OSError):
-    """What a name stands for is no regular file; `strerror` says what it is."""
+    """A path is not a regular file; `strerror` says what it is."""
 
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading bytes.
 
-    Nothing else is opened, so a device does not notice and a FIFO does not block. The kind is
-    checked again on the open file, which cannot be exchanged any more.
+    Devices and FIFOs are refused before opening. The kind is checked again on the open descriptor,
+    which cannot be exchanged.
 
     Raises:
         NotRegularError: It is a FIFO, a device or a socket.
@@ -56,20 +56,20 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return the bytes of a regular file.
+    """Read a regular file.
 
     Args:
         path: The file.
-        most: Bytes at most; a file that has more is refused before it is read.
+        most: Maximum size in bytes. A larger file is refused before it is read.
 
     Raises:
-        CaptionerError: It has more bytes.
-        OSError: As `open_regular`.
+        CaptionerError: The file is too large.
+        OSError: As in `open_regular`.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
-            data = file.read(most + 1)  # it may be growing, or of /proc, where sizes are 0
+            data = file.read(most + 1)  # it may be growing, or in /proc, where sizes are 0
             size = len(data)
         if size > most:
             raise CaptionerError(f"{path}: has more than the {most:,} bytes allowed")

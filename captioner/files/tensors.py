@@ -1,9 +1,9 @@
-"""Files that `torch.save` wrote: tensors and plain values, nothing unpickled into code.
+"""Read files written by `torch.save`: tensors and plain values, without executing code.
 
-torch's own reader (`weights_only=True`) runs nothing, but bounds nothing either. A pickle may ask
-for a `bytearray` of terabytes, and where a file names what is not allowed, torch words its
-complaint by a regular expression whose time grows with the square of the longest text: a name of a
-megabyte takes hours. So the archive and the pickle are checked before torch sees them.
+torch's reader (`weights_only=True`) executes no code, but has no limits. A pickle may request a
+`bytearray` of terabytes. For a disallowed name, torch formats its error with a regular expression
+that takes quadratic time, so a name of a megabyte takes hours. So the archive and the pickle are
+checked before torch reads them.
 """
 
 import pickletools
@@ -18,36 +18,36 @@ from captioner.files.archive import ArchiveError, records_of
 from captioner.files.regular import open_regular
 
 MAX_TEXT = 4096
-"""Letters of a text in such a file: a path at most, a word, a tensor's name."""
+"""Maximum length of a string: the longest are paths, words and tensor names."""
 
 MAX_PICKLE = 2**26
-"""Bytes of the pickle, which holds everything but the tensors' numbers."""
+"""Maximum size of the pickle in bytes. It has everything but the tensor data."""
 
 MAX_OPERATIONS = 4_000_000
-"""Operations of the pickle; a value takes one to three."""
+"""Maximum number of pickle operations. A value takes one to three."""
 
 MAX_BITS = 256
-"""Bits of a whole number; states of random generators have 128."""
+"""Maximum bits of an integer. States of random generators have 128."""
 
 MODULES = frozenset(
     {"torch", "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage"}
     | {"torch.serialization", "collections"}
 )
-"""Where the names in a pickle may come from. torch decides which of them it accepts."""
+"""Modules of the globals in a pickle. torch decides which of their names it accepts."""
 
 OLD_PICKLES = 5
-"""Pickles at the beginning of a file of torch before 1.6, which is no zip: magic number, protocol,
-system, contents, names of tensors."""
+"""Number of pickles at the start of a file from torch before 1.6, which is not a zip: magic number,
+protocol, system, contents, tensor names."""
 
 
 def read_tensors(path: Path) -> Any:
-    """Return the contents of a file; tensors are mapped, so what is never touched is never read.
+    """Load a file. Tensors are memory-mapped, so only those accessed are read.
 
-    A file of torch before 1.6 is read as a whole.
+    A file from torch before 1.6 is read completely.
 
     Raises:
-        ArchiveError: It is not what `torch.save` writes; the message says why.
-        Exception: Of many kinds, where torch cannot read it.
+        ArchiveError: It was not written by `torch.save`, or exceeds a limit.
+        Exception: torch cannot read it; the types vary.
     """
     with open_regular(path) as file:
         zipped = file.read(2) == b"PK"
@@ -74,11 +74,11 @@ def _pickle_of_archive(file: BinaryIO) -> bytes:
 
 
 def _check_pickle(pickled: BinaryIO, most: int) -> None:
-    """Go through one pickle without running it.
+    """Check one pickle without executing it.
 
     Raises:
-        ArchiveError: It holds what is out of bounds.
-        ValueError: It is no pickle.
+        ArchiveError: It exceeds a limit or uses a disallowed name.
+        ValueError: It is not a pickle.
     """
     for number, (operation, value, _) in enumerate(_operations(pickled)):
         if number >= most:
@@ -94,7 +94,7 @@ def _check_pickle(pickled: BinaryIO, most: int) -> None:
 
 
 def _is_needed(name: str) -> bool:
-    # torch.Tensor(10**12) would take memory that the file does not bring.
+    # torch.Tensor(10**12) would allocate memory far beyond the size of the file.
     return name.partition(" ")[0] in MODULES and not name.endswith("Tensor")
 
 

@@ -1,6 +1,6 @@
-"""From names and bytes to pixels: find photos, decode them safely, resize them for the encoder.
+"""Photos: find them by name, decode them safely and resize them for the encoder.
 
-`inputs` turns paths, folders, globs, lists and tars into a stream of `source` objects; `decode`
-reads one under the budgets of `limits`, by its format (`jpeg`, `png`, `tiff`, …); `transform` makes
-it fit for the encoder; `readers` decodes ahead in threads or processes.
+`inputs` expands paths, folders, globs, lists and tars to a stream of `source` objects. `decode`
+reads one within the budgets of `limits`, by its format (`jpeg`, `png`, `tiff`, …). `transform`
+preprocesses it for the encoder. `readers` decodes ahead in threads or processes.
 """

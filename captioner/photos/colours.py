@@ -1,4 +1,4 @@
-"""Decoded pictures of any mode as opaque 8-bit RGB: deep greys, transparency, unused alpha."""
+"""Convert decoded pictures of any mode to opaque 8-bit RGB."""
 
 import numpy as np
 from PIL import BmpImagePlugin, Image
@@ -7,11 +7,11 @@ from captioner.photos.tiff import Layout
 
 
 def to_rgb(image: Image.Image, layout: Layout | None = None) -> Image.Image:
-    """A decoded picture as a viewer shows it: transparency over white, levels scaled to 8 bits.
+    """Convert a picture to RGB as a viewer shows it: on white, with levels scaled to 8 bits.
 
     Args:
         image: The picture.
-        layout: Of the TIFF that it comes from, if it does.
+        layout: Layout of the TIFF that the picture comes from, if any.
     """
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         return _to_8_bits(image, layout).convert("RGB")
@@ -22,21 +22,21 @@ def to_rgb(image: Image.Image, layout: Layout | None = None) -> Image.Image:
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
-    return image.convert("RGB")  # a copy when it is RGB already: the metadata stays behind
+    return image.convert("RGB")  # copies an RGB picture, without its metadata
 
 
 def _is_unused(alpha: Image.Image) -> bool:
-    """Whether a BMP's fourth byte holds nothing: many programs write 0 there, and mean opaque."""
+    """Return whether a BMP's alpha channel is all 0, which many programs write for opaque."""
     return alpha.getextrema() == (0, 0)
 
 
 def _to_8_bits(image: Image.Image, layout: Layout | None) -> Image.Image:
-    """Scale a grey picture of deeper levels to 8 bits.
+    """Scale a grey picture with more than 8 bits to 8 bits.
 
-    Sixteen bits are scaled by 255/65535. Pillow's modes `I` and `F` do not say which value is
-    white, so the values must: 0 to 65,535 in `I` is taken as 16 bits, 0 to 1 in `F` as black to
-    white, 0 to 255 in `F` as 8 bits; any other range is stretched from its least value to its
-    greatest. What is not finite counts as black.
+    Sixteen bits are scaled by 255/65535. Pillow's modes `I` and `F` do not define white, so it is
+    inferred from the values: 0 to 65,535 in `I` is 16-bit, 0 to 1 in `F` is black to white, 0 to
+    255 in `F` is 8-bit. Any other range is stretched from its minimum to its maximum. Non-finite
+    values become black.
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
@@ -55,7 +55,7 @@ def _to_8_bits(image: Image.Image, layout: Layout | None) -> Image.Image:
             low, high = 0.0, next((white for white in whites if high <= white), high)
     scale = 255.0 / (high - low) if high > low else 0.0
     grey = np.empty(values.shape, np.uint8)
-    for row, line in enumerate(values):  # by rows: no second picture at 8 bytes a pixel
+    for row, line in enumerate(values):  # by rows, to avoid a copy at 8 bytes per pixel
         grey[row] = np.rint((line.astype(np.float64) - low) * scale)
     if layout is not None and layout.is_deep_white_is_zero:
         np.subtract(255, grey, out=grey)

@@ -1,9 +1,9 @@
-"""Photo files: any common picture file in, an upright RGB picture out, or one clear reason why not.
+"""Decode photo files of common formats to upright RGB pictures, or raise a clear error.
 
-People's folders hold more than tidy JPEGs: CMYK scans, 16-bit greys, transparency, phones' rotation
-flags, half a download, a text file named .jpg, and now and then a file crafted to fill the memory.
-Every caller (`prepare`, `caption`, the predictor) reads its photos here, so that each of them
-treats such a file alike: a picture drawn as a viewer would draw it, or a `PhotoError`.
+Real folders contain CMYK scans, 16-bit grey pictures, transparency, rotation flags, partial
+downloads, text files named .jpg, and sometimes a file crafted to exhaust memory. Every caller
+(`prepare`, `caption`, the predictor) reads photos here. So all of them handle such a file alike: as
+a picture like in a viewer, or as a `PhotoError`.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ __all__ = [
 ]
 
 _BYTES_A_PIXEL = 16
-"""Peak memory of a pixel: as decoded, as RGB, and once more for transparency or a turned photo."""
+"""Peak memory per pixel: decoded, as RGB, and a copy for transparency or rotation."""
 
 _WEBP_BYTES_A_PIXEL = 24
-"""Its reader holds two canvases and a copy besides."""
+"""Peak memory per pixel for WebP, whose reader also holds two canvases and a copy."""
 
 _UNKNOWN_TIFF = (
     "unknown pixel mode",
     "unknown raw mode for given image mode",
     "string index out of range",  # planes are looked up by the letters of a mode
 )
-"""What Pillow says of a TIFF that is sound and of a form that it does not know."""
+"""Pillow's errors for a valid TIFF with an unsupported layout."""
 
 _TRUNCATED = (
-    "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so a damaged photo would pass for"
-    " a whole one: set it to False"
+    "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True in this process, so damaged photos would not be"
+    " detected; set it to False"
 )
 
 
@@ -115,10 +115,10 @@ def read_photo(
 
 
 def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
-    """Return a picture from the bytes of its file, as `read_photo` reads it from the file itself.
+    """Decode a picture from the bytes of its file, otherwise like `read_photo`.
 
     Raises:
-        PhotoError: As `read_photo` does.
+        PhotoError: As in `read_photo`.
     """
     with open_content(content, max_pixels=max_pixels, name=name) as photo:
         return photo
@@ -157,10 +157,10 @@ def open_content(
 
 
 def convert_image(image: Image.Image) -> Image.Image:
-    """Return an image that a program holds, as `read_photo` would have read it from its file.
+    """Convert a PIL image to the form returned by `read_photo`.
 
     Raises:
-        PhotoError: It has too many pixels, or its file turns out to be damaged.
+        PhotoError: It has too many pixels, or its file is damaged.
     """
     _prepare()
     try:
@@ -183,7 +183,7 @@ def _prepare() -> None:
 
 
 def _check_file(path: Path, max_bytes: int) -> None:
-    """Refuse what is not a file of a sensible size, without opening it: a FIFO would block."""
+    """Check for a regular file of allowed size without opening it: a FIFO would block."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise PhotoError("a folder, not a photo")
@@ -206,10 +206,10 @@ def _file_reason(path: Path, error: OSError) -> str:
 
 
 def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) -> Image.Image:
-    """Decode an open file; `held` keeps the memory that this takes until it is closed."""
+    """Decode an open file; `held` reserves its memory until closed."""
     name, reader = identify(file.read(FIRST_BYTES), file_name)
-    # Any exception: Pillow's readers let through whatever a malformed header makes them stumble
-    # over (SyntaxError, struct.error, KeyError, OverflowError, zlib.error, MemoryError ...).
+    # Catch any exception: Pillow's readers raise many types for malformed headers (SyntaxError,
+    # struct.error, KeyError, OverflowError, zlib.error, MemoryError ...).
     try:
         frame: Frame | None = None
         layout: Layout | None = None
@@ -222,14 +222,14 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
             layout = read_layout(file)
             if layout is not None and layout.is_deep_white_is_zero:
                 source = cast("BinaryIO", BlackIsZero(file, layout))
-        elif name == "WebP":  # its reader sets memory aside while it opens the file
+        elif name == "WebP":  # its reader allocates memory when it opens the file
             size = canvas_size(file)
             _check_pixels(size, max_pixels)
             held.enter_context(DECODING.hold(size[0] * size[1] * _WEBP_BYTES_A_PIXEL))
         source.seek(0)
         metered = Metered(source)
-        # The format's own reader rather than Image.open, which swallows the reason, falls back on
-        # other formats, and judges the size by a limit that is global to the process.
+        # Use the format's own reader. Image.open hides the reason of an error, tries other formats,
+        # and uses a size limit that is global to the process.
         with reader(cast("BinaryIO", metered)) as image:
             _halve_if_huge(image, name, max_pixels)
             _check_size(image, max_pixels)
@@ -251,10 +251,10 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
 
 
 def _halve_if_huge(image: ImageFile.ImageFile, name: str, max_pixels: int) -> None:
-    """A JPEG of up to four times the pixels allowed is decoded at half its width and height.
+    """Decode a JPEG of up to four times the allowed pixels at half its width and height.
 
-    Its decoder averages 2 x 2 pixels on the way. What is left has still some 30 million pixels or
-    more, far beyond what a transform keeps, so that captions do not change noticeably.
+    The decoder averages 2 x 2 pixels. At least 30 million pixels remain, far more than a transform
+    keeps, so captions do not change noticeably.
     """
     width, height = image.size
     if name == "JPEG" and max_pixels < width * height <= 4 * max_pixels:
@@ -262,10 +262,10 @@ def _halve_if_huge(image: ImageFile.ImageFile, name: str, max_pixels: int) -> No
 
 
 def _memory(image: ImageFile.ImageFile, frame: Frame | None, max_pixels: int) -> int:
-    """Return bytes that decoding takes at most, by the header.
+    """Return the maximum memory of decoding in bytes, by the header.
 
     Raises:
-        PhotoError: A photo that is decoded at half its size needs more than there is for all.
+        PhotoError: A photo decoded at half its size needs more than the whole budget.
     """
     pixels = image.size[0] * image.size[1]
     if frame is None or not frame.buffer:
@@ -279,10 +279,10 @@ def _memory(image: ImageFile.ImageFile, frame: Frame | None, max_pixels: int) ->
 
 
 def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
-    """Refuse by the header alone; a GIF or TIFF may correct its size while loading."""
+    """Check the size in the header; call it again after loading, when a GIF or TIFF may differ."""
     sizes = [image.size]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # libtiff sets aside a whole tile, which may be larger than the picture that it covers.
+        # libtiff allocates a whole tile, which may be larger than the picture.
         tile = image.tag_v2.get(322), image.tag_v2.get(323)
         if isinstance(tile[0], int) and isinstance(tile[1], int):
             sizes.append((tile[0], tile[1]))
@@ -299,9 +299,9 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _upright(photo: Image.Image, source: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a damaged EXIF block does not make a photo unreadable.
+    """Apply the EXIF orientation, ignoring a damaged EXIF block.
 
-    (A TIFF has been turned while it was loaded, and its orientation then reads as 1.)
+    A TIFF is already rotated by its reader, which then sets its orientation to 1.
     """
     try:
         orientation = source.getexif().get(0x0112, 1)
@@ -325,12 +325,12 @@ _IGNORE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 def _silence_pillow() -> None:
-    """Keep Pillow's own warnings about odd metadata off the user's screen, and from being raised.
+    """Silence Pillow's warnings about odd metadata for the whole process.
 
-    `warnings.catch_warnings` swaps a list that all threads share and would lose another thread's
-    filters. So the filter is put in once for the process, in front of the others, and again only if
-    somebody has put theirs in front since; Pillow's warnings about a *caller's* mistake (its
-    deprecations) are attributed to the caller's module and stay visible.
+    `warnings.catch_warnings` replaces a list shared by all threads and would lose the filters of
+    other threads. So the filter is inserted first once, and again only if another filter was
+    inserted before it. Pillow's deprecation warnings are attributed to the caller's module and stay
+    visible.
     """
     if warnings.filters[:1] != [_IGNORE]:
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Parts of a file as a file of their own, without copying them."""
+"""Selected parts of a file as a file, without copying."""
 
 import bisect
 import io
@@ -6,11 +6,15 @@ from typing import BinaryIO
 
 
 class Excerpt:
-    """Parts of a binary file, one behind the other, as if they were a file.
+    """Parts of a binary file, concatenated into one file.
 
     Args:
-        file: Where the parts lie.
-        parts: First byte of each and the one behind its last.
+        file: The underlying file.
+        parts: Start and end (exclusive) of each part, in bytes.
+
+    Example:
+        >>> Excerpt(io.BytesIO(b"0123456789"), [(0, 2), (7, 9)]).read()
+        b'0178'
     """
 
     def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
@@ -22,7 +26,7 @@ class Excerpt:
         self._at = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return as `BinaryIO.read`."""
+        """Read like `BinaryIO.read`."""
         end = self._starts[-1] if size < 0 else min(self._at + size, self._starts[-1])
         pieces = []
         while self._at < end:
@@ -37,13 +41,13 @@ class Excerpt:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Return as `BinaryIO.seek`."""
+        """Seek like `BinaryIO.seek`."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
         self._at = base + offset
         return self._at
 
     def tell(self) -> int:
-        """Return as `BinaryIO.tell`."""
+        """Return the position, like `BinaryIO.tell`."""
         return self._at
 
     def fileno(self) -> int:

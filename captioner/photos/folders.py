@@ -1,8 +1,8 @@
-"""The photos in a folder and below it, in order, with a count of what is not read.
+"""Find the photos in a folder, recursively and in order, and count the files that are skipped.
 
-Folders hold more than photos: hidden caches of thumbnails, macOS's AppleDouble files, pictures in
-formats that are not read. Hidden names and the litter of operating systems are skipped (naming such
-a folder or file itself still reads it); everything else that is skipped is counted by ending.
+Folders also contain hidden thumbnail caches, macOS AppleDouble files and pictures in unsupported
+formats. Hidden files and system files are skipped, unless they are named directly. Other skipped
+files are counted by extension.
 """
 
 import os
@@ -15,30 +15,30 @@ from captioner.photos.formats import heif_is_read
 from captioner.photos.paths import HEIF_SUFFIXES, SUFFIXES
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-"""Endings, in lower case, of files that are read as tars."""
+"""Extensions of tar files, in lower case."""
 
 COMPANIONS = frozenset(
     {".txt", ".caption", ".cls", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml"}
     | {".xml", ".xmp", ".md", ".html", ".log", ".idx", ".index", ".lock"}
 )
-"""Endings of what lies beside photos for good reason: skipped without being counted."""
+"""Extensions of files expected beside photos, which are skipped without being counted."""
 
 _LITTER = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"}
     | {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 )
 _LISTED = 8
-"""Endings that the sentence names before it sums up the rest."""
+"""Number of extensions listed individually in the message."""
 
 
 @dataclass
 class Skipped:
-    """What was passed over, counted.
+    """Counts of skipped files.
 
     Attributes:
-        endings: Files by ending, in lower case; "" stands for names without one.
-        hidden: Names that begin with a dot.
-        links: Links to folders, which could lead in circles.
+        endings: Number of files by extension, in lower case; "" for files without one.
+        hidden: Number of hidden files and folders.
+        links: Number of links to folders, which could be circular.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -46,13 +46,13 @@ class Skipped:
     links: int = 0
 
     def add(self, name: str) -> None:
-        """Count a file that is not read as a photo."""
+        """Count a file that is not a photo."""
         ending = PurePath(name).suffix.lower()
         if ending not in COMPANIONS:
             self.endings[ending if ending.isprintable() and len(ending) <= 12 else "other"] += 1
 
     def sentence(self) -> str | None:
-        """Return one line for the user, or None where nothing was skipped."""
+        """Return a one-line message, or None if nothing was skipped."""
         parts = []
         if self.endings:
             ordered = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))
@@ -76,10 +76,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """A photo or tar of a folder, or a folder that cannot be listed.
+    """A photo or tar found in a folder, or a folder that cannot be listed.
 
     Attributes:
-        path: Where it lies.
+        path: Its path.
         error: Why a folder cannot be listed; None for a file.
     """
 
@@ -88,35 +88,35 @@ class Found:
 
 
 def is_shard(name: str) -> bool:
-    """Return whether a file's name says that it is a tar."""
+    """Return whether a file has the extension of a tar."""
     return name.lower().endswith(SHARD_SUFFIXES)
 
 
 def is_photo(name: str) -> bool:
-    """Return whether a file's ending is that of a format that is read here."""
+    """Return whether a file has the extension of a supported picture format."""
     ending = PurePath(name).suffix.lower()
     return ending in SUFFIXES or (ending in HEIF_SUFFIXES and heif_is_read())
 
 
 def is_hidden(parts: Sequence[str]) -> bool:
-    """Return whether a path inside a folder or tar is hidden or litter of an operating system."""
+    """Return whether a path inside a folder or tar is hidden or a system file."""
     return any(
         _is_litter(part) or (part.startswith(".") and part not in (".", "..")) for part in parts
     )
 
 
 def files_below(folder: Path, skipped: Skipped) -> Iterator[Found]:
-    """Yield photos and tars in a folder and below it, sorted by path.
+    """Yield the photos and tars in a folder, recursively, sorted by path.
 
-    A folder's own names are sorted when it is their turn, so that a million photos in a thousand
-    folders take the memory of one folder; folders may be nested to any depth that the system can
-    open. Links to files are followed, links to folders are not.
+    Each folder is listed only when it is reached, so memory is bounded by the largest folders on
+    one path. Folders may be nested to any depth. Links to files are followed, links to folders are
+    not.
 
     Args:
-        folder: Where to look; itself it may be hidden or a link.
-        skipped: Counts what is passed over.
+        folder: The folder, which itself may be hidden or a link.
+        skipped: Counts the files that are skipped.
     """
-    stack: list[tuple[Path, list[str]]] = []  # a level's folder and its names, the next one last
+    stack: list[tuple[Path, list[str]]] = []  # per level: folder and its remaining names, reversed
     entering: Path | None = folder
     while True:
         if entering is not None:
@@ -139,9 +139,9 @@ def files_below(folder: Path, skipped: Skipped) -> Iterator[Found]:
 
 
 def _names(folder: Path, skipped: Skipped) -> list[str]:
-    """Return what is to be read in a folder, in descending order; folders end in a slash.
+    """Return the names to read in a folder, in descending order; folders end in a slash.
 
-    With the slash behind it a folder stands where its paths do among those of the files.
+    With the slash, a folder sorts where its paths sort among those of files.
     """
     kept = []
     with os.scandir(folder) as entries:

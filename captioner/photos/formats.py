@@ -1,6 +1,6 @@
-"""Which picture format a file has, by its first bytes, and Pillow's reader for it.
+"""Detect the picture format of a file by its first bytes, and select Pillow's reader.
 
-Formats that are not read are recognised too, so that the reason can name them and the remedy.
+Unsupported formats are also recognised, so that the error can name them and the remedy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import (
 
 from captioner.photos.limits import PhotoError
 
-# Pillow has it from release 11.3 on.
+# Available from Pillow 11.3 on.
 try:
     from PIL import AvifImagePlugin
 except ImportError:  # pragma: no cover
@@ -36,14 +36,14 @@ Reader = Callable[[BinaryIO], ImageFile.ImageFile]
 KNOWN = "JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, AVIF"
 
 FIRST_BYTES = 64
-"""Bytes that `identify` looks at."""
+"""Number of bytes used by `identify`."""
 
 RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25"}
     | {".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2"}
     | {".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
-"""Endings, in lower case, of raw files. Many are TIFFs whose first picture is a thumbnail."""
+"""Extensions of raw files, in lower case. Many are TIFFs whose first picture is a thumbnail."""
 
 RAW = "a raw camera file, which is not read: export it as JPEG first"
 
@@ -75,17 +75,17 @@ _HEIF = re.compile(rb".{4}ftyp.{0,48}(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL
 
 
 def identify(first: bytes, name: str = "") -> tuple[str, Reader]:
-    """Format name and reader for a file.
+    """Return the format name and the reader of a file.
 
     Args:
         first: Its first `FIRST_BYTES` bytes.
-        name: Of the file, if it has one; only tells raw files from other TIFFs.
+        name: Its name, used only to distinguish raw files from other TIFFs.
 
     Raises:
-        PhotoError: The format is not read; the message says what it is and what to do.
+        PhotoError: The format is unsupported. The message names it and the remedy.
     """
     if first.startswith(b"\xff\xd8\xff"):
-        # A stereo or burst file (MPO) is a JPEG with more of them behind it: the first one counts.
+        # A stereo or burst file (MPO) is a sequence of JPEGs; read the first.
         return "JPEG", JpegImagePlugin.JpegImageFile
     if first.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG", PngImagePlugin.PngImageFile
@@ -95,7 +95,7 @@ def identify(first: bytes, name: str = "") -> tuple[str, Reader]:
         return "WebP", WebPImagePlugin.WebPImageFile
     if first.startswith(b"BM"):
         return "BMP", BmpImagePlugin.BmpImageFile
-    if re.match(rb"P[456]\s", first):  # not P1 to P3: the plain forms decode a hundred times slower
+    if re.match(rb"P[456]\s", first):  # not P1 to P3: plain formats decode a hundred times slower
         return "PPM", PpmImagePlugin.PpmImageFile
     for signature, reason in _FOREIGN:
         if re.match(signature, first, re.DOTALL):
@@ -115,7 +115,7 @@ def identify(first: bytes, name: str = "") -> tuple[str, Reader]:
 
 @cache
 def heif_is_read() -> bool:
-    """Return whether the optional package that reads HEIC and HEIF is installed."""
+    """Return whether the optional package for HEIC and HEIF is installed."""
     return find_spec("pillow_heif") is not None
 
 

@@ -1,8 +1,8 @@
-"""What a user names on the command line, as photos in a settled order, one after the other.
+"""Expand the inputs of a command to photos, lazily and in a fixed order.
 
-Photos, folders, globs, brace ranges (`{000..099}`), lists of paths, COCO files, tar shards. No
-list of all photos is ever made: the next one is looked for when it is asked for. What cannot be
-read takes its place with the reason.
+Inputs are photos, folders, globs, brace ranges (`{000..099}`), lists of paths, COCO files and tar
+shards. Photos are found one by one, so memory does not grow with their number. A photo that cannot
+be read is yielded with the reason.
 """
 
 import glob
@@ -21,17 +21,17 @@ from captioner.photos.source import PhotoSource
 from captioner.photos.tar import Member, TarError, members
 
 MAX_RANGE = 10**6
-"""Names that one pattern of brace ranges may stand for."""
+"""Maximum number of names that brace ranges may expand to."""
 
 
 @dataclass(frozen=True)
 class PhotoInput:
-    """A photo that was named, before anything of it is read.
+    """An input photo, before it is read.
 
     Attributes:
-        path: As in `PhotoSource`.
-        member: Of a tar, where it is one.
-        error: Why it cannot be read at all.
+        path: Path as in `PhotoSource`.
+        member: The member, for a photo in a tar.
+        error: Why it cannot be read.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class PhotoInput:
 
     @property
     def stamp(self) -> str:
-        """What tells it from another input in its place: its name, a member's size."""
+        """The name and a member's size, which identify the input."""
         size = "" if self.member is None else f":{self.member.size}"
         return f"{self.path}{size}"
 
     def source(self) -> PhotoSource:
-        """The photo itself; a member's bytes are read, while no later input has been asked for."""
+        """Return the photo. Read a tar member before requesting the next input."""
         if self.member is None or self.error is not None:
             return PhotoSource(self.path, error=self.error)
         try:
@@ -62,27 +62,28 @@ def expand(
     images: Path | None = None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[PhotoInput]:
-    """Yield the photos that names stand for, in order.
+    """Yield the photos of the given inputs, in order.
 
-    A folder gives the photos and the tars in it and below it, sorted by path, and an error for each
-    folder that cannot be listed; hidden files and folders are skipped. A glob gives what it
-    matches, sorted; `shards-{000..099}.tar` a hundred names; `-` and `@F` the paths that
-    standard input and a file list, one per line; a COCO file (`.json`) its images; a tar its
-    pictures, named `shard.tar/member.jpg`; everything else itself, there or not.
+    - A folder yields its photos and tars recursively, sorted by path, and an error for each folder
+      that cannot be listed. Hidden files and folders are skipped.
+    - A glob yields its matches, sorted. `shards-{000..099}.tar` expands to a hundred names.
+    - `-` and `@F` yield the paths on standard input and in file F, one per line.
+    - A COCO file (`.json`) yields its images, a tar its pictures, named `shard.tar/member.jpg`.
+    - Any other name yields itself, whether or not it exists.
 
-    A name that is not there is looked up in its folder's listing in its other Unicode forms.
+    A name that does not exist is looked up in its folder in other Unicode forms.
 
     Args:
-        names: As on the command line.
+        names: Inputs as on the command line.
         standard_input: Lines of paths for `-`.
-        lists: Files with one path per line, after the names.
-        images: Folder of the photos of COCO files; None: looked for near the file.
-        note: Takes a sentence for each folder or tar in which files were skipped.
+        lists: Files with one path per line, which follow the names.
+        images: Folder of the photos of COCO files. Default: search near the file.
+        note: Called with a message for each folder or tar in which files were skipped.
 
     Raises:
-        UsageError: A list is not there, a brace range is senseless, a COCO file's photos are
-            nowhere.
-        CaptionerError: A COCO file is none.
+        UsageError: A list does not exist, a brace range is invalid, or a COCO file's photos are not
+            found.
+        CaptionerError: A COCO file is invalid.
     """
     naming = _Naming(images, note)
     for name in names:
@@ -100,7 +101,11 @@ def expand(
 
 
 def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
-    """Raise UsageError where a list is not there: before the work, not in the middle of it."""
+    """Check that all lists exist, before starting work.
+
+    Raises:
+        UsageError: A list does not exist.
+    """
     named = [name[1:] for name in names if name.startswith("@") and not os.path.lexists(name)]
     for name in [*named, *lists]:
         if not Path(name).is_file():
@@ -108,10 +113,14 @@ def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
 
 
 def braces(name: str) -> list[str]:
-    """Return a name with its ranges written out: `a-{08..10}.tar` is a-08.tar, a-09.tar, a-10.tar.
+    """Expand the brace ranges of a name.
 
     Raises:
-        UsageError: A range runs backwards, or stands for too many names.
+        UsageError: A range runs backwards, or expands to too many names.
+
+    Example:
+        >>> braces("a-{08..10}.tar")
+        ['a-08.tar', 'a-09.tar', 'a-10.tar']
     """
     found = re.search(r"\{([0-9]{1,12})\.\.([0-9]{1,12})\}", name)
     if found is None:
@@ -121,14 +130,14 @@ def braces(name: str) -> list[str]:
         raise UsageError(f"{found[0]} in {name!r}: the range runs backwards")
     rest = braces(name[found.end() :])
     if (last - first + 1) * len(rest) > MAX_RANGE:
-        raise UsageError(f"{name!r} stands for more than {MAX_RANGE:,} names")
+        raise UsageError(f"{name!r} expands to more than {MAX_RANGE:,} names")
     width = max(len(found[1]), len(found[2])) if found[1].startswith("0") else 0
     head = name[: found.start()]
     return [f"{head}{number:0{width}}{tail}" for number in range(first, last + 1) for tail in rest]
 
 
 class _Naming:
-    """Names to photos, as `expand` describes; remembers the listings of folders that it needed."""
+    """Implementation of `expand`, with a cache of folder listings."""
 
     def __init__(self, images: Path | None, note: Callable[[str], None]) -> None:
         self.images = images
@@ -136,14 +145,14 @@ class _Naming:
         self.spellings = Spellings()
 
     def pattern(self, name: str) -> Iterator[PhotoInput]:
-        """Yield what a name with wildcards matches, or itself."""
-        # Not Path.glob: it takes no absolute pattern.
+        """Yield the matches of a name with wildcards, or the name itself."""
+        # Path.glob does not support absolute patterns.
         matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207
         for match in matches or [str(self.spellings.on_disk(Path(name)))]:
             yield from self.there(Path(match))
 
     def there(self, path: Path) -> Iterator[PhotoInput]:
-        """Yield a folder, a COCO file, a tar, or a photo."""
+        """Yield the photos of an existing folder, COCO file, tar or photo."""
         if _is_dir(path):
             yield from self.folder(path)
         elif path.suffix.lower() == ".json" and _is_file(path):
@@ -162,7 +171,7 @@ class _Naming:
         self._say(folder, skipped)
 
     def one(self, path: Path, skipped: Skipped | None = None) -> Iterator[PhotoInput]:
-        """Yield a photo, or the members of a tar and what is wrong with it at their end."""
+        """Yield a photo, or the members of a tar followed by its error, if any."""
         if not is_shard(path.name):
             yield PhotoInput(path)
             return
@@ -176,7 +185,7 @@ class _Naming:
             self._say(path, counted)
 
     def listed(self, lines: Iterable[str]) -> Iterator[PhotoInput]:
-        """Yield the photos and tars that lines name."""
+        """Yield the photos and members of tars listed in lines."""
         for line in lines:
             path = line.rstrip("\r\n")
             if path.strip():
@@ -192,7 +201,7 @@ class _Naming:
             if not isinstance(name, str) or not name.strip() or "\0" in name:
                 yield PhotoInput(place, error=f'"file_name" is no file name: {shown(name)}')
             elif Path(name).anchor or ".." in Path(name).parts:
-                yield PhotoInput(place, error=f"{shown(name)} leads outside its folder")
+                yield PhotoInput(place, error=f"{shown(name)} is outside its folder")
             else:
                 yield PhotoInput(self.spellings.on_disk(folder / name))
 
@@ -203,7 +212,7 @@ class _Naming:
 
 
 def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
-    """Return where COCO keeps the photos of `annotations/captions_val2014.json` and its like."""
+    """Return the photo folder of a COCO file such as `annotations/captions_val2014.json`."""
     base = re.sub(r"^(captions|instances|image_info|person_keypoints)_", "", file.stem)
     roots = dict.fromkeys((file.parent.parent, file.parent))
     folders = [root / place for root in roots for place in (base, f"images/{base}", "images", "")]
@@ -215,13 +224,13 @@ def _photo_folder(file: Path, entries: Sequence[object]) -> Path:
     try:
         return first_folder([folder for folder in folders if folder not in roots], "photos")
     except UsageError as error:
-        raise UsageError(f"{file}: its photos are nowhere near; name their folder: --images") from (
-            error
-        )
+        raise UsageError(
+            f"{file}: its photos were not found; set their folder with --images"
+        ) from (error)
 
 
 def _is_file(path: Path) -> bool:
-    """Return as `Path.is_file`, but a name that is too long for any file is none."""
+    """Return `Path.is_file`, or False for a name that is too long."""
     try:
         return path.is_file()
     except OSError:

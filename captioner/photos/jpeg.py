@@ -1,7 +1,7 @@
-"""What decoding a JPEG will cost, from its markers: libjpeg itself bounds neither time nor memory.
+"""The cost of decoding a JPEG, from its markers: libjpeg limits neither time nor memory.
 
-A progressive JPEG is decoded in scans, each of which goes over the whole picture, so that a small
-file of many empty scans keeps a decoder busy for hours. The form of the file is that of ITU T.81.
+A progressive JPEG is decoded in scans over the whole picture, so a small file with many empty scans
+takes hours. The file format is ITU T.81.
 """
 
 import re
@@ -25,12 +25,12 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 @dataclass(frozen=True)
 class Frame:
-    """A JPEG's picture before it is decoded.
+    """The frame of a JPEG before decoding.
 
     Attributes:
         pixels: Width times height.
         components: 1 for grey, 3 for colour, 4 for CMYK.
-        scans: How often a decoder goes over all pixels; 1 means that it needs no buffer for that.
+        scans: Number of passes over all pixels. A single scan needs no buffer.
     """
 
     pixels: int
@@ -39,7 +39,7 @@ class Frame:
 
     @property
     def buffer(self) -> int:
-        """Bytes that libjpeg holds between scans: two for each pixel of each component."""
+        """Memory in bytes that libjpeg holds between scans: two per pixel and component."""
         return 0 if self.scans == 1 else 2 * self.pixels * self.components
 
 
@@ -66,10 +66,10 @@ def quality_of(path: Path) -> int | None:
 
 
 def read_frame(file: BinaryIO) -> Frame | None:
-    """Measure a JPEG from its start; None where no picture is found, which its decoder will say.
+    """Read the frame of a JPEG, or None if there is no picture, which the decoder will report.
 
     Raises:
-        PhotoError: It has more segments, scans, or pixels times scans than are allowed.
+        PhotoError: It has too many segments, scans, or pixels times scans.
     """
     file.seek(2)
     frame: Frame | None = None
@@ -112,7 +112,7 @@ def _check_scans(frame: Frame, scans: int) -> None:
 
 
 def _next_marker(file: BinaryIO) -> int | None:
-    """Return the next marker, as libjpeg finds it: whatever stands before it is skipped."""
+    """Return the next marker, skipping other bytes as libjpeg does."""
     pair = file.read(2)
     if _MARKER.fullmatch(pair):
         return pair[1]

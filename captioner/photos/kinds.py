@@ -1,4 +1,4 @@
-"""What a Python program hands over as a photo: a path, an image, an array, bytes, an open file."""
+"""Kinds of photos accepted from Python: a path, an image, an array, bytes or an open file."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ Photo: TypeAlias = (
     | BinaryIO
     | PhotoSource
 )
-"""One photo, of any kind that `Predictor.caption` takes."""
+"""One photo of any kind accepted by `Predictor.caption`."""
 
 KINDS = "a path, a PIL image, a uint8 array (H, W, 3), the bytes of a file, or an open binary file"
 
@@ -31,19 +31,19 @@ _TYPES = (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryvie
 
 
 def is_one(photo: object) -> bool:
-    """Whether a value is one photo rather than several: text, bytes and arrays iterate too."""
+    """Return whether a value is one photo rather than an iterable of photos."""
     return isinstance(photo, _TYPES) or hasattr(photo, "read")
 
 
 def as_source(photo: object, number: int) -> PhotoSource:
-    """Return one photo of any kind, on its way to the decoder.
+    """Convert one photo of any kind to a `PhotoSource`.
 
-    What has no path is called after the file that it came from, or `photo-<number>`. Images are
-    brought to upright, opaque RGB here, in the caller's thread, because one image may be handed
-    over twice; files are read here, up to `MAX_BYTES`.
+    A photo without a path is named by the file it came from, or `photo-<number>`. Images are
+    converted to upright, opaque RGB here, in the caller's thread, because the caller may pass an
+    image twice. Open files are read here, up to `MAX_BYTES`.
 
     Raises:
-        UsageError: A value of another kind, an array of other values or another shape.
+        UsageError: The value has another type, or an array has the wrong dtype or shape.
     """
     if isinstance(photo, PhotoSource):
         return photo
@@ -65,7 +65,7 @@ def as_source(photo: object, number: int) -> PhotoSource:
 
 
 def _name(photo: object) -> str | None:
-    """Path of the file that an image or open file came from, where it has one."""
+    """Return the path of the file that an image or open file came from, if any."""
     name = getattr(photo, "filename" if isinstance(photo, Image.Image) else "name", None)
     return name if isinstance(name, str) and name else None
 
@@ -74,7 +74,7 @@ def _from_array(values: np.ndarray) -> Image.Image:
     if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != 3 or 0 in values.shape:
         raise UsageError(
             f"an array of {values.dtype} and shape {values.shape}: expected uint8 and (H, W, 3), "
-            "red, green, blue from 0 to 255"
+            "with red, green and blue from 0 to 255"
         )
     return convert_image(Image.fromarray(np.ascontiguousarray(values)))
 

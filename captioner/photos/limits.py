@@ -1,7 +1,7 @@
-"""What one photo may cost, stated in one place and enforced before the work is done.
+"""Limits on the memory and time of decoding a photo, enforced before the work is done.
 
-A few bytes can describe a picture of gigabytes or a decoder's work of hours. Each limit here is
-checked against what the file's header claims, before pixels are decoded.
+A few bytes can describe a picture of gigabytes, or hours of decoding. Each limit is checked against
+the file's header, before pixels are decoded.
 """
 
 import threading
@@ -13,46 +13,46 @@ from typing import BinaryIO
 from captioner.errors import CaptionerError
 
 MAX_PIXELS = 2**27
-"""134 million: past the largest cameras (102 and 108 million); 0.5 GiB at Pillow's 4 bytes each."""
+"""134 million, more than the largest cameras (108 million); 0.5 GiB at Pillow's 4 bytes each."""
 
 MAX_BYTES = 2**29
 """512 MiB: an uncompressed 8-bit TIFF of `MAX_PIXELS` fits."""
 
 MAX_MEMORY = 2**31
-"""Bytes that the photos decoded at one time in a process may take together, 2 GiB."""
+"""Maximum memory of all photos decoded at the same time in a process: 2 GiB."""
 
 MAX_SCANNED = 2**31
-"""Pixels times scans of a progressive JPEG: 16 passes over `MAX_PIXELS`; cameras write about 10."""
+"""Maximum pixels times scans of a progressive JPEG: 16 scans of `MAX_PIXELS`; cameras use 10."""
 
 MAX_SCANS = 1000
-"""Scans of a JPEG: each costs time even where the picture has a single pixel."""
+"""Maximum scans of a JPEG; each takes time even for a single pixel."""
 
 MAX_PARTS = 2**16
-"""Chunks of a PNG or segments of a JPEG: `MAX_BYTES` in libpng's usual chunks of 8 KiB."""
+"""Maximum chunks of a PNG or segments of a JPEG: `MAX_BYTES` in libpng's chunks of 8 KiB."""
 
 MAX_HEADER_READS = 2**19
-"""Reads before the first pixel: readers in Python take about a microsecond for each."""
+"""Maximum reads before the first pixel; each takes about 1 µs in Python."""
 
 MAX_READS = 2**23
-"""Reads for all of the pixels (a run-length encoded BMP needs two for each run)."""
+"""Maximum reads for the pixels; a run-length encoded BMP needs two per run."""
 
 
 class PhotoError(CaptionerError):
     """A file that cannot be read as a photo.
 
-    The message is the bare reason ("the file is empty"), without the path: it is the `error` of
-    a caption record or of the feature store, both of which hold the path beside it.
+    The message is only the reason ("the file is empty"), without the path. It becomes the `error`
+    of a caption record or of the feature store, both of which also store the path.
     """
 
 
 class Memory:
-    """Memory shared by the threads that decode photos: who finds too little left waits.
+    """A memory budget shared by the threads that decode photos; threads wait until it suffices.
 
-    Whoever asks first is served first, so that a large photo is not kept waiting for ever. A photo
-    that needs more than there is in all waits until it is alone.
+    Requests are served in order, so that a large photo does not starve. A photo that needs more
+    than the capacity waits until it is alone.
 
     Args:
-        capacity: In bytes.
+        capacity: Capacity in bytes.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -83,18 +83,18 @@ class Memory:
 
 
 DECODING = Memory(MAX_MEMORY)
-"""The memory of all photos that are being decoded in this process."""
+"""The budget of all photos being decoded in this process."""
 
 
 class Metered:
-    """A binary file that may be read a limited number of times.
+    """A binary file with a limited number of reads.
 
-    Some of Pillow's readers go through metadata byte by byte or block by block in Python, so that
-    a file of comments costs minutes. The number of reads bounds that for every format.
+    Some of Pillow's readers parse metadata in small steps in Python, so a file full of comments
+    takes minutes. Limiting the number of reads bounds this for every format.
 
     Args:
-        file: What is read.
-        reads: How often.
+        file: The file.
+        reads: Maximum number of reads.
     """
 
     def __init__(self, file: BinaryIO, reads: int = MAX_HEADER_READS) -> None:
@@ -105,10 +105,10 @@ class Metered:
         self.fileno = file.fileno
 
     def read(self, size: int = -1) -> bytes:
-        """Return as `BinaryIO.read`.
+        """Read like `BinaryIO.read`.
 
         Raises:
-            PhotoError: After the last read.
+            PhotoError: The number of reads is used up.
         """
         self.left -= 1
         if self.left < 0:
@@ -116,4 +116,4 @@ class Metered:
         return self.file.read(size)
 
     def close(self) -> None:
-        """Leave the file open: it belongs to the caller."""
+        """Do nothing: the caller closes the file."""

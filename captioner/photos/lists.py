@@ -1,7 +1,7 @@
-"""Lists of paths as people's programs write them: UTF-8 or UTF-16, with a byte-order mark or not.
+"""Read lists of paths in UTF-8 or UTF-16, with or without a byte order mark.
 
-A line is a path and is kept as it is: no comment sign, no quoting, no separator. Only where no such
-file is there do quotes around it (Windows' "Copy as path") and Latin-1 bytes get a second reading.
+A line is a literal path, without comments, quoting or separators. Only if no such file exists,
+surrounding quotes (Windows' "Copy as path") are removed and Windows-1252 bytes decoded.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from captioner.errors import UsageError
 from captioner.photos.paths import Spellings
 
 MAX_LINE = 2**16
-"""Bytes (or characters) of a line, sixteen times the longest path of Linux."""
+"""Maximum length of a line in characters: 16 times the longest path of Linux."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -27,10 +27,10 @@ _MARKS = (
 
 
 def read_list(path: Path) -> Iterator[str]:
-    """Yield the paths in a file, one a line; blank lines are left out.
+    """Yield the paths in a file, one per line, skipping blank lines.
 
     Raises:
-        UsageError: There is no such file, or it has a line that no path can be.
+        UsageError: There is no such file, or a line is too long.
     """
     try:
         with path.open("rb") as file:
@@ -40,7 +40,7 @@ def read_list(path: Path) -> Iterator[str]:
 
 
 def paths_of_stream(stream: TextIO) -> Iterator[str]:
-    """Return the paths on a text stream such as `sys.stdin`; its bytes are read, in any locale."""
+    """Return the paths on a text stream such as `sys.stdin`, decoded in any locale."""
     binary = getattr(stream, "buffer", None)
     return _stripped(stream) if binary is None else paths_in(binary, "standard input")
 
@@ -49,8 +49,8 @@ def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
     """Yield the paths in a binary file, decoded like `os.fsdecode`.
 
     Args:
-        file: Read line by line, so that a pipe may go on while photos are captioned.
-        name: For an error.
+        file: Read line by line, so that a pipe may be written while photos are captioned.
+        name: Name of the file for error messages.
 
     Raises:
         UsageError: A line is longer than `MAX_LINE`.
@@ -67,11 +67,10 @@ def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
 
 
 def resolve(path: str, spellings: Spellings) -> Path:
-    """Return the file that a line of a list or a name in an annotation file means.
+    """Resolve a path from a list to an existing file.
 
-    The path as it is, if it is there; else one that differs in its Unicode form; else without the
-    quotes around it; else with bytes that are not UTF-8 read as Windows-1252. Where none is there,
-    the path as it is.
+    Tries the path as given, in another Unicode form, without surrounding quotes, and with non-UTF-8
+    bytes decoded as Windows-1252. If no such file exists, the path is returned unchanged.
     """
     given = Path(path)
     for reading in _readings(path):
@@ -91,9 +90,9 @@ def _readings(path: str) -> Iterator[str]:
 
 
 def _encoding(first: bytes) -> tuple[str, int]:
-    """Encoding of a list that begins with these bytes, and the length of its mark.
+    """Return the encoding of a list by its first bytes, and the length of the byte order mark.
 
-    A path holds no null byte, so one in every second place means UTF-16 without a mark.
+    Paths contain no null bytes, so null bytes at every second position mean UTF-16 without a mark.
     """
     for mark, encoding in _MARKS:
         if first.startswith(mark):
@@ -110,7 +109,7 @@ def _lines(text: TextIO, name: str) -> Iterator[str]:
     while line := text.readline(MAX_LINE):
         if len(line) == MAX_LINE:
             raise UsageError(
-                f"{name}: a line of {MAX_LINE:,} characters or more: not a list of paths"
+                f"{name}: not a list of paths: a line has {MAX_LINE:,} characters or more"
             )
         yield line
 

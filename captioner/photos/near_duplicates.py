@@ -1,14 +1,14 @@
-"""Photos that look alike although their bytes differ: scaled, compressed or brightened copies.
+"""Near-duplicate photos: scaled, recompressed or brightened copies.
 
-A photo becomes a thumbnail of 9 x 9 pixels and that a hash of 128 bits: whether each pixel is
-darker than its right neighbour, and than the one below it (a difference hash). Scaling, compression
-and a change of brightness turn few bits over. Two photos look alike if at most `radius` bits
-differ and their thumbnails have nearly the same colours: pictures with large even areas have like
-hashes whatever they show. A copy that was cropped, turned or mirrored is not found.
+A photo is reduced to a thumbnail of 9 x 9 pixels and to a difference hash of 128 bits: whether each
+pixel is darker than its right neighbour and than the one below. Scaling, compression and brightness
+change few bits. Two photos are near-duplicates if at most `radius` bits differ and their thumbnails
+have nearly the same colours. The colour check is needed because pictures with large uniform areas
+have similar hashes. Cropped, rotated or mirrored copies are not found.
 
-Pairs are found without comparing each photo with each other: the bits are dealt out to
-`radius + 1` bands, and two hashes that differ in at most `radius` bits agree in all bits of at
-least one band, so that only photos that share a band are compared.
+Pairs are found by banding rather than by comparing all pairs. The bits are divided into
+`radius + 1` bands. Two hashes that differ in at most `radius` bits agree in at least one band, so
+only photos with a common band are compared.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from PIL import Image
 from captioner.photos.decode import read_photo
 
 MAX_RADIUS = 16
-"""Bits; beyond it the bands become so narrow that most photos share one."""
+"""Maximum radius in bits; beyond it, the bands are so narrow that most photos share one."""
 
 COLOUR_TOLERANCE = 16
-"""Levels of 255 by which no pixel of two thumbnails may differ once they are equally bright. Copies
-at half size, as JPEG of quality 10 or a tenth brighter stay below it."""
+"""Maximum difference of a pixel of two thumbnails after equalising brightness, in levels of 255.
+Copies at half size, with JPEG quality 10 or 10 % brighter stay below it."""
 
 _SIDE = 9
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a photo from others.
+    """The digest and thumbnail that identify a photo.
 
     Attributes:
         digest: SHA-256 of the file.
@@ -45,7 +45,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, path: Path) -> "Fingerprint":
-        """Read a photo.
+        """Compute the fingerprint of a photo.
 
         Raises:
             PhotoError: It cannot be read.
@@ -57,7 +57,7 @@ class Fingerprint:
 
 
 def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the bits of thumbnails: (N, 9, 9, 3) uint8 to (N, 128) bool."""
+    """Compute the difference hashes (N, 128) bool of thumbnails (N, 9, 9, 3) uint8."""
     grey = thumbnails @ np.array([0.299, 0.587, 0.114])
     right = grey[:, :-1, :-1] < grey[:, :-1, 1:]
     below = grey[:, :-1, :-1] < grey[:, 1:, :-1]
@@ -65,14 +65,20 @@ def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def like_hashes(bits: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return all pairs of hashes in which at most `radius` bits differ.
+    """Return all pairs of hashes that differ in at most `radius` bits.
 
     Args:
-        bits: (N, 128) bool.
-        radius: Bits that may differ.
+        bits: Hashes, (N, 128) bool.
+        radius: Maximum number of differing bits.
 
     Returns:
-        The lower and the higher index of each pair, (pairs,) both, each pair once, in order.
+        The lower and the higher index of each pair, (pairs,) both, sorted and without duplicates.
+
+    Example:
+        >>> bits = np.zeros((3, 128), dtype=bool)
+        >>> bits[1, 0] = bits[2, :64] = True
+        >>> [index.tolist() for index in like_hashes(bits, radius=2)]
+        [[0], [1]]
     """
     left, right = np.packbits(bits, axis=1).view(np.uint64).T
     pairs = np.empty(0, dtype=np.int64)  # lower index * N + higher index
@@ -84,18 +90,18 @@ def like_hashes(bits: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
             near = differing <= radius
             first, second = first[near], second[near]
             found.append(np.minimum(first, second) * len(bits) + np.maximum(first, second))
-        # At once, so that pairs that share all bands are not held once for each of them.
+        # Deduplicate after each band, so that pairs sharing all bands are stored once.
         pairs = np.sort(np.concatenate(found))
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # numpy.unique: 40 times slower
     return pairs // max(len(bits), 1), pairs % max(len(bits), 1)
 
 
 def _sharing(bits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of rows that are equal, in pieces."""
+    """Yield pairs of equal rows, in batches."""
     _, bucket = np.unique(np.packbits(bits, axis=1), axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
-    # In sorted order the rows of a bucket stand side by side: neighbours, then next but one …
+    # After sorting, rows of a bucket are adjacent: pair rows at distance 1, 2, …
     here = np.arange(len(order))
     for step in range(1, len(order)):
         here = here[here + step < len(order)]

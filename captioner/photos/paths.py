@@ -1,4 +1,4 @@
-"""Names of photo files: which endings are read, the id in a name, spellings of one name."""
+"""Names of photo files: supported extensions, ids in names, and Unicode forms of names."""
 
 import os
 import re
@@ -10,26 +10,31 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib"}
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"}
 )
-"""Endings, in lower case, of the files of a folder that are taken for photos."""
+"""Extensions of photos in a folder, in lower case."""
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-"""As `SUFFIXES`, where the optional package pillow-heif is installed."""
+"""Further extensions if the optional package pillow-heif is installed."""
 
 
 def image_of_photo(path: Path) -> int | str:
-    """COCO's number in a file name (COCO_val2014_000000391895.jpg, 391895.jpg), else the name."""
+    """Return COCO's id in a file name (COCO_val2014_000000391895.jpg), or the name.
+
+    Example:
+        >>> image_of_photo(Path("COCO_val2014_000000391895.jpg")), image_of_photo(Path("dog.jpg"))
+        (391895, 'dog.jpg')
+    """
     number = re.fullmatch(r"(?:COCO_\w+_)?([0-9]{1,18})", path.stem)
     return int(number[1]) if number else path.name
 
 
 class FileNames:
-    r"""The names in one folder, found in whichever Unicode form they are asked for.
+    r"""The names in one folder, looked up in any Unicode form.
 
-    macOS stores "é" as "e" and a combining accent (NFD); most annotations hold one character (NFC).
-    Both look alike, and file systems other than Apple's tell them apart.
+    macOS stores "é" as "e" and a combining accent (NFD), while most annotations use one character
+    (NFC). They look alike, but most file systems distinguish them.
 
     Args:
-        names: As the folder lists them.
+        names: The names listed in the folder.
 
     Example:
         >>> names = FileNames(["cafe\u0301.jpg"])
@@ -42,11 +47,11 @@ class FileNames:
         self._by_form: dict[str, str] | None = None
 
     def __contains__(self, name: object) -> bool:
-        """Return whether the name is there in exactly this form."""
+        """Return whether the folder has the name in exactly this form."""
         return name in self._names
 
     def find(self, name: str) -> str | None:
-        """Return the name as the folder lists it, or None; the exact form wins over another one."""
+        """Return the name as listed in the folder, preferring the exact form, or None."""
         if name in self._names:
             return name
         if name.isascii():  # has one form only
@@ -58,16 +63,16 @@ class FileNames:
 
 
 class Spellings:
-    """Finds files whose path on disk has another Unicode form; each folder is listed once."""
+    """Find files whose path on disk has another Unicode form; list each folder once."""
 
     def __init__(self) -> None:
         self._listings: dict[str, FileNames] = {}
 
     def on_disk(self, path: Path) -> Path:
-        """The path of the file as the disk spells it; the path itself if there is no such file.
+        """Return the path of a file in its form on disk, or the path itself if it does not exist.
 
-        Folders on the way may be spelled otherwise too. A path that is there as it is written, or
-        that is plain ASCII, costs one question to the file system and no listing.
+        Parent folders may differ in form, too. A path that exists as given or is ASCII needs at
+        most one system call and no listing.
         """
         if str(path).isascii() or os.path.lexists(path):
             return path

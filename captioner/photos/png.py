@@ -1,8 +1,8 @@
-"""PNG files without what pictures do not need: text, profiles, animation, anything of any size.
+"""Reduce PNG files to the chunks of the picture, without text, profiles and animation.
 
-Pillow refuses a whole photo for a text or profile of more than a megabyte or a wrong checksum in
-metadata, which viewers skip. So it is given an excerpt of the file: the chunks that make the
-picture, its transparency and its orientation.
+Pillow refuses a photo with more than a megabyte of text or profile, or with a wrong checksum in
+metadata, while viewers skip these. So it gets an excerpt of the file: the chunks of the picture,
+its transparency and its orientation.
 """
 
 import io
@@ -16,14 +16,14 @@ from captioner.photos.limits import MAX_PARTS, PhotoError
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 _MAX_KEPT = 2**16
-"""Bytes of a chunk of metadata that is kept for the photo's orientation."""
+"""Maximum size of a metadata chunk kept for the photo's orientation, in bytes."""
 
 _MAX_UNFOLDED = 2**20
-"""Bytes that its text may have uncompressed: Pillow's own limit."""
+"""Maximum uncompressed size of its text in bytes: Pillow's own limit."""
 
 
 def picture_only(file: BinaryIO) -> Excerpt:
-    """The chunks of a PNG that make its picture; what is not a chunk any more is left as it is.
+    """Return the chunks of a PNG's picture; damaged data is kept for the decoder to report.
 
     Raises:
         PhotoError: It has more than `MAX_PARTS` chunks.
@@ -37,7 +37,7 @@ def picture_only(file: BinaryIO) -> Excerpt:
         length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
         behind = at + length + 12
         if behind > end or not kind.isalpha():
-            _add(parts, at, end)  # cut short or damaged: the reader says so
+            _add(parts, at, end)  # truncated or damaged; the decoder reports it
             return Excerpt(file, parts)
         if kind in _PIXELS or _is_kept(file, kind, length):
             _add(parts, at, behind)
@@ -55,7 +55,7 @@ def _add(parts: list[tuple[int, int]], first: int, behind: int) -> None:
 
 
 def _is_kept(file: BinaryIO, kind: bytes, length: int) -> bool:
-    """Return whether a chunk of metadata tells transparency or orientation, and is sound."""
+    """Return whether a chunk is valid and has transparency or orientation."""
     if kind not in (b"tRNS", b"eXIf", b"iTXt", b"zTXt", b"tEXt") or length > _MAX_KEPT:
         return False
     content = file.read(length)
@@ -67,7 +67,7 @@ def _is_kept(file: BinaryIO, kind: bytes, length: int) -> bool:
 
 
 def _unfolds(kind: bytes, content: bytes) -> bool:
-    """Return whether a text is not compressed, or not too far."""
+    """Return whether a text is uncompressed or expands within the limit."""
     text = content.partition(b"\0")[2]
     if kind == b"zTXt":
         packed = text[1:]

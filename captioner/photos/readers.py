@@ -1,7 +1,7 @@
-"""Photos decoded ahead of the network, by threads or by processes.
+"""Decode photos ahead of the network, in threads or processes.
 
-Threads (decoding runs outside Python's lock) suit two or three cores; processes suit many, and keep
-a decoder that crashes away from the captions. They import no torch.
+Decoding releases the GIL, so threads suit two or three cores. Processes suit many cores and isolate
+decoder crashes. They do not import torch.
 """
 
 import multiprocessing
@@ -21,20 +21,20 @@ from multiprocessing.synchronize import Event
 from captioner.errors import CaptionerError
 
 READ_AHEAD = 2**28
-"""Bytes of photos in memory (members of tars, images of a program) that wait for a decoder, 256
-MiB; one more photo may come on top."""
+"""Maximum memory of queued photos (tar members, images passed from Python): 256 MiB plus one
+photo."""
 
 READERS = 4
-"""Threads that read photos ahead where no number of processes is given."""
+"""Number of threads if no number of processes is given."""
 
 
 @contextmanager
 def readers(workers: int = 0) -> Iterator[Executor]:
-    """What decodes: threads, or a number of processes; work that is left is dropped at the end.
+    """Provide an executor of threads or `workers` processes; cancel queued work at the end.
 
     Raises:
-        CaptionerError: A process ended early: it was killed, or the script that runs lacks a main
-            guard, so that each new process would run the script again.
+        CaptionerError: A process ended early. It was killed, or the running script has no main
+            guard, so that each new process runs the script again.
     """
     executor: Executor
     started: Event | None = None
@@ -42,10 +42,10 @@ def readers(workers: int = 0) -> Iterator[Executor]:
         executor = ThreadPoolExecutor(READERS)
     else:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # A process of a pool that runs its parent's script instead of reading photos; the
-            # parent says why. multiprocessing itself would print a traceback here.
+            # This worker is running its parent's script, which has no main guard. Exit silently:
+            # the parent reports it, and multiprocessing would print a traceback.
             os._exit(1)
-        # Spawned, not forked: a fork of a process with threads (torch's) may stand still.
+        # Spawn: a fork of a process with threads (torch's) may deadlock.
         context = multiprocessing.get_context("spawn")
         started = context.Event()
         executor = ProcessPoolExecutor(
@@ -67,19 +67,19 @@ def readers(workers: int = 0) -> Iterator[Executor]:
 
 
 class Held:
-    """Counts bytes that wait for decoders, from any thread."""
+    """Count the bytes of queued photos, thread-safely."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self._lock = threading.Lock()
 
     def add(self, number: int) -> None:
-        """Count so many bytes more."""
+        """Add to the count."""
         with self._lock:
             self.bytes += number
 
     def release(self, number: int, _reading: object = None) -> None:
-        """Count so many bytes less, as the callback of the future that decodes them."""
+        """Subtract from the count; usable as a callback of the decoding future."""
         self.add(-number)
 
 
@@ -89,7 +89,7 @@ def _begin(started: Event) -> None:
 
 
 def end_with_parent() -> None:
-    """In a new process: the keyboard's interrupt is the parent's affair, and so is its end."""
+    """Set up a new process to ignore keyboard interrupts and to end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -97,6 +97,6 @@ def end_with_parent() -> None:
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """A process would wait for ever for a parent that was killed."""
+    """Exit when the parent ends; otherwise the process would wait forever for a killed parent."""
     parent.join()
     os._exit(1)

@@ -1,6 +1,6 @@
-"""A photo on its way to the decoder: a file, the bytes of a tar's member, or why there is none.
+"""Sources of photos for the decoder: a file, the bytes of a tar member, or an error.
 
-No torch here: processes that only decode start in a fraction of a second and stay small.
+This module does not import torch, so that decoding processes start fast and stay small.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from captioner.photos.transform import Transform
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """A photo that was named.
+    """A photo to decode.
 
     Attributes:
-        path: The file; of a tar's member the tar's path and the member's name behind it.
-        content: A member's bytes; None: the file is read where it lies.
-        image: An upright RGB picture, where it has been decoded already.
-        error: Why it cannot be read at all.
-        ends_batch: Whether the next photo begins another batch. The last digits of a probability
-            depend on the batch, so who wants them equal in all runs sees to equal batches.
+        path: The file. For a tar member, the tar's path joined with the member's name.
+        content: Bytes of a tar member; None to read the file.
+        image: Upright RGB picture, if already decoded.
+        error: Why the photo cannot be read.
+        ends_batch: Whether the next photo begins a new batch. The last digits of a probability
+            depend on the batch, so reproducible output needs reproducible batches.
     """
 
     path: Path
@@ -36,12 +36,12 @@ class PhotoSource:
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it holds until it has been decoded."""
+        """Memory in bytes that it holds until it is decoded."""
         size = 0 if self.image is None else 4 * self.image.width * self.image.height
         return size + (len(self.content) if isinstance(self.content, bytes) else 0)
 
     def without_content(self) -> "PhotoSource":
-        """Return the same photo by name alone, for who has handed the rest on."""
+        """Return the photo without its content and image, to free their memory."""
         return replace(self, content=None, image=None)
 
 
@@ -50,9 +50,9 @@ class Read:
     """A photo that has been read.
 
     Attributes:
-        pixels: (3, S, S) uint8, as each transform makes it fit.
-        size: width and height of the upright photo, in pixels.
-        preview: (height, width, 3) uint8, a small copy to show or draw on, if one was asked for.
+        pixels: The result of each transform, (3, S, S) uint8.
+        size: Width and height of the upright photo, in pixels.
+        preview: A small copy to show or draw on, (height, width, 3) uint8, if requested.
     """
 
     pixels: tuple[np.ndarray, ...]
@@ -63,12 +63,12 @@ class Read:
 def read_pixels(
     source: PhotoSource, transforms: Sequence[Transform], preview: int | None = None
 ) -> Read | str:
-    """Read a photo and make it fit, or say why it cannot be read.
+    """Read and transform a photo, or return the reason why it cannot be read.
 
     Args:
-        source: the photo.
-        transforms: one for each encoder that wants pixels of its own.
-        preview: longest side, in pixels, of a small copy; None for no copy.
+        source: The photo.
+        transforms: One transform per encoder with different preprocessing.
+        preview: Longest side of the small copy, in pixels. Default: no copy.
     """
     if source.error is not None:
         return source.error

@@ -1,11 +1,11 @@
-"""Photos inside tar files (WebDataset's shards), one after the other; nothing is ever unpacked.
+"""Read photos from tar files (WebDataset shards) sequentially, without extracting anything.
 
-A reader of its own rather than `tarfile`: that one keeps every header in memory, reads an extended
-header of any size whole, and follows links. Here a header costs at most `MAX_HEADER` bytes, members
-that nobody asks for are passed over, and whatever is no plain file is an error of its own.
+The standard `tarfile` is not used: it keeps every header in memory, reads extended headers of any
+size, and follows links. Here, a header takes at most `MAX_HEADER` bytes, unwanted members are
+skipped, and anything but a regular file is an error of that member.
 
-Formats: ustar, GNU (long names, large numbers) and pax (`path` and `size`), as tar and tarfile
-write them, also compressed with gzip. The form of a header is that of POSIX.1-2001, "pax".
+Formats: ustar, GNU (long names, large numbers) and pax (`path` and `size`), as written by tar and
+tarfile, optionally compressed with gzip. Headers follow POSIX.1-2001, "pax".
 """
 
 import gzip
@@ -19,14 +19,14 @@ from captioner.photos.folders import Skipped, is_hidden, is_photo
 from captioner.photos.limits import MAX_BYTES
 
 MAX_HEADER = 2**20
-"""Bytes of an extended header (a long name, pax records), 1 MiB: more is a damaged file."""
+"""Maximum size of an extended header (a long name, pax records): 1 MiB. More means damage."""
 
 MAX_RECORDS = 1000
-"""Records of a pax header; tar writes about ten."""
+"""Maximum records of a pax header; tar writes about ten."""
 
 MAX_UNPACKED = 2**30
-"""Bytes that any compressed tar may unpack to, 1 GiB; a larger one a hundred times its own size.
-Photos hardly compress."""
+"""Uncompressed size always allowed for a compressed tar: 1 GiB, plus 100 times its own size. Photos
+hardly compress."""
 
 _BLOCK = 512
 _FILES = (b"0", b"\0", b"7")
@@ -41,18 +41,18 @@ _KINDS = {
 
 
 class TarError(Exception):
-    """What is wrong with a tar file."""
+    """A tar file is missing, invalid or damaged."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A picture in a tar, or something that has no place there.
+    """A picture in a tar, or a member that cannot be read.
 
     Attributes:
-        name: Where it says it lies in the tar.
-        size: Bytes of it.
-        error: Why it is not read; None for a picture.
-        file: The tar, at the member's first byte until the next member is asked for.
+        name: Path inside the tar.
+        size: Size in bytes.
+        error: Why it cannot be read; None for a picture.
+        file: The tar, positioned at the member's first byte until the next member is requested.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Member:
     file: IO[bytes]
 
     def content(self) -> bytes:
-        """Return its bytes, while no later member has been asked for.
+        """Read the member's bytes. Call this before requesting the next member.
 
         Raises:
-            TarError: The tar ends in the middle of it.
+            TarError: The tar is truncated.
         """
         return _exactly(self.file, self.size)
 
 
 def members(path: Path, skipped: Skipped | None = None) -> Iterator[Member]:
-    """Yield the pictures of a tar in its order, by the endings of their names.
+    """Yield the pictures of a tar in order, selected by extension.
 
-    Folders, texts and hidden members are passed over; `skipped` counts the rest. Links, devices,
-    names that lead outside and pictures that are too large come with an error.
+    Folders, text files and hidden members are skipped, and other files are counted in `skipped`.
+    Links, devices, names outside the tar and oversized pictures are yielded with an error.
 
     Raises:
-        TarError: The file is missing, no tar, damaged or cut short; what came before is good.
+        TarError: The file is missing, not a tar, damaged or truncated. Earlier members are valid.
     """
     try:
         with _open(path) as file:
@@ -142,7 +142,7 @@ def _members(file: IO[bytes], size_on_disk: int, skipped: Skipped) -> Iterator[M
 
 
 def _member(name: str, size: int, kind: bytes, file: IO[bytes], skipped: Skipped) -> Member | None:
-    """Return a header's member; None for what is passed over."""
+    """Return the member of a header, or None to skip it."""
     path = PurePosixPath(name)
     if kind == b"5" or name.endswith("/"):
         return None
@@ -164,7 +164,7 @@ def _member(name: str, size: int, kind: bytes, file: IO[bytes], skipped: Skipped
 
 
 def _checked(header: bytes, first: bool, start: int) -> tuple[int, bytes]:
-    """Size and kind of a header whose checksum is right."""
+    """Verify the checksum of a header and return its size and type."""
     blank = header[:148] + b" " * 8 + header[156:]
     try:
         stated = _whole_number(header[148:156].strip(b" \0"), 8, start)
@@ -184,12 +184,12 @@ def _checked(header: bytes, first: bool, start: int) -> tuple[int, bytes]:
 def _name(header: bytes) -> bytes:
     name = header[:100].split(b"\0")[0]
     prefix = header[345:500].split(b"\0")[0]
-    # GNU's own form has times where ustar has the first part of a long name.
+    # GNU's format has times where ustar has the prefix of a long name.
     return prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
 
 
 def _pax_records(content: bytes, start: int) -> dict[bytes, bytes]:
-    """Records of length, blank, key, "=", value and line end; the length is the whole record's."""
+    """Parse pax records: total length, space, key, "=", value and line end."""
     records = {}
     at = number = 0
     while at < len(content) and content[at : at + 1] != b"\0":
@@ -217,7 +217,7 @@ def _whole_number(digits: bytes, base: int, start: int) -> int:
 
 
 def _length(file: IO[bytes]) -> int:
-    """Return bytes of the file; of a compressed one nobody knows."""
+    """Return the size of the file in bytes; a huge number for a compressed one."""
     if isinstance(file, gzip.GzipFile):
         return 2**62
     return file.seek(0, 2)

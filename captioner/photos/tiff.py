@@ -1,8 +1,8 @@
-"""What a TIFF holds, from its first directory: forms that Pillow reads wrongly are found before.
+"""The layout of a TIFF from its first directory, to detect variants that Pillow decodes wrongly.
 
-The form of the file is that of TIFF 6.0 and BigTIFF. What is refused here gets a reason that names
-the form; everything else is Pillow's, except that deep greys stored with white as 0 are shown to it
-as black-is-zero (`patch`) and inverted afterwards.
+The file formats are TIFF 6.0 and BigTIFF. Unsupported variants are refused with a description;
+Pillow decodes all others. Grey pictures with more than 8 bits and white as 0 are presented to
+Pillow as black-is-zero (`BlackIsZero`) and inverted afterwards.
 """
 
 import io
@@ -30,12 +30,12 @@ _WANTED = frozenset(
 
 @dataclass(frozen=True)
 class Layout:
-    """The first picture of a TIFF.
+    """The layout of the first picture of a TIFF.
 
     Attributes:
-        order: "<" or ">", as `struct` writes it.
-        values: The integers of the tags that matter here.
-        photometric_at: Where the first byte of the photometric tag's value lies.
+        order: Byte order, "<" or ">" as in `struct`.
+        values: Integer values of the relevant tags.
+        photometric_at: Offset of the photometric tag's value in the file.
     """
 
     order: str
@@ -48,21 +48,21 @@ class Layout:
 
     @property
     def bits(self) -> int:
-        """Bits of a sample."""
+        """Bits per sample."""
         return self.first(_BITS, 1)
 
     @property
     def is_deep_white_is_zero(self) -> bool:
-        """Whether it is a grey of more than 8 bits whose greatest value is black."""
+        """Whether it is grey with more than 8 bits and the maximum value is black."""
         return self.values.get(_PHOTOMETRIC) == (0,) and self.bits > 8
 
     @property
     def is_unsigned(self) -> bool:
-        """Whether samples are whole numbers without sign."""
+        """Whether samples are unsigned integers."""
         return self.first(_SAMPLE_FORMAT, 1) == 1
 
     def description(self) -> str:
-        """Return the form of its pixels, for an error."""
+        """Describe the pixel format, for an error message."""
         kind = {1: "", 2: " signed", 3: " floating-point"}.get(
             self.first(_SAMPLE_FORMAT, 1), " odd"
         )
@@ -76,10 +76,11 @@ class Layout:
 
 
 def read_layout(file: BinaryIO) -> Layout | None:
-    """The layout of a TIFF, or None where its directory is damaged, which its decoder will say.
+    """Read the layout of a TIFF, or None if its directory is damaged, which the decoder reports.
 
     Raises:
-        PhotoError: A raw camera file; more strips than `MAX_PARTS`; a form that is not read.
+        PhotoError: It is a raw camera file, has more than `MAX_PARTS` strips, or an unsupported
+            layout.
     """
     file.seek(0)
     head = file.read(16)
@@ -104,7 +105,7 @@ def _read_directory(file: BinaryIO, order: str, at: int, count: str, entry: int)
     (number,) = struct.unpack(order + count, file.read(struct.calcsize(count)))
     start = file.tell()
     content = file.read(min(number, MAX_PARTS) * entry)
-    inline = (entry - 4) // 2  # bytes of a value, or of where it lies
+    inline = (entry - 4) // 2  # bytes of a value or of its offset
     values: dict[int, tuple[int, ...]] = {}
     photometric_at = None
     for place in range(0, len(content) - entry + 1, entry):
@@ -128,7 +129,7 @@ def _read_directory(file: BinaryIO, order: str, at: int, count: str, entry: int)
 
 
 def _check(layout: Layout) -> None:
-    """Refuse raw files, and forms that Pillow decodes to wrong colours."""
+    """Refuse raw files and layouts that Pillow decodes to wrong colours."""
     is_thumbnail = layout.first(_NEW_SUBFILE_TYPE) & 1 and _SUB_IFDS in layout.values
     if layout.first(_PHOTOMETRIC) == _CFA or (_DNG_VERSION in layout.values and is_thumbnail):
         raise PhotoError(RAW)
@@ -148,14 +149,14 @@ def _check(layout: Layout) -> None:
 
 
 def unread(layout: Layout) -> PhotoError:
-    """Return the error for a form that is not read."""
+    """Return the error for an unsupported layout."""
     return PhotoError(
         f"{layout.description()}, which is not read: convert it to 8 bits, or to PNG or JPEG"
     )
 
 
 def _check_jpegs(file: BinaryIO, layout: Layout) -> None:
-    """Strip of a TIFF may be JPEGs, and those progressive: their scans are counted in all."""
+    """Limit the total scans of JPEG-compressed strips, which may be progressive."""
     starts = layout.values.get(_OFFSETS) or layout.values.get(_TILE_OFFSETS, ())
     counts = layout.values.get(_COUNTS) or layout.values.get(_TILE_COUNTS, ())
     scanned = 0
@@ -169,11 +170,11 @@ def _check_jpegs(file: BinaryIO, layout: Layout) -> None:
 
 
 class BlackIsZero(io.RawIOBase):
-    """A TIFF file whose photometric tag says black-is-zero.
+    """A TIFF file with its photometric tag changed to black-is-zero.
 
     Args:
-        file: The file, whose tag says white-is-zero.
-        layout: Of it.
+        file: The file, whose tag is white-is-zero.
+        layout: Its layout.
     """
 
     def __init__(self, file: BinaryIO, layout: Layout) -> None:
@@ -183,7 +184,7 @@ class BlackIsZero(io.RawIOBase):
         self._one = struct.pack(layout.order + "H", 1)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return as `BinaryIO.read`."""
+        """Read like `BinaryIO.read`."""
         start = self._file.tell()
         content = self._file.read(-1 if size is None else size)
         place = self._at - start
@@ -193,13 +194,13 @@ class BlackIsZero(io.RawIOBase):
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Return as `BinaryIO.seek`."""
+        """Seek like `BinaryIO.seek`."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return as `BinaryIO.tell`."""
+        """Return the position, like `BinaryIO.tell`."""
         return self._file.tell()
 
     def fileno(self) -> int:
-        """The file's own: libtiff hands samples on as they are stored, whatever the tag says."""
+        """Return the file's own descriptor; libtiff returns samples as stored, ignoring the tag."""
         return self._file.fileno()

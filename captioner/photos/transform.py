@@ -1,4 +1,4 @@
-"""The step between a photo and an encoder: resize and crop to a square of 8-bit values."""
+"""Photo preprocessing for an encoder: resize and crop to a square of 8-bit values."""
 
 from __future__ import annotations
 
@@ -25,42 +25,39 @@ INTERPOLATIONS = {
 }
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom edge of a part of a photo, in its pixels."""
+"""Left, top, right and bottom edge of a region of a photo, in pixels."""
 
 _JPEG_SIDE = 65_500
-"""Pixels of a side that libjpeg writes at most."""
+"""Longest side that libjpeg can write, in pixels."""
 
 _LONGEST = 8
-"""Up to this ratio of sides a photo is resized whole, to the bit as torchvision does it."""
+"""Up to this aspect ratio, a photo is resized completely, bit-identical to torchvision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Photo to tensor, as the encoder's weights expect it, before scaling by mean and std.
+    """The preprocessing of a photo up to 8-bit values; the encoder normalises them.
 
-    Eight-bit values go from the loading processes to the encoder, which does the scaling: a quarter
-    of the bytes of floats. Plain values only, so that it goes into a checkpoint
-    and into the feature store's key as `asdict`.
+    Loader processes send 8-bit values to the encoder, a quarter of the bytes of floats. All fields
+    are plain values, so that `asdict` can be stored in a checkpoint and in a feature store's key.
 
     Attributes:
-        size: Side S of the square that comes out, in pixels.
-        resize: The short side, in pixels, before the crop; not used by `squash`.
-        fit: `crop` resizes the short side to `resize` and cuts the middle S x S out (the
-            preprocessing of torchvision's ImageNet weights); `squash` resizes the whole photo
-            to S x S and gives its aspect ratio up, so that nothing at the edges is lost. A photo
-            that is S x S already passes `squash` untouched.
-        interpolation: `bilinear` or `bicubic`; both average over all the pixels that fall
-            into a new one (anti-aliasing).
-        detail: A short side, in pixels, that larger photos are reduced to first; None for no such
-            step. A network whose training photos were enlarged to `size` never saw finer detail,
-            and writes nonsense about photos that have it.
-        quality: JPEG quality that photos are compressed with at `detail`, unless they are `detail`
-            pixels high and wide already; None for no such step. A network whose small training
-            photos all were compressed takes blocks and ringing for a part of the world: without
-            them it repeats words.
+        size: Side S of the output square, in pixels.
+        resize: Short side before the crop, in pixels; not used by `squash`.
+        fit: `crop` resizes the short side to `resize` and takes the centre S x S (the preprocessing
+            of torchvision's ImageNet weights). `squash` resizes the whole photo to S x S, which
+            changes its aspect ratio but keeps the edges. `squash` does not change an S x S photo.
+        interpolation: `bilinear` or `bicubic`, both with anti-aliasing.
+        detail: Short side in pixels to which larger photos are reduced first; None for no
+            reduction. A network trained on photos enlarged to `size` has never seen finer detail
+            and captions photos with it badly.
+        quality: JPEG quality with which photos are compressed after reduction to `detail`, unless
+            they already are `detail` pixels high and wide; None for no compression. A network
+            trained only on small compressed photos relies on JPEG artefacts and repeats words
+            without them.
 
     Raises:
-        UsageError: For a value out of range.
+        UsageError: A value is out of range.
 
     Example:
         >>> from PIL import Image
@@ -99,52 +96,51 @@ class Transform:
                 raise UsageError(f"transform.{name}: {value!r} is not one of {', '.join(choices)}")
         if self.fit == "crop" and self.resize < self.size:
             raise UsageError(
-                f"transform.resize: {self.resize} is smaller than transform.size, {self.size}:"
+                f"transform.resize: {self.resize} is smaller than transform.size, {self.size};"
                 " a crop cannot be larger than the resized photo"
             )
 
     def __call__(self, photo: Image.Image) -> torch.Tensor:
-        """Fit one photo into the square.
+        """Transform one photo.
 
-        `crop` equals torchvision's `Resize(resize, antialias=True)` and `CenterCrop(size)` on
-        Pillow images to the bit for photos up to eight times as long as wide. A longer one would
-        grow with its aspect ratio (4000 x 3 would be resized to 341,333 x 256), so of that only the
-        part that is kept is computed, through Pillow's `box`. Its corners are in single precision
-        and its axes may be taken in the other order: values may then differ by roundings and, in
-        bicubic, by the overshoot that is clipped in between.
+        `crop` is bit-identical to torchvision's `Resize(resize, antialias=True)` and
+        `CenterCrop(size)` on Pillow images for aspect ratios up to 8. Longer photos would become
+        huge (4000 x 3 would be resized to 341,333 x 256), so only the cropped part is computed,
+        with Pillow's `box`. There, values may differ by rounding and, for bicubic, by clipping
+        between the two axes.
 
         Args:
             photo: A picture in mode `RGB`.
 
         Returns:
-            (3, S, S) uint8, red, green, blue from 0 to 255.
+            (3, S, S) uint8, red, green and blue from 0 to 255.
         """
-        import torch  # here, so that processes that only decode photos do without it
+        import torch  # imported here, so that decoding processes do not load it
 
         return torch.from_numpy(self.array(photo))
 
     def array(self, photo: Image.Image) -> np.ndarray:
-        """Return as calling it, but a numpy array: (3, S, S) uint8."""
+        """Transform one photo to a numpy array, (3, S, S) uint8."""
         photo = self._compressed(self._reduced(photo), photo.size)
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
         return np.asarray(square).transpose(2, 0, 1).copy()
 
     def load(self, path: Path) -> torch.Tensor:
-        """Read one photo file and fit it: (3, S, S) uint8.
+        """Read and transform one photo file, (3, S, S) uint8.
 
         Raises:
-            PhotoError: As `captioner.photos.decode.read_photo` does.
+            PhotoError: As in `captioner.photos.decode.read_photo`.
         """
         return self(read_photo(path))
 
     def detail_for(self, sizes: Sequence[tuple[int, int]]) -> int | None:
-        """The detail of photos of some sizes, if most of them must be enlarged; None otherwise.
+        """Return the detail of training photos if most of them must be enlarged, otherwise None.
 
         Args:
-            sizes: Width and height, in pixels, of some training photos.
+            sizes: Width and height of some training photos, in pixels.
 
         Returns:
-            The median of their short sides (of `squash`: of the sides of squares of their area).
+            The median of their short sides; for `squash`, of the square roots of their areas.
         """
         if 2 * sum(self.enlarges(*size) for size in sizes) <= len(sizes):
             return None
@@ -155,19 +151,19 @@ class Transform:
         return max(1, sorted(sides)[len(sides) // 2])
 
     def enlarges(self, width: int, height: int) -> bool:
-        """Whether a photo of so many pixels is made larger, which adds smoothness, not detail."""
+        """Return whether a photo of this size in pixels is enlarged, which adds no detail."""
         if self.fit == "squash":
             return width * height < self.size**2
         return min(width, height) < self.resize
 
     def box(self, width: int, height: int) -> Box:
-        """The part of an upright photo that fills the square: where its edges come from.
+        """Return the region of an upright photo that becomes the square.
 
-        A grid over the square (an attention map, say) is a grid of equal cells over this box.
+        A regular grid over the square, such as an attention map, is a regular grid over this box.
 
         Args:
-            width: of the photo, in pixels.
-            height: of the photo, in pixels.
+            width: Width of the photo, in pixels.
+            height: Height of the photo, in pixels.
 
         Example:
             >>> Transform(size=224, resize=256).box(512, 1024)
@@ -181,19 +177,19 @@ class Transform:
         return left * x, top * y, (left + self.size) * x, (top + self.size) * y
 
     def asdict(self) -> dict[str, int | str]:
-        """Its values by name, for a checkpoint or a key; `detail`, `quality` only where given."""
+        """Return the values by name, for a checkpoint or key; omit `detail`, `quality` if None."""
         values = dataclasses.asdict(self)
         for name in ("detail", "quality"):
-            if values[name] is None:  # as stores and checkpoints were keyed before there was any
+            if values[name] is None:  # as in stores and checkpoints made before them
                 del values[name]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transform:
-        """Undo `asdict`; a name left out takes its default.
+        """Undo `asdict`; missing names take their defaults.
 
         Raises:
-            UsageError: For an unknown name or a value out of range.
+            UsageError: A name is unknown, or a value is out of range.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
@@ -202,7 +198,7 @@ class Transform:
         return cls(**values)
 
     def _reduced(self, photo: Image.Image) -> Image.Image:
-        """A photo with more than `detail` pixels on its short side, brought down to that."""
+        """Reduce the short side of a larger photo to `detail` pixels."""
         size = self._reduced_size(*photo.size)
         if size == photo.size:
             return photo
@@ -244,9 +240,9 @@ class Transform:
         return photo.resize((self.size, self.size), method, box=box)
 
     def _place_of_crop(self, width: int, height: int) -> tuple[tuple[int, int], int, int]:
-        """The size that a photo is resized to, and the left and top edge of the crop in that."""
+        """Return the size to resize a photo to, and the left and top edge of the crop."""
         short, long = min(width, height), max(width, height)
-        # torchvision's rounding: the long side is cut to an integer, the crop's corner rounded.
+        # torchvision's rounding: truncate the long side, round the corner of the crop.
         resized_long = int(self.resize * long / short)
         resized = (self.resize, resized_long) if width <= height else (resized_long, self.resize)
         left = round((resized[0] - self.size) / 2)

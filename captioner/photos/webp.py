@@ -1,4 +1,4 @@
-"""The size of a WebP picture from its header, before a decoder sets memory aside for it."""
+"""The size of a WebP picture from its header, before the decoder allocates memory."""
 
 from typing import BinaryIO
 
@@ -6,10 +6,10 @@ from captioner.photos.limits import PhotoError
 
 
 def canvas_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of a WebP file, by the forms of RFC 9649.
+    """Return the width and height of a WebP file (RFC 9649).
 
     Raises:
-        PhotoError: Its first chunk is none of those that a picture begins with.
+        PhotoError: Its first chunk is not the start of a picture.
     """
     file.seek(0)
     head = file.read(30)

@@ -15,9 +15,9 @@ from captioner.datasets.records import Record
 LISTED = "photos listed in two splits"
 SAME = "files with the same bytes in two splits"
 ALIKE = "photos that look alike in two splits (radius 10)"
-WORDS = "words of the vocabulary that only held-out captions have"
-SETS = "photos whose captions are all those of a photo in another split"
-SHARED = "held-out captions that stand in the training split too"
+WORDS = "words of the vocabulary that occur only in held-out captions"
+SETS = "photos with the same captions as a photo in another split"
+SHARED = "held-out captions that also occur in the training split"
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_one_photo_in_two_splits(root, capsys) -> None:
     add(root, image="0.png", captions=["again"], split="test")
     [where] = found(root, capsys, 1)[LISTED]
     assert "'0.png'" in where
-    assert "is in train too: a photo belongs to one split" in where
+    assert "is also in train; a photo belongs to one split" in where
 
 
 def test_held_out_words_in_the_vocabulary(root, tmp_path, capsys) -> None:
@@ -133,17 +133,17 @@ def test_what_is_broken_is_counted(root, capsys) -> None:
     add(root, image="9.png", captions=["x"], split="nowhere")
     findings = found(root, capsys, 0)
     assert [(what, len(where)) for what, where in findings.items() if where] == [
-        ("entries that are not of the format", 1),
+        ("entries with a wrong format", 1),
         ("photos that are missing", 1),
         ("photos listed twice in one split", 2),
         ("photos without captions", 1),
         ("captions that are empty", 1),
         ("photos that cannot be read", 1),
         ("files with the same bytes in one split", 1),
-        ("captions that stand twice under one photo", 1),
+        ("captions repeated for one photo", 1),
     ]
     assert "bad.png: not a picture in a known format" in findings["photos that cannot be read"][0]
-    assert findings["captions that stand twice under one photo"] == ["8.png (train): a dog"]
+    assert findings["captions repeated for one photo"] == ["8.png (train): a dog"]
 
 
 def test_output_and_formats(root, tmp_path, capsys) -> None:

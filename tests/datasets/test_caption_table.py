@@ -44,13 +44,13 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     text = "bild,satz\n1.jpg,Ein Hund\n"
     named = read(tmp_path / "t.csv", text, "image=Bild, caption=satz")
     assert named == ([("1.jpg", "Ein Hund")], [])
-    with pytest.raises(CaptionerError, match=r"must be a heading with a column of photos"):
+    with pytest.raises(CaptionerError, match=r"expected a heading with a column of photos"):
         read(tmp_path / "t.csv", text)
-    with pytest.raises(CaptionerError, match=r"has not the columns of data\.columns"):
+    with pytest.raises(CaptionerError, match=r"lacks columns of data\.columns"):
         read(tmp_path / "t.csv", text, "image=lichtbild,caption=satz")
     with pytest.raises(UsageError, match="did you mean caption"):
         parse_columns("captions=x")
-    with pytest.raises(UsageError, match="write image=HEADING"):
+    with pytest.raises(UsageError, match="expected image=HEADING"):
         parse_columns("bild")
 
 

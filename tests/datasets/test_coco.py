@@ -110,8 +110,8 @@ def test_files_of_two_years_must_be_chosen_from(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'annotations'} holds caption files of several years "
-        "(captions_val2014.json, captions_val2017.json): choose with data.train_annotations, "
+        f"{tmp_path / 'annotations'} has caption files of several years "
+        "(captions_val2014.json, captions_val2017.json); choose with data.train_annotations, "
         "data.val_annotations, data.test_annotations"
     )
     assert load(tmp_path, val=chosen).records[0].path == tmp_path / "val2014/1.jpg"
@@ -122,8 +122,8 @@ def test_nothing_there(tmp_path: Path) -> None:
         load(tmp_path)
     assert str(caught.value) == (
         f"no COCO caption files in {tmp_path}: looked for "
-        "annotations/captions_{train,val,test}{2014,2017,}.json; name others with "
-        "data.train_annotations, data.val_annotations, data.test_annotations"
+        "annotations/captions_{train,val,test}{2014,2017,}.json; set "
+        "data.train_annotations, data.val_annotations, data.test_annotations to other files"
     )
     with pytest.raises(UsageError, match=r"no annotation file .*mine\.json"):
         load(tmp_path, test=tmp_path / "mine.json")
@@ -142,28 +142,32 @@ def test_nothing_there(tmp_path: Path) -> None:
     ("images", "annotations", "problem"),
     [
         ([image(1), "x"], [caption(5, 1)], "images[1]: must be an object, not 'x'"),
-        ([image(1), {}], [caption(5, 1)], "images[1]: an image id must be a whole number or text"),
-        ([image(1), image(2)], [caption(5, 1)], "image 2: photo '2.jpg' has no caption: give"),
-        ([image(1), image(1)], [caption(5, 1)], "image 1: image id 1 occurs twice: list a photo"),
-        ([image(1), {"id": 2}], [caption(5, 1)], "image 2: a photo's name must be text, not None"),
+        ([image(1), {}], [caption(5, 1)], "images[1]: an image id must be an integer or a string"),
+        ([image(1), image(2)], [caption(5, 1)], "image 2: photo '2.jpg' has no caption; add"),
+        ([image(1), image(1)], [caption(5, 1)], "image 1: image id 1 occurs twice; list a photo"),
+        (
+            [image(1), {"id": 2}],
+            [caption(5, 1)],
+            "image 2: a photo's name must be a string, not None",
+        ),
         ([image(1)], [caption(5, 1), 3], "annotations[1]: must be an object, not 3"),
-        ([image(1)], [caption(5, 1), {}], "annotations[1]: caption of image None, which is not"),
-        ([image(1)], [caption(5, 1), caption([], 1)], 'annotations[1]: "id" must be a whole numbe'),
+        ([image(1)], [caption(5, 1), {}], "annotations[1]: image None is not listed"),
+        ([image(1)], [caption(5, 1), caption([], 1)], 'annotations[1]: "id" must be an integer or'),
         ([image(1)], [caption(5, 1), caption(5, 1)], "annotation 5: this annotation id occurs"),
-        ([image(1)], [caption(5, 1), caption(6, 9)], "annotation 6: caption of image 9, which is"),
+        ([image(1)], [caption(5, 1), caption(6, 9)], "annotation 6: image 9 is not listed"),
         (
             [image(1)],
             [caption(5, 1), caption(6, "1")],
-            "annotation 6: caption of image '1', which is not listed (there is 1: write it the",
+            "annotation 6: image '1' is not listed (1 is; use the same type)",
         ),
         (
             [image("1")],
             [caption(5, "1"), caption(6, 1)],
-            "annotation 6: caption of image 1, which is not listed (there is '1': write it the",
+            "annotation 6: image 1 is not listed ('1' is; use the same type)",
         ),
-        ([image(1)], [caption(5, 1), caption(6, [])], "annotation 6: caption of image [], which"),
-        ([image(1)], [caption(5, 1), caption(6, 1, " ")], "annotation 6: empty caption: write"),
-        ([image(1)], [caption(5, 1), caption(6, 1, 3)], "annotation 6: a caption must be text, no"),
+        ([image(1)], [caption(5, 1), caption(6, [])], "annotation 6: image [] is not listed"),
+        ([image(1)], [caption(5, 1), caption(6, 1, " ")], "annotation 6: empty caption; write"),
+        ([image(1)], [caption(5, 1), caption(6, 1, 3)], "annotation 6: a caption must be a string"),
         ([image(1)], [caption(5, 1), {"id": 6, "image_id": 1}], "annotation 6: a caption must be"),
     ],
 )
@@ -184,7 +188,7 @@ def test_a_missing_photo_and_one_in_two_splits(tmp_path: Path) -> None:
     (tmp_path / "train/1.jpg").unlink()
     assert [problem.message for problem in load(tmp_path).problems] == [
         f"photo '1.jpg' is missing from {tmp_path / 'train'}",
-        "image id 2 is in train too: a photo belongs to one split",
+        "image id 2 is also in train; a photo belongs to one split",
     ]
 
 
@@ -207,7 +211,7 @@ def test_ids_all_written_the_other_way_are_matched(
     loaded = load(tmp_path)
     same = [one for one, other in zip(images, ids, strict=True) if str(one) == str(other)]
     assert [record.image_id for record in loaded.records] == same
-    assert "annotations write image ids as text" in loaded.notes[0]
+    assert "image ids of annotations and images differ in type" in loaded.notes[0]
 
 
 def test_flagged_annotations_are_no_captions(tmp_path: Path) -> None:
@@ -223,7 +227,7 @@ def test_flagged_annotations_are_no_captions(tmp_path: Path) -> None:
     assert [record.captions for record in loaded.records] == [("a mug", "a red mug")]
     assert loaded.problems == []
     assert loaded.notes == [
-        f"{file}: 3 annotations flagged is_rejected or is_precanned are not used"
+        f"{file}: 3 annotations flagged is_rejected or is_precanned are skipped"
     ]
 
 
@@ -268,7 +272,7 @@ def test_ids_that_restart_in_each_file(tmp_path: Path, same_names: bool) -> None
         ({"images": {}, "annotations": []}, 'must be an object with a list "images"'),
         (
             {"images": [image(1)], "annotations": [{"id": 1, "image_id": 1, "bbox": []}]},
-            'no annotation has a "caption": not a COCO caption file',
+            'no annotation has a "caption"; expected a COCO caption file',
         ),
     ],
 )

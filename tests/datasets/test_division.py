@@ -50,5 +50,5 @@ def test_no_split_of_a_small_set_is_empty(count: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "80", "80/x/10", "0/50/50", "-1/2/3", "nan/1/1", "1/2/3/4"])
 def test_bad_shares(text: str) -> None:
-    with pytest.raises(UsageError, match=r"data\.split: .* write the shares"):
+    with pytest.raises(UsageError, match=r"data\.split: .* expected shares"):
         parse_shares(text)

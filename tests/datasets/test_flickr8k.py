@@ -56,18 +56,18 @@ def test_captions_of_photos_in_no_list_are_noted(tmp_path: Path) -> None:
     file = write(tmp_path, TOKENS + "x.jpg.1#0\tA boy .\n", train="a.jpg", test="b.jpg")
     loaded = flickr8k.load(tmp_path)
     assert [record.split for record in loaded.records] == ["train", "test"]
-    assert loaded.notes == [f"2 photos with captions in {file} are in no split list: not used"]
+    assert loaded.notes == [f"2 photos with captions in {file} skipped: in no split list"]
     assert loaded.problems == []
 
 
 @pytest.mark.parametrize(
     ("line", "place", "message"),
     [
-        ("a.jpg#1 A dog .", "line 2", "must be NAME.jpg#0<TAB>caption, not 'a.jpg#1 A dog .'"),
-        ("a.jpg\tA dog .", "line 2", "must be NAME.jpg#0<TAB>caption, not 'a.jpg\\tA dog .'"),
-        ("#1\tA dog .", "line 2", "must be NAME.jpg#0<TAB>caption, not '#1\\tA dog .'"),
-        ("a.jpg#x\tA dog .", "line 2", "must be NAME.jpg#0<TAB>caption, not 'a.jpg#x\\tA dog .'"),
-        ("a.jpg#0\tA dog .", "line 2", "'a.jpg#0' occurs twice: number the captions apart"),
+        ("a.jpg#1 A dog .", "line 2", "expected NAME.jpg#0<TAB>caption, not 'a.jpg#1 A dog .'"),
+        ("a.jpg\tA dog .", "line 2", "expected NAME.jpg#0<TAB>caption, not 'a.jpg\\tA dog .'"),
+        ("#1\tA dog .", "line 2", "expected NAME.jpg#0<TAB>caption, not '#1\\tA dog .'"),
+        ("a.jpg#x\tA dog .", "line 2", "expected NAME.jpg#0<TAB>caption, not 'a.jpg#x\\tA dog .'"),
+        ("a.jpg#0\tA dog .", "line 2", "'a.jpg#0' occurs twice; number each caption differently"),
     ],
 )
 def test_bad_caption_lines(tmp_path: Path, line: str, place: str, message: str) -> None:
@@ -81,7 +81,7 @@ def test_an_empty_caption_is_placed_in_the_caption_file(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg#0\tA cat .\na.jpg#1\t \n", train="a.jpg")
     (problem,) = flickr8k.load(tmp_path).problems
     assert problem.place == "line 2 of Flickr8k.token.txt"
-    assert problem.message == "empty caption: write one or leave it out"
+    assert problem.message == "empty caption; write one or remove it"
 
 
 def test_bad_list_lines(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_bad_list_lines(tmp_path: Path) -> None:
     assert [record.image_id for record in loaded.records] == ["a.jpg", "b.jpg"]
     folder = tmp_path / "Images"
     assert [str(problem).removeprefix(f"{tmp_path}/") for problem in loaded.problems] == [
-        "Flickr_8k.trainImages.txt, line 2: photo 'd.jpg' has no caption: give it one or more",
-        "Flickr_8k.trainImages.txt, line 3: image id 'a.jpg' occurs twice: "
+        "Flickr_8k.trainImages.txt, line 2: photo 'd.jpg' has no caption; add at least one",
+        "Flickr_8k.trainImages.txt, line 3: image id 'a.jpg' occurs twice; "
         "list a photo once, with all its captions",
-        f"Flickr_8k.trainImages.txt, line 4: photo '../c.jpg' leads outside its folder {folder}",
-        "Flickr_8k.devImages.txt, line 2: image id 'a.jpg' is in train too: "
+        f"Flickr_8k.trainImages.txt, line 4: photo '../c.jpg' is outside its folder {folder}",
+        "Flickr_8k.devImages.txt, line 2: image id 'a.jpg' is also in train; "
         "a photo belongs to one split",
         f"Flickr_8k.devImages.txt, line 3: photo 'c.jpg' is missing from {folder}",
     ]
@@ -139,7 +139,7 @@ def test_a_bad_row_costs_itself_only(tmp_path: Path, row: str) -> None:
     file = write(tmp_path, table, "captions.txt", train="a.jpg")
     loaded = flickr8k.load(tmp_path)
     assert [str(problem) for problem in loaded.problems] == [
-        f'{file}, line 3: must be image,caption or image,"caption" with quotes doubled inside, '
+        f'{file}, line 3: expected image,caption or image,"caption" with inner quotes doubled, '
         f"not {row!r}"
     ]
     assert loaded.records[0].captions == ("one", "two")
@@ -169,7 +169,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"no caption file in {tmp_path}: looked for Flickr8k.token.txt, captions.txt, "
         "results.csv, results_20130124.token; "
-        "name another with data.annotations"
+        "set data.annotations to another file"
     )
     file = write(tmp_path, TOKENS)
     with pytest.raises(UsageError, match=r"no split lists in .*: looked for Flickr_8k\.trainImag"):
@@ -178,10 +178,10 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError) as failed:
         flickr8k.load(tmp_path)
     assert str(failed.value) == (
-        f"{file}, line 1: must be NAME.jpg#0<TAB>caption, or the heading image,caption"
+        f"{file}, line 1: expected NAME.jpg#0<TAB>caption or the heading image,caption"
     )
     write(tmp_path, "\n")
-    with pytest.raises(CaptionerError, match="holds no captions"):
+    with pytest.raises(CaptionerError, match="no captions"):
         flickr8k.load(tmp_path)
     with pytest.raises(UsageError, match=r"no folder with photos: looked for .*/nowhere; name it"):
         flickr8k.load(tmp_path, images=tmp_path / "nowhere")

@@ -40,24 +40,27 @@ def test_good_lines(tmp_path: Path, prefix: str, end: str) -> None:
         ('{"image": "a/2.jpg", }', "column 22: not JSON: "),
         ("a/2.jpg", "column 1: not JSON: "),
         ("[" * 100_000, "nested too deeply"),
-        ("[1]", 'must be an object {"image": …, "captions": […], "split": …}, not [1]'),
-        ('{"image": "a/2.jpg", "captions": ["a"]}', 'has no "split"'),
+        ("[1]", 'expected an object {"image": …, "captions": […], "split": …}, not [1]'),
+        ('{"image": "a/2.jpg", "captions": ["a"]}', 'no "split"'),
         (
             '{"image": "a/2.jpg", "caption": ["a"], "split": "val"}',
-            'has no "captions" (there is "caption")',
+            'no "captions" (found "caption")',
         ),
         (
             '{"image": "a/2.jpg", "captions": "a", "split": "val"}',
-            "\"captions\" must be a list of texts, not 'a'",
+            "\"captions\" must be a list of strings, not 'a'",
         ),
-        ('{"image": "a/2.jpg", "captions": [], "split": "val"}', "photo 'a/2.jpg' has no caption:"),
+        ('{"image": "a/2.jpg", "captions": [], "split": "val"}', "photo 'a/2.jpg' has no caption;"),
         ('{"image": "a/3.jpg", "captions": ["a"], "split": "val"}', "photo 'a/3.jpg' is missing "),
-        ('{"image": "../2.jpg", "captions": ["a"], "split": "val"}', "photo '../2.jpg' leads out"),
-        ('{"image": "a/2.jpg", "captions": ["a"], "split": "dev"}', "unknown split 'dev': write"),
-        ('{"image": 5, "captions": ["a"], "split": "val"}', "a photo's name must be text, not 5"),
-        ('{"image": null, "captions": ["a"], "split": "val"}', "an image id must be a whole numb"),
-        (GOOD, "image id 'a/1.jpg' occurs twice: list a photo once, with all its captions"),
-        (GOOD.replace("train", "val"), "image id 'a/1.jpg' is in train too: a photo belongs"),
+        ('{"image": "../2.jpg", "captions": ["a"], "split": "val"}', "photo '../2.jpg' is outside"),
+        ('{"image": "a/2.jpg", "captions": ["a"], "split": "dev"}', "unknown split 'dev'; choose"),
+        (
+            '{"image": 5, "captions": ["a"], "split": "val"}',
+            "a photo's name must be a string, not 5",
+        ),
+        ('{"image": null, "captions": ["a"], "split": "val"}', "an image id must be an integer or"),
+        (GOOD, "image id 'a/1.jpg' occurs twice; list a photo once, with all its captions"),
+        (GOOD.replace("train", "val"), "image id 'a/1.jpg' is also in train; a photo belongs"),
     ],
 )
 def test_bad_lines(tmp_path: Path, line: str, message: str) -> None:
@@ -73,8 +76,8 @@ def test_a_bad_caption_is_named(tmp_path: Path) -> None:
     write(tmp_path, '{"image": "a/1.jpg", "captions": ["a", 3, ""], "split": "val"}')
     loaded = jsonl.load(tmp_path)
     assert [(problem.place, problem.message) for problem in loaded.problems] == [
-        ("line 1, caption 2", "a caption must be text, not 3"),
-        ("line 1, caption 3", "empty caption: write one or leave it out"),
+        ("line 1, caption 2", "a caption must be a string, not 3"),
+        ("line 1, caption 3", "empty caption; write one or remove it"),
     ]
     assert loaded.records[0].captions == ("a",)
 
@@ -84,7 +87,7 @@ def test_which_file_and_folder(tmp_path: Path) -> None:
         jsonl.load(tmp_path)
     assert str(caught.value) == (
         f"no JSON Lines file in {tmp_path}: looked for captions.jsonl, metadata.jsonl and "
-        "*.jsonl; name another with data.annotations"
+        "*.jsonl; set data.annotations to another file"
     )
     other = write(tmp_path, GOOD, name="x.jsonl")
     assert len(jsonl.load(tmp_path).records) == 1
@@ -92,7 +95,7 @@ def test_which_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         jsonl.load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} holds x.jsonl, y.jsonl: choose one with data.annotations"
+        f"{tmp_path} has x.jsonl, y.jsonl; choose one with data.annotations"
     )
     write(tmp_path, GOOD.replace("a/1", "a/2"))
     assert jsonl.load(tmp_path).records[0].image_id == "a/2.jpg"

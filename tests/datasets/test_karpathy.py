@@ -77,8 +77,7 @@ def test_file_and_folder_may_be_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         karpathy.load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} holds dataset_coco.json, dataset_flickr8k.json: "
-        "choose one with data.annotations"
+        f"{tmp_path} has dataset_coco.json, dataset_flickr8k.json; choose one with data.annotations"
     )
     loaded = karpathy.load(tmp_path, images=tmp_path / "else", annotations=file)
     assert loaded.records[0].path == tmp_path / "else/val2014/1.jpg"
@@ -91,7 +90,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         karpathy.load(tmp_path)
     assert str(caught.value) == (
         f"no Karpathy split file in {tmp_path}: looked for dataset_coco.json, "
-        "dataset_flickr8k.json, dataset_flickr30k.json; name another with data.annotations"
+        "dataset_flickr8k.json, dataset_flickr30k.json; set data.annotations to another file"
     )
     write(tmp_path, [entry(1, "train", filepath="train2014")])
     with pytest.raises(UsageError, match=r"no folder with photos: looked for .*train2014, .*imag"):
@@ -106,20 +105,20 @@ def test_nothing_there(tmp_path: Path) -> None:
     [
         ("x", "images[1]: must be an object, not 'x'"),
         ({}, 'images[1]: "sentences" must be a list, not None'),
-        (entry(2, "dev"), "image '2.jpg': unknown split 'dev': write"),
+        (entry(2, "dev"), "image '2.jpg': unknown split 'dev'; choose"),
         (entry(3, "val"), "image '3.jpg': photo '3.jpg' is missing from "),
-        (entry(1, "train"), "image '1.jpg': image id '1.jpg' occurs twice: "),
-        (entry(1, "val"), "image '1.jpg': image id '1.jpg' is in train too: "),
-        (entry(2, "val", filepath="../.."), "image '2.jpg': photo '../../2.jpg' leads outside "),
-        (entry(2, "val", cocoid=2.5), "image 2.5: an image id must be a whole number or text, "),
-        (entry(2, "val", sentences=[]), "image '2.jpg': photo '2.jpg' has no caption: give"),
+        (entry(1, "train"), "image '1.jpg': image id '1.jpg' occurs twice; "),
+        (entry(1, "val"), "image '1.jpg': image id '1.jpg' is also in train; "),
+        (entry(2, "val", filepath="../.."), "image '2.jpg': photo '../../2.jpg' is outside "),
+        (entry(2, "val", cocoid=2.5), "image 2.5: an image id must be an integer or a string, "),
+        (entry(2, "val", sentences=[]), "image '2.jpg': photo '2.jpg' has no caption; add"),
         (
             entry(2, "val", sentences=[{"raw": "a dog"}, {"raw": "", "sentid": 7}]),
             "image '2.jpg', sentence 7: empty caption",
         ),
         (
             entry(2, "val", sentences=[{"raw": "a dog"}, {"tokens": ["a"]}]),
-            "image '2.jpg', sentences[1]: a caption must be text, not None",
+            "image '2.jpg', sentences[1]: a caption must be a string, not None",
         ),
     ],
 )

@@ -27,22 +27,23 @@ def write_lines(root: Path, *photos: str) -> Path:
     [
         (
             {"format": "karpaty"},
-            "data.format: unknown 'karpaty' (did you mean karpathy?): "
+            "data.format: unknown 'karpaty' (did you mean karpathy?); "
             "choose from shapes, coco, karpathy, flickr8k, jsonl",
         ),
-        ({"format": "x"}, "data.format: unknown 'x': choose from shapes, coco, karpathy, "),
-        ({"on_problem": "ignore"}, "data.on_problem: unknown 'ignore': choose from refuse, skip"),
+        ({"format": "x"}, "data.format: unknown 'x'; choose from shapes, coco, karpathy, "),
+        ({"on_problem": "ignore"}, "data.on_problem: unknown 'ignore'; choose from refuse, skip"),
         (
             {"train_annotations": Path("a")},
-            "data.*_annotations belong to format coco, not to jsonl",
+            "data.*_annotations require format coco, not jsonl",
         ),
         (
             {"format": "coco", "annotations": Path("a")},
-            "data.annotations does not belong to format coco: use data.train_annotations and so on",
+            "data.annotations is not available for format coco; use data.train_annotations "
+            "and so on",
         ),
         (
             {"format": "shapes", "annotations": Path("a")},
-            "data.annotations does not belong to format shapes",
+            "data.annotations is not available for format shapes",
         ),
         ({"root": Path("/nowhere")}, "data.root: no folder /nowhere"),
     ],
@@ -63,7 +64,7 @@ def test_problems_are_refused_or_skipped(tmp_path: Path) -> None:
         for line, name in ((1, "bad1"), (3, "bad2"), (4, "bad3"))
     )
     assert str(caught.value) == (
-        f"5 problems: {told}; and 2 more; correct them, or leave them out: data.on_problem=skip"
+        f"5 problems: {told}; and 2 more; correct them or set data.on_problem=skip"
     )
     loaded = load_records(format="jsonl", root=tmp_path, on_problem="skip")
     assert [record.image_id for record in loaded.records] == ["good"]
@@ -81,7 +82,7 @@ def test_one_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize("photos", [[], ["bad"]])
 def test_nothing_usable(tmp_path: Path, photos: list[str]) -> None:
     write_lines(tmp_path, *photos)
-    with pytest.raises(CaptionerError, match="holds no usable photo with captions") as caught:
+    with pytest.raises(CaptionerError, match="has no usable photo with captions") as caught:
         load_records(format="jsonl", root=tmp_path, on_problem="skip")
     assert ("line 1: photo 'bad' is missing" in str(caught.value)) == bool(photos)
 

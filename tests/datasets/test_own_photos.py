@@ -36,7 +36,7 @@ def test_a_table_without_splits_is_divided_only_if_asked(tmp_path: Path) -> None
     (tmp_path / "mine.csv").write_text(
         "bild\tsatz\n" + "".join(f"{name}\tein Hund\n" for name in names)
     )
-    with pytest.raises(CaptionerError, match=r"has no split: .* or set data\.split 80/10/10"):
+    with pytest.raises(CaptionerError, match=r"no split; .* or set data\.split 80/10/10"):
         load_records(format="csv", root=tmp_path, columns="image=bild,caption=satz")
     loaded = load_records(
         format="csv", root=tmp_path, columns="image=bild,caption=satz", split="60/20/20"
@@ -48,7 +48,7 @@ def test_a_table_without_splits_is_divided_only_if_asked(tmp_path: Path) -> None
 def test_one_photo_of_two_splits_is_a_problem(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "t.csv").write_text("image,caption,split\na.jpg,x,train\na.jpg,y,test\n")
-    with pytest.raises(CaptionerError, match=r"'a\.jpg' has rows of several splits"):
+    with pytest.raises(CaptionerError, match=r"'a\.jpg' has rows in several splits"):
         load_records(format="csv", root=tmp_path)
 
 
@@ -63,10 +63,10 @@ def test_text_files_beside_photos(tmp_path: Path) -> None:
         ("train/x/a.jpg", "train", ("A dog", "One dog")),
         ("valid/b.png", "val", ("A cat",)),
     ]
-    assert loaded.notes == [f"1 photo in {tmp_path} without a text file beside: not used"]
+    assert loaded.notes == [f"1 photo in {tmp_path} skipped: no caption file beside"]
     (tmp_path / "bare").mkdir()
     touch(tmp_path, "bare/a.jpg")
-    with pytest.raises(CaptionerError, match="no photo has a text file beside it"):
+    with pytest.raises(CaptionerError, match="no photo has a caption file beside it"):
         load_records(format="sidecar", root=tmp_path / "bare")
 
 
@@ -104,7 +104,7 @@ def test_captions_of_kaggle_without_split_lists(tmp_path: Path) -> None:
     touch(tmp_path, "Images/1.jpg", "Images/2.jpg", "Images/3.jpg")
     rows = "".join(f"{n}.jpg,A dog , it runs .\n" for n in (1, 2, 3))
     (tmp_path / "captions.txt").write_text("image,caption\n" + rows)
-    with pytest.raises(UsageError, match=r"without them set data\.split 80/10/10"):
+    with pytest.raises(UsageError, match=r"otherwise set data\.split 80/10/10"):
         load_records(format="flickr8k", root=tmp_path)
     loaded = load_records(format="flickr8k", root=tmp_path, split="80/10/10")
     assert {record.split for record in loaded.records} == {"train", "val", "test"}
@@ -113,9 +113,9 @@ def test_captions_of_kaggle_without_split_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "karpathy", "split": "80/10/10"}, "karpathy has splits of its own"),
-        ({"format": "coco", "columns": "image=x"}, "data.columns belongs to csv, flickr8k and"),
-        ({"format": "sidecar", "annotations": Path("x")}, "data.annotations does not belong to"),
+        ({"format": "karpathy", "split": "80/10/10"}, "karpathy has its own splits"),
+        ({"format": "coco", "columns": "image=x"}, "data.columns requires format csv, flickr8k or"),
+        ({"format": "sidecar", "annotations": Path("x")}, "data.annotations is not available for"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(

@@ -57,21 +57,21 @@ def test_a_good_photo_becomes_a_record(photos: Path) -> None:
         ({"name": "sub"}, "photo 'sub' is missing from "),
         ({"name": "nowhere/a.jpg"}, "photo 'nowhere/a.jpg' is missing from "),
         ({"name": "a.jpg/b.jpg"}, "photo 'a.jpg/b.jpg' is missing from "),
-        ({"name": "../outside.jpg"}, "photo '../outside.jpg' leads outside its folder "),
-        ({"name": "sub/../a.jpg"}, "photo 'sub/../a.jpg' leads outside its folder "),
-        ({"name": "/etc/passwd"}, "photo '/etc/passwd' leads outside its folder "),
-        ({"name": ""}, "a photo's name must be text, not ''"),
-        ({"name": None}, "a photo's name must be text, not None"),
-        ({"name": 7}, "a photo's name must be text, not 7"),
-        ({"name": "a\0.jpg"}, "'a\\x00.jpg' cannot be a file name"),
-        ({"name": "\ud800.jpg"}, "'\\ud800.jpg' cannot be a file name"),
-        ({"image_id": 1.0}, "an image id must be a whole number or text, not 1.0"),
-        ({"image_id": True}, "an image id must be a whole number or text, not True"),
-        ({"image_id": []}, "an image id must be a whole number or text, not []"),
-        ({"image_id": " "}, "an image id must be a whole number or text, not ' '"),
-        ({"split": "dev"}, 'unknown split \'dev\': write "train", "val" or "test"'),
-        ({"split": ["train"]}, "unknown split ['train']: write"),
-        ({"captions": []}, "photo 'a.jpg' has no caption: give it one or more"),
+        ({"name": "../outside.jpg"}, "photo '../outside.jpg' is outside its folder "),
+        ({"name": "sub/../a.jpg"}, "photo 'sub/../a.jpg' is outside its folder "),
+        ({"name": "/etc/passwd"}, "photo '/etc/passwd' is outside its folder "),
+        ({"name": ""}, "a photo's name must be a string, not ''"),
+        ({"name": None}, "a photo's name must be a string, not None"),
+        ({"name": 7}, "a photo's name must be a string, not 7"),
+        ({"name": "a\0.jpg"}, "'a\\x00.jpg' is not a valid file name"),
+        ({"name": "\ud800.jpg"}, "'\\ud800.jpg' is not a valid file name"),
+        ({"image_id": 1.0}, "an image id must be an integer or a string, not 1.0"),
+        ({"image_id": True}, "an image id must be an integer or a string, not True"),
+        ({"image_id": []}, "an image id must be an integer or a string, not []"),
+        ({"image_id": " "}, "an image id must be an integer or a string, not ' '"),
+        ({"split": "dev"}, 'unknown split \'dev\'; choose "train", "val" or "test"'),
+        ({"split": ["train"]}, "unknown split ['train']; choose"),
+        ({"captions": []}, "photo 'a.jpg' has no caption; add at least one"),
     ],
 )
 def test_a_bad_photo_is_left_out_and_said(
@@ -88,10 +88,13 @@ def test_a_bad_photo_is_left_out_and_said(
 @pytest.mark.parametrize(
     ("caption", "message"),
     [
-        (" \t\u2028", "empty caption: write one or leave it out"),
-        (3, "a caption must be text, not 3"),
-        (None, "a caption must be text, not None"),
-        ("a \ud83d dog", "caption 'a \\ud83d dog' holds half a surrogate pair: not valid Unicode"),
+        (" \t\u2028", "empty caption; write one or remove it"),
+        (3, "a caption must be a string, not 3"),
+        (None, "a caption must be a string, not None"),
+        (
+            "a \ud83d dog",
+            "caption 'a \\ud83d dog' is not valid Unicode: it has half a surrogate pair",
+        ),
     ],
 )
 def test_a_bad_caption_is_left_out_alone(photos: Path, caption: object, message: str) -> None:
@@ -111,18 +114,18 @@ def test_a_photo_whose_captions_are_all_bad_is_left_out(photos: Path) -> None:
         "line 11",
         "line 1",
     ]
-    assert messages(collector)[-1] == "photo 'a.jpg' has no caption left: give it one or more"
+    assert messages(collector)[-1] == "photo 'a.jpg' has no caption left; add at least one"
     assert not collector.loaded.records
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"name": "b.jpg"}, "image id 1 occurs twice: list a photo once, with all its captions"),
+        ({"name": "b.jpg"}, "image id 1 occurs twice; list a photo once, with all its captions"),
         ({"name": "b.jpg", "image_id": "1"}, "image id '1' occurs twice"),
-        ({"name": "b.jpg", "split": "val"}, "image id 1 is in train too: a photo belongs to one"),
-        ({"image_id": 2, "split": "test"}, "a.jpg' is in train too: a photo belongs to one split"),
-        ({"image_id": 2, "name": "./a.jpg"}, "a.jpg' occurs twice: list a photo once"),
+        ({"name": "b.jpg", "split": "val"}, "image id 1 is also in train; a photo belongs to one"),
+        ({"image_id": 2, "split": "test"}, "a.jpg' is also in train; a photo belongs to one split"),
+        ({"image_id": 2, "name": "./a.jpg"}, "a.jpg' occurs twice; list a photo once"),
     ],
 )
 def test_the_second_of_two_is_left_out(
@@ -180,7 +183,7 @@ def test_by_split(photos: Path) -> None:
     found = records.by_split(collector.loaded.records, "val")
     assert [record.image_id for record in found] == [2]
     assert records.by_split(collector.loaded.records, "test") == []
-    with pytest.raises(UsageError, match="unknown split 'dev': choose from train, val, test"):
+    with pytest.raises(UsageError, match="unknown split 'dev'; choose from train, val, test"):
         records.by_split([], "dev")
 
 

@@ -132,10 +132,10 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(
 
 def test_a_folder_that_holds_something_else_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty: name a new folder"):
+    with pytest.raises(UsageError, match="is not empty; choose a new folder"):
         render(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
     with pytest.raises(UsageError, match="each split needs at least one picture"):
         render(tmp_path / "new", val=0)
-    with pytest.raises(UsageError, match="pictures of 8 pixels are too small"):
+    with pytest.raises(UsageError, match="size 8 is too small; at least 32 pixels"):
         render(tmp_path / "new", size=8)

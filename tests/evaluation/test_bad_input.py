@@ -130,13 +130,13 @@ CASES: dict[str, tuple[object, object, str]] = {
     "ids with a point": (
         changed(ROWS, {at: {"image_id": at + 1.0} for at in range(3)}),
         references(),
-        "r.json, entry 0: an image id must be a whole number or text, not 1.0; "
+        "r.json, entry 0: an image id must be an integer or a string, not 1.0; "
         + WRONG.format(2, 6),
     ),
     "true as an id": (
         changed(ROWS, {0: {"image_id": True}}),
         references(),
-        "r.json, entry 0: an image id must be a whole number or text, not True",
+        "r.json, entry 0: an image id must be an integer or a string, not True",
     ),
     "captions that are numbers": (
         changed(ROWS, {1: {"caption": 3}, 4: {"caption": 4.5}}),

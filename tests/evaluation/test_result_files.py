@@ -48,7 +48,7 @@ def test_good_files(tmp_path):
         ([{"image_id": 1, "caption": 3}], "r.json, entry 0: a caption must be a string, not 3"),
         (
             [{"image_id": 1.5, "caption": "a"}],
-            "r.json, entry 0: an image id must be a whole number or text, not 1.5",
+            "r.json, entry 0: an image id must be an integer or a string, not 1.5",
         ),
         (
             [{"image_id": n % 2, "caption": "a"} for n in range(5)],
@@ -100,7 +100,7 @@ def test_absent_and_broken_files(tmp_path):
 def test_a_caption_that_no_score_can_take(tmp_path, name) -> None:
     row = json.dumps({"image_id": 1, "caption": "a dog " * 100_000})
     (tmp_path / name).write_text(row if name == "r.jsonl" else f"[{row}]")
-    with pytest.raises(CaptionerError, match="has 600,000 characters, more than the 10,000"):
+    with pytest.raises(CaptionerError, match="has 600,000 characters; at most 10,000"):
         read_candidates(tmp_path / name)
     annotations = {"annotations": [json.loads(row)]}
     (tmp_path / "a.json").write_text(json.dumps(annotations))

@@ -17,7 +17,7 @@ from captioner.files.json_file import read_json
         (b'{"a":\n\n"\xff"}', ", line 3: not UTF-8"),
         (b"[" * 200_000, ": not JSON: nested too deeply"),
         (b"9" * 5_000, ": not JSON: "),
-        (b"\xff\xfe{", ": damaged UTF-16 text: save it as UTF-8"),
+        (b"\xff\xfe{", ": damaged UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_bad_json_is_said_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:

@@ -72,7 +72,7 @@ def test_coco_files(tmp_path: Path) -> None:
     found = list(expand([str(file)]))
     assert names(found[:2]) == [str(photo), str(photo.with_name("2.png"))]
     assert [photo.path for photo in found[2:]] == [file / f"images[{i}]" for i in range(2, 8)]
-    assert all("leads outside its folder" in str(photo.error) for photo in found[2:5])
+    assert all("is outside its folder" in str(photo.error) for photo in found[2:5])
     assert all("is no file name" in str(photo.error) for photo in found[5:])
     elsewhere = list(expand([str(file)], images=tmp_path))
     assert elsewhere[0].path == tmp_path / "1.png"
@@ -83,7 +83,7 @@ def test_coco_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match="not JSON"):
         list(expand([str(tmp_path / "a.json")]))
     file = coco(tmp_path / "sub" / "image_info_test.json", [{"file_name": "1.jpg"}])
-    with pytest.raises(UsageError, match="name their folder: --images"):
+    with pytest.raises(UsageError, match="set their folder with --images"):
         list(expand([str(file)]))
 
 

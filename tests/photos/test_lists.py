@@ -52,7 +52,9 @@ def test_bytes_come_back_as_they_were(lines: list[bytes]) -> None:
 
 
 def test_a_line_without_end_is_refused() -> None:
-    with pytest.raises(UsageError, match="list: a line of 65,536 characters or more"):
+    with pytest.raises(
+        UsageError, match="not a list of paths: a line has 65,536 characters or more"
+    ):
         read(b"a.jpg\n" + b"x" * (MAX_LINE + 5))
     assert read(b"") == []
 

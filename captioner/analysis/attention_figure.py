@@ -157,9 +157,9 @@ def _block(
     ]
     panels = [_unlit(photo, box)]
     # One scale for all words of a caption: a word that attends only to its sentinel stays dark, and
-    # uniform weights light the photo by half.
+    # uniform weights light the photo by about half.
     regions = attention.weights.shape[2]
-    brightest = max([4 / regions, *(float(one.max()) for one in maps)])
+    brightest = max([2 / regions, *(float(one.max()) for one in maps)])
     panels += [lit(photo, one, brightest) for one in maps]
     notes = [_Note("photo", "", None)]
     for i, word in enumerate(candidate.words):

@@ -158,7 +158,8 @@ def _words(axes: "Axes", steps: Sequence[WordStep]) -> None:
         side.set_visible(False)
     for x, step in enumerate(steps):
         word = f"{_short(step.word)} {step.probability:.2f}"
-        axes.text(x, 0, word, ha="center", va="center", weight="bold", fontsize=8.5)
+        size = 8.5 * min(1.0, 13 / len(word))
+        axes.text(x, 0, word, ha="center", va="center", weight="bold", fontsize=size)
         axes.barh(0.95, 0.9 * step.probability, 0.28, x - 0.45, color=COLOURS[0])
         axes.barh(0.95, 0.9, 0.28, x - 0.45, color="#0000000f")
         for y, (rival, probability) in enumerate(step.rivals, start=2):
@@ -229,7 +230,7 @@ def _attention(
     picture = fitted(Image.fromarray(photo), _PANEL)
     here = scaled(box, picture.width / photo.shape[1], picture.height / photo.shape[0])
     maps = [weight_map(np.array(step.attention), grid, here, picture.size) for step in steps]
-    brightest = max([4 / (grid[0] * grid[1]), *(float(one.max()) for one in maps)])
+    brightest = max([2 / (grid[0] * grid[1]), *(float(one.max()) for one in maps)])
     axes.axis("off")
     for i, (step, weights) in enumerate(zip(steps, maps, strict=True)):
         panel = axes.inset_axes(((i + 0.03) / len(steps), 0, 0.94 / len(steps), 1))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FIGURE_SIDE = 640
 """Longest side, in pixels, of the photo copies that figures are drawn on."""
 
-THUMBNAIL_SIDE = 320
+THUMBNAIL_SIDE = 256
 """The same for a gallery without figures."""
 
 

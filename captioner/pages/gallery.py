@@ -23,13 +23,13 @@ from captioner.display import one_line
 from captioner.files.atomic import write_output
 from captioner.inference.result import PhotoCaptions
 
-THUMBNAIL = 320
+THUMBNAIL = 256
 """Longest side of a thumbnail, in pixels."""
 
 MOST = 20_000
 """Photos of a page at most: they are some 12 KB each, and a browser opens all of them at once."""
 
-_QUALITY = 72
+_QUALITY = 75
 """Of the thumbnails' JPEG."""
 
 
@@ -141,5 +141,5 @@ def _thumbnail(preview: np.ndarray) -> tuple[str, tuple[int, int]]:
     picture = Image.fromarray(preview)
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    picture.save(file, "JPEG", quality=_QUALITY)
     return base64.b64encode(file.getvalue()).decode(), picture.size

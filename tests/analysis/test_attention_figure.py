@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captioner.analysis.attention_figure import attention_figure, weight_map
+from captioner.analysis.attention_figure import PANEL, attention_figure, fitted, weight_map
 from captioner.analysis.figure_files import ATTENTION, draw_all, figure_path, write_figure
 from captioner.errors import CaptionerError
 from captioner.inference.result import AttentionMap, Candidate, PhotoCaptions
@@ -137,7 +137,7 @@ def panels(figure: Image.Image, preview: Image.Image) -> tuple[tuple[int, int], 
     The panels stand side by side, the photo first; both end at the same height.
     """
     pixels = np.asarray(figure, float)
-    width, height = preview.size
+    width, height = fitted(preview, PANEL).size
     cell = max(width, 110)
     top = figure.height - 24 - height
     left = 12 + cell + 12

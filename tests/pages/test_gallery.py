@@ -111,7 +111,7 @@ def test_thumbnails_keep_their_shape() -> None:
     assert entry.thumbnail is not None
     with Image.open(io.BytesIO(base64.b64decode(entry.thumbnail))) as picture:
         assert picture.format == "JPEG"
-        assert picture.size == (entry.width, entry.height) == (320, 36)
+        assert picture.size == (entry.width, entry.height) == (256, 28)
 
 
 def test_a_page_is_written_when_all_are_through(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ CARD = {
     "intended use": "teaching, research, a starting point for training on own photos",
     "not for": "descriptions that people rely on, such as alternative text without review; "
     "identifying people or judging what they are",
-    "known failures": "see docs/models.md",
+    "known failures": "names common objects for unknown ones (a large brown horse is riding a "
+    "fire), guesses colours and counts, repeats an object (a boy is riding a bike on a bike), "
+    "reads no text; more in docs/models.md",
 }
 
 

@@ -6,11 +6,13 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING, Any
 
+from captioner.commands import caption_sidecars as sidecars
 from captioner.commands.caption_devices import caption_on_all
 from captioner.commands.parser import Parser, not_negative, positive
 from captioner.commands.picture_flags import (
@@ -51,6 +53,7 @@ SHARD_SIZE = 10_000
 _NOT_OF_THE_TEXT = frozenset(
     {"paths", "list", "images", "checkpoint", "backward", "format", "output", "shard_size"}
     | {"batch_size", "device", "devices", "workers", "gallery"}
+    | sidecars.NAMES
 )
 """Flags that do not affect a caption, or that the manifest records separately."""
 
@@ -62,6 +65,7 @@ def run(arguments: list[str]) -> int:
     check_search_arguments(options, len(options.checkpoint))
     several = captions_a_photo(options)
     to_folder = _wants_folder(options)
+    sidecars.check_sidecar_arguments(options)
     options.format = options.format or ("jsonl" if to_folder else "text")
     if several > 1 and options.format != "jsonl":
         raise UsageError(
@@ -82,6 +86,9 @@ def run(arguments: list[str]) -> int:
         raise UsageError("--devices: several devices write a folder; add --output FOLDER/")
 
     _photos(options)  # fails if an input does not exist
+    if options.sidecar is not None:
+        caption = partial(_caption, _predictor(options), options)
+        return sidecars.write_sidecars(options, _photos(options, say), caption)
     if options.output is None:
         with standard_output() as stream:
             return _caption_to_stream(options, stream)
@@ -144,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--devices", metavar="0,1,…", help="GPUs that share the work; needs --output FOLDER/"
     )
+    sidecars.add_sidecar_arguments(parser)
     add_picture_arguments(parser)
     add_run_arguments(parser)
     add_search_arguments(parser)

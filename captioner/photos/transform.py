@@ -206,6 +206,9 @@ class Transform:
 
     def _reduced_size(self, width: int, height: int) -> tuple[int, int]:
         short = min(width, height)
+        if self.detail is not None and self.quality is not None and self.fit == "squash":
+            # A side alone too: what is compressed must be as small as the training photos were.
+            return min(width, self.detail), min(height, self.detail)
         if self.detail is None or short <= self.detail:
             return width, height
         if self.fit == "squash":

@@ -220,6 +220,15 @@ def test_quality_holds_for_photos_of_any_shape(fit, size):
     assert transform.array(Image.new("RGB", size, "red")).shape == (3, 48, 48)
 
 
+def test_quality_reduces_each_side_that_is_longer_than_the_detail():
+    transform = Transform(
+        size=48, resize=48, fit="squash", interpolation="bicubic", detail=32, quality=80
+    )
+    photo = noise(200, 20)
+    small = photo.resize((32, 20), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(transform.array(photo), transform.array(small))
+
+
 def test_quality_is_kept_where_it_is_given_alone():
     transform = Transform(detail=32, quality=80)
     assert Transform.from_dict(transform.asdict()) == transform

@@ -26,7 +26,7 @@ from captioner.model.captioner import Captioner
 
 
 def log_probs(captioner: Captioner, features: Tensor, found: Hypotheses) -> Tensor:
-    """How probable a captioner finds captions, whichever way it goes through them.
+    """Return the log-probability of captions under a captioner, whatever its direction.
 
     One pass of teacher forcing over all captions of all images, packed.
 
@@ -56,10 +56,10 @@ def log_probs(captioner: Captioner, features: Tensor, found: Hypotheses) -> Tens
 def agreed(
     found: Hypotheses, captioner: Captioner, features: Tensor, weight: float, search: SearchOptions
 ) -> Hypotheses:
-    """The best of some captions by the log-probabilities of both directions.
+    """Return the best of some captions by the log-probabilities of both directions.
 
-    What the search made of length to rank its captions (average, penalty, word reward) is made of
-    the mixed log-probability too: with a weight of 0 the ranking is that of the search.
+    The length normalisation of the search (average, penalty, word reward) applies to the mixed
+    log-probability too: with a weight of 0 the ranking is that of the search.
 
     Args:
         found: captions of one direction, ranked by it.

@@ -1,4 +1,4 @@
-"""Several checkpoints that write together: which may, and what they have in common."""
+"""Checks of checkpoints that write together, and what they share."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 
 def check_vocabularies(members: Sequence[Checkpoint]) -> None:
-    """Raises UsageError unless there are members and all have the words of the first."""
+    """Refuse checkpoints with different vocabularies, or none at all.
+
+    Raises:
+        UsageError: there is no checkpoint, or one has other words than the first.
+    """
     if not members:
         raise UsageError("ensemble: no checkpoint is given; it should be one or more")
     first = members[0]
@@ -28,17 +32,21 @@ def check_vocabularies(members: Sequence[Checkpoint]) -> None:
 
 
 def check_directions(members: Sequence[Checkpoint], wording: Wording) -> None:
-    """Raises UsageError unless all go through captions the same way, and the wording's way."""
+    """Refuse checkpoints that read in different directions, or backward ones with a wording.
+
+    Raises:
+        UsageError: for either.
+    """
     ways = {member.captioner.backward for member in members}
     if len(ways) > 1:
         raise UsageError(
-            "ensemble: some of the checkpoints go through captions backward and some forward; give "
-            "the forward ones alone, and one backward one to re-rank (--backward P)"
+            "ensemble: some of the checkpoints read captions backward and some forward; give only "
+            "the forward ones, and one backward one to re-rank (--backward P)"
         )
     if ways == {True} and wording != Wording():
         raise UsageError(
-            f"{members[0].path} goes through captions backward, where what they must and must not "
-            "say cannot be seen to; use a forward checkpoint, and this one to re-rank (--backward)"
+            f"{members[0].path} reads captions backward, where phrases cannot be required or "
+            "banned; use a forward checkpoint, and this one to re-rank (--backward)"
         )
 
 
@@ -56,12 +64,12 @@ def check_agreement(
         wrong = members[0] if members[0].captioner.backward else backward
         way = "backward" if members[0].captioner.backward else "forward"
         raise UsageError(
-            f"backward: {wrong.path} goes through captions {way}; captions are found by a forward "
+            f"backward: {wrong.path} reads captions {way}; captions are found by a forward "
             "checkpoint and re-ranked by one trained with decoder.direction backward"
         )
     search, agreement = strategy.search, strategy.agreement
     if isinstance(search, SampleOptions):
-        raise UsageError("backward: samples are not re-ranked by it; use beam search")
+        raise UsageError("backward: it re-ranks a beam search, not samples; leave sampling out")
     if search.beam_size < 2:
         raise UsageError("backward: a beam of 1 leaves nothing to choose; set beam_size 2 or more")
     if not 0 <= agreement <= 1:
@@ -69,11 +77,11 @@ def check_agreement(
 
 
 def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
-    """The different ones of some items, in order, and for each item its place among them."""
+    """Return the distinct items in order, and for each item its index among them."""
     different = list(dict.fromkeys(items))
     return different, [different.index(item) for item in items]
 
 
 def encoder_key(encoder: Encoder) -> str:
-    """What two encoders that give the same features have in common: layers and weights."""
+    """Return a key that encoders with the same features share: layers and weights."""
     return f"{encoder.trunk}{encoder.fingerprint()}"

@@ -1,4 +1,4 @@
-"""Captions on their way into one file, kept in a draft from which the same command resumes.
+"""The draft of a caption file: captions are kept at once, and the same command resumes.
 
 The draft of ``F`` is ``F.part``, JSON Lines that only grow: first what the captions depend on, then
 ``[stamp, record]`` for each photo. Ctrl-C, SIGTERM, SIGKILL or a full disk lose at most the batch
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from captioner.photos.source import PhotoSource
 
 FORMAT = 1
-"""Version of the draft; another one is refused."""
+"""Version of the draft; other versions are refused."""
 
 MAX_LINE = 2**25
-"""Bytes of a line; a command line has at most 2 MiB, which JSON may write longer."""
+"""Most bytes of a line; a command line has at most 2 MiB, which JSON may lengthen."""
 
 
 class Draft:
-    """The draft of one output, locked until the block ends; one without captions is removed.
+    """The draft of one output, locked until the block ends; an empty draft is removed.
 
     Args:
         output: the file that is to be written; of a link its target is.
@@ -81,7 +81,7 @@ class Draft:
         *,
         candidates: bool,
     ) -> Iterator["PhotoCaptions"]:
-        """Caption the photos that are not done yet, and keep each at once.
+        """Caption the photos that are not done yet, and keep each result at once.
 
         Args:
             photos: all of them, in order.
@@ -129,7 +129,7 @@ class Draft:
         return writer
 
     def _locked(self) -> BinaryIO:
-        """Open the draft, or make it, and take its lock."""
+        """Open or create the draft, and take its lock."""
         if self.path.is_symlink():
             raise UsageError(
                 f"--output: {self.path} is a symbolic link, and a draft is never written through "
@@ -151,7 +151,7 @@ class Draft:
             file.close()  # of a run that has just finished and removed it
 
     def _begin(self, recipe: Mapping[str, Any], batch_size: int) -> None:
-        """Write the first line; or check an earlier run's, and leave what it did batch by batch."""
+        """Write the first line, or check that of an earlier run and keep its whole batches."""
         wanted = json.loads(json.dumps({"captioner_draft": FORMAT, **recipe}))
         header = json.dumps(wanted).encode() + b"\n"
         found = self._file.readline(MAX_LINE)
@@ -185,7 +185,7 @@ class Draft:
             )
 
     def _entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Stamp and record of each photo that is done, up to a line that is not whole."""
+        """Yield stamp and record of each photo that is done, up to the first broken line."""
         self._file.seek(self._start)
         while line := self._file.readline(MAX_LINE):
             entry = _parsed(line)
@@ -210,7 +210,7 @@ class Draft:
 
 
 def _parsed(line: bytes) -> Any:
-    """What a whole line of JSON holds; None for any other."""
+    """Parse a complete line of JSON; None for any other."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Images to captions: where the model meets the search.
+"""Features to captions: where the model meets the search.
 
 Letters: B images, K captions of each.
 """
@@ -24,15 +24,19 @@ from captioner.model.captioner import Captioner
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
-"""Words that no caption for a reader may hold; the others keep the model's probabilities."""
+"""Words that no caption may contain; the others keep the model's probabilities."""
 
 
 MOST_SCORES = 2**24
-"""Scores of one image's next words, hypotheses times vocabulary: 64 MiB, a few times over."""
+"""Most scores of one image's next words, hypotheses times vocabulary: a few times 64 MiB."""
 
 
 def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
-    """Raises UsageError where the hypotheses of one image, times the words, are too many scores."""
+    """Refuse a beam that is too wide for the vocabulary.
+
+    Raises:
+        UsageError: hypotheses times words exceed `MOST_SCORES`.
+    """
     most = MOST_SCORES // words
     if isinstance(search, SearchOptions) and search.beam_size > most:
         raise UsageError(
@@ -42,17 +46,17 @@ def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
 
 
 class CaptionGenerator:
-    """Captions of batches of images, searched for or drawn, by one captioner or several together.
+    """Captions batches of images by search or sampling, with one captioner or an ensemble.
 
-    One is made for many batches: on a CPU it remembers what words contribute to the decoder's
-    gates (:mod:`captioner.model.kernels.input_cache`), on a GPU a search is recorded after some
-    batches and played back (:mod:`captioner.decoding.cuda_graphs`).
+    Reuse one for many batches: on a CPU it caches the products of words with the decoder's weights
+    (`captioner.model.kernels.input_cache`); on a GPU it captures the search as CUDA graphs after
+    some batches (`captioner.decoding.cuda_graphs`).
 
     Args:
         captioners: in evaluation mode, on their device, all with the same vocabulary and direction;
-            their weights must not change while this is used, and by one thread at a time.
+            their weights must not change meanwhile. Not thread-safe.
         options: of a beam search, or of sampling.
-        average: how several agree; see :func:`captioner.decoding.ensemble.ensemble`.
+        average: what an ensemble averages; see `captioner.decoding.ensemble.ensemble`.
         constraints: beside `NEVER_WRITTEN`, which always holds.
         required: what every caption says; for beam search alone.
         attention: whether captions carry their attention weights: the mean of those of all
@@ -92,12 +96,12 @@ class CaptionGenerator:
 
     @torch.inference_mode()
     def __call__(self, features: Sequence[Tensor], image_keys: Tensor | None = None) -> Hypotheses:
-        """Captions of a batch as word ids, in reading order whichever way they were found.
+        """Caption a batch; return word ids in reading order, whatever the decoder's direction.
 
         Args:
             features: of the images for each captioner, (B, F) or (B, R, F); captioners with one
                 encoder may share them.
-            image_keys: (B,) int64, a number of each image's own; sampling alone needs it.
+            image_keys: (B,) int64, a number that identifies each image; only sampling needs it.
         """
         begun = [
             captioner.decoder.begin(own)
@@ -115,7 +119,7 @@ class CaptionGenerator:
         else:
             assert isinstance(self._options, SampleOptions)
             if image_keys is None:
-                raise UsageError("image_keys: sampling needs a number of each image's own")
+                raise UsageError("image_keys: sampling needs a number that identifies each image")
             found = sample(
                 start,
                 state,
@@ -131,7 +135,7 @@ class CaptionGenerator:
 
 
 def attention_of(captioners: Sequence[Captioner]) -> Looked:
-    """From the state of a captioner, or of an ensemble, to its attention weights (M, R).
+    """Return a function from the state of a captioner or ensemble to attention weights (M, R).
 
     Raises:
         UsageError: none of them attends.
@@ -154,7 +158,7 @@ def attention_of(captioners: Sequence[Captioner]) -> Looked:
         if len(sizes) > 1:
             raise UsageError(
                 f"attention: the checkpoints look at different numbers of regions ({sizes[0]} and "
-                f"{sizes[1]}), whose weights have no mean; give one of them alone"
+                f"{sizes[1]}), whose weights cannot be averaged; give only one of them"
             )
         return torch.stack(of_members).mean(0)
 
@@ -162,15 +166,15 @@ def attention_of(captioners: Sequence[Captioner]) -> Looked:
 
 
 def reranked(found: Hypotheses, how: Rerank) -> Hypotheses:
-    """The best of the samples of each image, each caption once."""
+    """Return the best samples of each image, each caption once."""
     by = found.scores if how.by == "score" else consensus(found).to(found.scores)
     return rerank(found, how.n_best, by)
 
 
 def consensus(found: Hypotheses) -> Tensor:
-    """Mean ROUGE-L of each caption against the others of its image, (B, K) from 0 to 1.
+    """Return the mean ROUGE-L of each caption against the others of its image, (B, K), 0 to 1.
 
-    The caption that has most in common with the rest is the one of least Bayes risk (Kumar & Byrne
+    The caption that agrees most with the rest has the least Bayes risk (Kumar & Byrne
     2004, "Minimum Bayes-risk decoding"), with the samples standing for the distribution. One that
     was drawn twice counts twice.
     """
@@ -187,5 +191,5 @@ def consensus(found: Hypotheses) -> Tensor:
 
 
 def write_captions(hypotheses: Hypotheses, vocabulary: Vocabulary) -> list[str]:
-    """The best caption of each image as text."""
+    """Return the best caption of each image as text."""
     return [vocabulary.decode(best[0]) for best in hypotheses.captions()]

@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo on its way to a caption.
+    """A photo that has been read, or the reason why not.
 
     Attributes:
         path: the file.
-        key: a number of its own, from which samples are seeded.
-        pixels: (3, S, S) uint8, once for each transform, or the reason why it could not be read.
+        key: a number that identifies it, from which samples are seeded.
+        pixels: (3, S, S) uint8, once per transform, or the reason why it could not be read.
         size: width and height of the upright photo; (0, 0) where it could not be read.
         preview: (height, width, 3) uint8, if asked for.
     """
@@ -28,6 +28,6 @@ class Photo:
 
 
 def key_number(key: str) -> int:
-    """A number of 64 bits, with sign, for an image's path or id."""
+    """Return a signed 64-bit number for an image's path or id."""
     digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "little", signed=True)

@@ -1,7 +1,7 @@
-"""What captions must and must not say, in the user's own words.
+"""Required and banned phrases as a user writes them.
 
-The search knows word ids and constraints; here are the phrases that stand for them, checked against
-one another and against the vocabulary of the captioner.
+The search takes word ids and constraints; this module makes them from phrases, which it checks
+against one another and against the vocabulary of the captioner.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ class Wording:
             )
 
     def constraints(self, vocabulary: Vocabulary) -> list[Constraint]:
-        """Return what the captions of a search or of samples must not say.
+        """Return the constraints that forbid words, for search and sampling.
 
         Raises:
             UsageError: The vocabulary lacks a word.
@@ -106,7 +106,7 @@ class Wording:
         return found
 
     def required(self, vocabulary: Vocabulary) -> RequiredPhrases | None:
-        """Return what every caption of a beam search must say, if anything.
+        """Return the phrases that every caption of a beam search must contain, if any.
 
         Raises:
             UsageError: The vocabulary lacks a word.
@@ -117,7 +117,7 @@ class Wording:
 
 
 def encoded(name: str, phrases: Iterable[str], vocabulary: Vocabulary) -> list[list[int]]:
-    """The phrases as word ids; raises UsageError for a word that the vocabulary lacks."""
+    """Return the phrases as word ids; a word that the vocabulary lacks raises UsageError."""
     for word in (word for phrase in phrases for word in vocabulary.tokenize(phrase)):
         if word not in vocabulary:
             nearest = suggestion(word, vocabulary.words[len(SPECIAL_WORDS) :])
@@ -126,10 +126,10 @@ def encoded(name: str, phrases: Iterable[str], vocabulary: Vocabulary) -> list[l
 
 
 def ngrams(words: Sequence[str], n: int) -> list[list[str]]:
-    """All n neighbouring words, from left to right."""
+    """Return all n-grams, from left to right."""
     return [list(words[at : at + n]) for at in range(len(words) - n + 1)]
 
 
 def has_repeat(items: Sequence[list[str]]) -> bool:
-    """Whether two are the same."""
+    """Whether two items are equal."""
     return len({tuple(item) for item in items}) < len(items)

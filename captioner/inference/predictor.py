@@ -64,11 +64,10 @@ from captioner.photos.transform import Box
 
 @dataclass
 class Seconds:
-    """What a predictor has spent on photos so far, in seconds of the clock.
+    """Wall-clock seconds that a predictor has spent so far.
 
     Attributes:
-        encoding: in the encoders (a GPU works on after it was asked, and is waited for in the
-            search).
+        encoding: in the encoders. A GPU runs asynchronously, and the search waits for it.
         searching: in the decoders and the search.
     """
 
@@ -208,15 +207,15 @@ class Predictor:
         any length and of mixed kinds, gives an iterator. A photo without a path is called
         ``photo-<number>``.
 
-        A photo that cannot be read, or that has no caption under the constraints, takes its place
-        with a reason and does not end the work. Photos are read ahead, so that memory stays flat
-        for any number of them: twice the batch, and 256 MiB of photos held in memory.
+        A photo that cannot be read, or that has no caption under the constraints, gives a result
+        with the reason, in its place; the others are still captioned. Photos are read ahead in
+        bounded memory, whatever their number: twice the batch, and 256 MiB of photos in memory.
 
         Args:
             photos: one photo or many; also what `captioner.photos.inputs` makes of a tar's members.
-            batch_size: photos encoded and searched at once.
-            keys: what samples are seeded from, an id for each photo; its path if not given. The
-                samples of a photo depend on the seed and this alone, not on batch or order.
+            batch_size: photos per batch.
+            keys: an id for each photo, from which samples are seeded; its path if not given. The
+                samples of a photo depend on the seed and this only, not on batch or order.
             workers: processes that read photos ahead; 0: threads of this one. A script that asks
                 for processes needs the guard ``if __name__ == "__main__":``.
 
@@ -284,7 +283,7 @@ class Predictor:
         named: Iterator[tuple[PhotoSource, object]],
         batch_size: int,
     ) -> Iterator[list[Photo]]:
-        """Batches of photos that have been read while the batch before was captioned."""
+        """Yield batches of photos that were read while the previous batch was captioned."""
         ahead: deque[tuple[PhotoSource, int, Future[Read | str]]] = deque()
         preview = self.strategy.preview
         batch: list[Photo] = []
@@ -331,7 +330,7 @@ class Predictor:
                 yield next(found)
 
     def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
-        """Captions of photos that have been read."""
+        """Caption photos that have been read."""
         if not photos:
             return []
         began, encoded = perf_counter(), self.seconds.encoding
@@ -341,7 +340,7 @@ class Predictor:
             self.seconds.searching += perf_counter() - began - encoding
         except UsageError:
             raise
-        except CaptionerError as error:  # one of them has no caption: which one?
+        except CaptionerError as error:  # one of them has no caption: find it
             if len(photos) > 1:
                 return [result for photo in photos for result in self._search([photo])]
             return [PhotoCaptions(photos[0].path, error=str(error))]
@@ -353,7 +352,7 @@ class Predictor:
         ]
 
     def _maps(self, found: Hypotheses, photos: Sequence[Photo]) -> Sequence[AttentionMap | None]:
-        """Attention of each image, where it was asked for."""
+        """Return the attention of each image, if the strategy wants it."""
         if found.attention is None:
             return [None] * len(photos)
         decoders = [member.captioner.decoder for member in self.members]

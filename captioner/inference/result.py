@@ -1,4 +1,4 @@
-"""What became of a photo: its captions as text, with the numbers that ranked them."""
+"""The result of captioning a photo: captions as text, with the numbers that ranked them."""
 
 import math
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Candidate:
     Attributes:
         caption: its text.
         log_prob: natural logarithm of its probability under the model, the end word included.
-        score: what ranked it: `log_prob`, length-normalised if that was asked for, or what samples
-            were ranked by.
-        words: its words as the model wrote them ("man", "'s"), the end word last unless it was cut.
+        score: the number that ranked it: `log_prob`, length-normalised on request, or the score of
+            the re-ranking.
+        words: its tokens ("man", "'s"), the end word last unless it was cut.
         word_log_probs: the log-probability of each of `words`; they sum to `log_prob`.
     """
 
@@ -33,14 +33,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class PhotoCaptions:
-    """What became of one photo: captions, best first, or the reason why there is none.
+    """The result of captioning one photo: captions, best first, or the reason for none.
 
     Attributes:
         path: the photo.
         candidates: its captions, best first, or, if drawn and not re-ranked, in the order drawn;
             empty if there is none.
         error: why there is none.
-        attention: where the words of each candidate looked, if that was asked for.
+        attention: the attention of each candidate's words, on request.
         preview: (height, width, 3) uint8, a small copy of the upright photo, if asked for.
     """
 
@@ -62,15 +62,15 @@ Captioned = PhotoCaptions
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """Where the words of a photo's captions looked. K captions, T words of the longest, R regions.
+    """Attention of a photo's captions: K captions, T words of the longest, R regions.
 
     Attributes:
         weights: (K, T, R) float32, in the order of each candidate's `words`; 0 beyond its last.
             A word's weights sum to 1, or to 1 less the sentinel's.
-        grid: rows and columns of the regions, row by row, where they are a square of them; else
+        grid: rows and columns of the regions, row by row, if they form a square; else
             (1, R).
-        sentinel: (K, T) float32, the weight that a word gave its sentence instead of the photo;
-            None where the network has no sentinel.
+        sentinel: (K, T) float32, the weight that a word gave the sentence instead of the photo;
+            None if the network has no sentinel.
         size: width and height of the upright photo, in pixels; None where it is not known.
         box: the part of that photo that the grid covers: left, top, right and bottom edge, in its
             pixels, as `Transform.box` gives it. The cell in row r and column c of a grid of
@@ -92,7 +92,7 @@ def grid_of(regions: int) -> tuple[int, int]:
 
 
 def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[AttentionMap]:
-    """The attention of each image's captions, which `found` must hold.
+    """Return the attention of each image's captions, which `found` must carry.
 
     Args:
         found: captions with attention (B, K, T + 1, R or more).
@@ -113,7 +113,7 @@ def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[Attenti
 
 
 def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:
-    """The captions of each image as text, in the order found."""
+    """Return the captions of each image as text, in the order found."""
     longest = found.words.shape[2]
     columns = zip(
         found.captions(),

@@ -1,4 +1,4 @@
-"""Captions of many photos as a folder of JSON Lines files with a manifest, which a restart goes on.
+"""Captions of many photos as a folder of JSON Lines files, with a manifest to resume from.
 
 Photo number i, from 0 and in the order of the inputs, is a line of ``captions-<i // size>.jsonl``.
 Batches begin anew with each file, so that restarts and devices change not even a last digit.
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from captioner.photos.source import PhotoSource
 
 FORMAT = 1
-"""Version of the manifest; another one is refused."""
+"""Version of the manifest; other versions are refused."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file that is whole.
+    """A file that is complete.
 
     Attributes:
         file: its name in the folder.
@@ -59,7 +59,7 @@ class Shard:
 
     @classmethod
     def checked(cls, values: Any) -> "Shard":
-        """A shard as the manifest describes it.
+        """Read a shard from its description in the manifest.
 
         Raises:
             TypeError: A value is missing, unknown or of another type.
@@ -76,7 +76,7 @@ class Shard:
 
 @dataclass
 class Manifest:
-    """``manifest.json``: what was asked for, and what is done.
+    """``manifest.json``: the recipe of the captions, and the files that are complete.
 
     Attributes:
         folder: where it lies.
@@ -94,7 +94,7 @@ class Manifest:
 
     @classmethod
     def begin(cls, folder: Path, recipe: Mapping[str, Any], shard_size: int) -> "Manifest":
-        """The manifest of a folder, as it is there or new; files that are damaged do not count.
+        """Read the manifest of a folder, or begin one; damaged files do not count as complete.
 
         Raises:
             UsageError: it was begun with other options, checkpoints, inputs or size of shards.
@@ -136,12 +136,12 @@ class Manifest:
         return manifest
 
     def add(self, index: int, shard: Shard) -> None:
-        """Note that a file is whole."""
+        """Record that a file is complete."""
         self.shards[index] = shard
         self.save()
 
     def complete(self, count: int) -> None:
-        """Note that all is done."""
+        """Record that all files are complete."""
         self.count = count
         self.save()
 
@@ -160,14 +160,14 @@ class Manifest:
 
 
 def differing(name: str, old: object, new: object) -> list[str]:
-    """What differs in a part of a recipe: names of flags where the options do."""
+    """Return what differs in a part of a recipe, by the names of flags for options."""
     if name == "options" and isinstance(old, dict) and isinstance(new, dict):
         return [f"--{key.replace('_', '-')}" for key in new if old.get(key) != new[key]] or [name]
     return [name.replace("shard_size", "--shard-size")]
 
 
 def lock_folder(folder: Path) -> BinaryIO:
-    """Make a folder of captions and keep others from writing there, until the file is closed.
+    """Create a folder of captions and lock it against other writers, until the file is closed.
 
     Raises:
         UsageError: its own folder is not there, or it is a file.
@@ -194,7 +194,7 @@ def write_shards(
     candidates: bool,
     finished: Callable[[int, Shard], None],
 ) -> int:
-    """Caption the photos of those files that are not there yet, in one stream.
+    """Caption the photos of the files that are not complete yet, in one stream.
 
     Args:
         photos: all of them, in order; only those of files to be written are read.

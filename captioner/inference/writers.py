@@ -62,7 +62,7 @@ class RecordWriter:
             self._csv.writerow(("image", "caption", "error"))
 
     def write(self, result: "PhotoCaptions") -> None:
-        """Write one record and let it be read at once."""
+        """Write one record and flush it."""
         self.write_record(record_of(result, candidates=self.candidates))
         self.file.flush()
 
@@ -80,7 +80,7 @@ class RecordWriter:
             self._write_coco(path, caption)
 
     def finish(self) -> None:
-        """Write what closes the file."""
+        """Write the end of the file."""
         if self.form == "coco":
             self.file.write("\n]\n" if self._ids else "[]\n")
         self.file.flush()
@@ -100,7 +100,7 @@ class RecordWriter:
 
 
 def record_of(result: "PhotoCaptions", *, candidates: bool = False) -> dict[str, Any]:
-    """What became of a photo, as plain values: a record of JSON Lines."""
+    """Return the result of a photo as plain values: a record of JSON Lines."""
     record: dict[str, Any] = {"image": str(result.path)}
     if result.error is not None:
         record["error"] = result.error
@@ -118,7 +118,7 @@ def record_of(result: "PhotoCaptions", *, candidates: bool = False) -> dict[str,
 
 
 def candidate_record(candidate: "Candidate") -> dict[str, Any]:
-    """One of several captions as plain values."""
+    """Return one of several captions as plain values."""
     return {
         "caption": candidate.caption,
         "log_prob": _rounded(candidate.log_prob),
@@ -129,7 +129,7 @@ def candidate_record(candidate: "Candidate") -> dict[str, Any]:
 
 
 def attention_record(result: "PhotoCaptions", place: int) -> dict[str, Any]:
-    """Where the words of one candidate looked, as plain values."""
+    """Return the attention of one candidate's words as plain values."""
     attention = result.attention
     assert attention is not None
     words = result.candidates[place].words
@@ -147,21 +147,21 @@ def attention_record(result: "PhotoCaptions", place: int) -> dict[str, Any]:
 
 @contextmanager
 def standard_output() -> Iterator[IO[str]]:
-    """Standard output for records: UTF-8 whatever the locale says."""
+    """Open standard output for records, as UTF-8 whatever the locale."""
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     yield sys.stdout
 
 
 @contextmanager
 def output_stream(name: str) -> Iterator[IO[str]]:
-    """A device, a FIFO or an open file, for records that are written to it as they come."""
+    """Open a device, FIFO or file descriptor, to which records are written one by one."""
     with named_output(name) as file, as_text(file) as text:
         yield text
 
 
 @contextmanager
 def as_text(file: BinaryIO) -> Iterator[IO[str]]:
-    """A file for records as text; it stays open."""
+    """Wrap a binary file as UTF-8 text; it stays open."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     try:
         yield text
@@ -170,5 +170,5 @@ def as_text(file: BinaryIO) -> Iterator[IO[str]]:
 
 
 def _rounded(value: float) -> float | None:
-    """Six digits of a number; None, null in JSON, for one that is infinite or not a number."""
+    """Round a number to six digits; None, null in JSON, if it is infinite or not a number."""
     return round(value, 6) if math.isfinite(value) else None

@@ -3,30 +3,30 @@ r"""Attention over the regions of an image: which of them the decoder looks at f
 Letters: B images, M rows (captions or hypotheses) or words, P rows of an image, R regions,
 F feature size, H hidden size, A attention size.
 
-Keys and values are projected once an image, whatever number of captions or beams share it:
+Keys and values are projected once per image, however many captions or beams share it:
 
     v_i = relu(W_v norm(a_i) + b_v)         value of region i, from its features a_i
     k_i = W_k v_i                           its key
 
-A query q = W_q h + b_q gives each region a score, and the scores weights and a context:
+A query q = W_q h + b_q gives each region a score; the scores give weights and a context:
 
     e_i = q . k_i                           `dot`
     e_i = q . k_i / sqrt(A)                 `scaled`    (Vaswani et al. 2017)
     e_i = w . tanh(q + k_i)                 `additive`  (Bahdanau et al. 2015)
     alpha = softmax(e),   context = \sum_i alpha_i v_i
 
-Who asks, and who reads the context z_t, is the decoder's `Kind`:
+The decoder's `Kind` says which state queries, and what reads the context z_t:
 
-- `soft` (Xu et al. 2015): h_{t-1} of the last layer asks, and z_t joins the first layer's input;
-  with a gate, times s(w . h_{t-1} + b);
-- `spatial` (Lu et al. 2017): h_t of the last layer asks, and h_t + z_t takes the place of h_t in
-  the output. The recurrence does not wait for z_t;
+- `soft` (Xu et al. 2015): h_{t-1} of the last layer queries, and z_t, multiplied by the gate
+  s(w . h_{t-1} + b) if there is one, joins the first layer's input;
+- `spatial` (Lu et al. 2017): h_t of the last layer queries, and h_t + z_t replaces h_t in the
+  output. The recurrence does not depend on z_t;
 - `adaptive` (Lu et al. 2017): the same, with a sentinel beside the regions;
-- `top_down` (Anderson et al. 2018): h_t of the first layer asks, z_t joins the second layer's
-  input, and h_{t-1} of the last layer the first one's.
+- `top_down` (Anderson et al. 2018): h_t of the first layer queries, z_t joins the second layer's
+  input, and h_{t-1} of the last layer joins the first layer's.
 
 Images may have different numbers of regions: a region whose features are NaN is padding. It is
-masked before the softmax, so that its weight is exactly 0.
+masked before the softmax, so its weight is exactly 0.
 """
 
 import math
@@ -50,10 +50,10 @@ NEGLIGIBLE = 40.0
 
 
 class Places(NamedTuple):
-    """Where rows stand once they are laid out image by image.
+    """Positions of rows that are laid out image by image.
 
     Attributes:
-        numbers: place of each row among B * P (M,).
+        numbers: position of each row among B * P (M,).
         images: B.
         each: P, rows of an image at most.
     """
@@ -64,7 +64,7 @@ class Places(NamedTuple):
 
     @staticmethod
     def of(image_of: Tensor, images: int) -> "Places":
-        """Places of rows that belong to these images (M,), counted from 0."""
+        """Return the positions of rows that belong to these images (M,), counted from 0."""
         order = image_of.argsort(stable=True)
         counts = torch.bincount(image_of, minlength=images)
         each = int(counts.max()) if len(image_of) else 0
@@ -74,16 +74,16 @@ class Places(NamedTuple):
         return Places(image_of * each + rank, images, each)
 
     def first(self, rows: int) -> "Places":
-        """Those of the first rows alone."""
+        """Return the positions of the first rows only."""
         return self._replace(numbers=self.numbers[:rows])
 
     def lay(self, rows: Tensor) -> Tensor:
-        """Rows (M, N) to (B, P, N); empty places are 0."""
+        """Lay out rows (M, N) as (B, P, N); empty positions are 0."""
         empty = rows.new_zeros(self.images * self.each, rows.shape[1])
         return empty.index_copy(0, self.numbers, rows).view(self.images, self.each, -1)
 
     def take(self, laid: Tensor) -> Tensor:
-        """(B, P, N) back to rows (M, N)."""
+        """Take rows (M, N) back from (B, P, N)."""
         return laid.flatten(0, 1).index_select(0, self.numbers)
 
 
@@ -93,9 +93,9 @@ class Regions(NamedTuple):
     Attributes:
         keys: (B, R, A).
         values: (B, R, H).
-        padding: (B, R) bool, where there is no region; None: every region is one.
-        places: where the rows that attend stand; None: rows are ordered by image, equally many
-            of each, as those of a beam search.
+        padding: (B, R) bool, True where there is no region; None if there is no padding.
+        places: positions of the rows that attend; None if the rows are ordered by image, equally
+            many of each, as in a beam search.
     """
 
     keys: Tensor
@@ -104,16 +104,16 @@ class Regions(NamedTuple):
     places: Places | None = None
 
     def read_by(self, image_of: Tensor) -> "Regions":
-        """The same, read by rows of these images (M,)."""
+        """Return these regions for rows that belong to the given images (M,)."""
         return self._replace(places=Places.of(image_of, len(self.keys)))
 
     def of_first(self, rows: int) -> "Regions":
-        """The same, read by the first rows alone."""
+        """Return these regions for the first rows only."""
         return self if self.places is None else self._replace(places=self.places.first(rows))
 
 
 class Attention(nn.Module):
-    """Keys, values and weights; the decoder says who asks and who reads the context.
+    """Keys, values and weights; the decoder chooses the query and the reader of the context.
 
     Args:
         feature_size: numbers in a region's features, F.
@@ -134,8 +134,8 @@ class Attention(nn.Module):
         super().__init__()
         self.score = score
         self.scale = 1 / math.sqrt(size) if score == "scaled" else 1.0
-        # Without weights of its own: those of `value` do the same, and the features of a frozen
-        # encoder need no gradient.
+        # No weights of its own: those of `value` serve the same purpose, and the features of a
+        # frozen encoder need no gradient.
         self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
         self.image_dropout = nn.Dropout(image_dropout)
         self.value = Linear(feature_size, hidden_size)
@@ -150,7 +150,7 @@ class Attention(nn.Module):
             nn.init.uniform_(self.weight, -math.sqrt(3 / size), math.sqrt(3 / size))
 
     def regions(self, features: Tensor) -> Regions:
-        """Keys and values of images, from features (B, R, F); rows of NaN are padding.
+        """Compute keys and values of images from features (B, R, F); rows of NaN are padding.
 
         Raises:
             CaptionerError: the features are pooled.
@@ -172,12 +172,12 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, regions: Regions, sentinel: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """States (M, H) to contexts (M, H) and weights (M, R), which sum to 1.
+        """Attend from states (M, H): return contexts (M, H) and weights (M, R), which sum to 1.
 
         Args:
-            query: the states that ask.
-            regions: what they look at.
-            sentinel: key (M, A) and value (M, H) of what each row may look at instead of the image;
+            query: the states that attend.
+            regions: what they attend to.
+            sentinel: key (M, A) and value (M, H) that each row may attend to instead of the image;
                 its weight is one more column, the last.
         """
         q = self.query(query)
@@ -204,24 +204,24 @@ class Attention(nn.Module):
         return torch.addcmul(context, of_rows[:, -1:], sentinel[1]), of_rows
 
     def _scores(self, q: Tensor, keys: Tensor) -> Tensor:
-        """Queries (B, P, A) and keys (B, R, A) to scores (B, P, R)."""
+        """Score queries (B, P, A) against keys (B, R, A): (B, P, R)."""
         if self.score == "additive":
             return additive_scores(q, keys, self.weight)
         return torch.bmm(q * self.scale, keys.transpose(1, 2))
 
     def _own_score(self, q: Tensor, key: Tensor) -> Tensor:
-        """Queries (M, A), each with a key of its own (M, A), to scores (M, 1)."""
+        """Score queries (M, A), each against its own key (M, A): (M, 1)."""
         if self.score == "additive":
             return torch.tanh(q + key) @ self.weight.unsqueeze(1)
         return (q * self.scale * key).sum(1, keepdim=True)
 
 
 class Sentinel(nn.Module):
-    """What a decoder looks at instead of the image: a part of its own memory (Lu et al. 2017).
+    """What a decoder attends to instead of the image: part of its own memory (Lu et al. 2017).
 
         g_t = s(W_x x_t + W_h h_{t-1} + b),   s_t = g_t * tanh(m_t)
 
-    with m_t the memory of the cell: c_t of an LSTM, h_t of the others, which keep no separate one.
+    with m_t the memory of the cell: c_t of an LSTM, h_t of the others.
 
     Args:
         input_size: numbers in x_t.
@@ -239,18 +239,18 @@ class Sentinel(nn.Module):
         nn.init.zeros_(self.of_input.bias)
 
     def forward(self, x: Tensor, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs x_t (M, E), states h_{t-1} (M, H) and m_t (M, H) to keys (M, A), values (M, H)."""
+        """Return keys (M, A) and values (M, H) for x_t (M, E), h_{t-1} (M, H) and m_t (M, H)."""
         gate = torch.sigmoid(self.of_input(x) + self.of_state(before))
         value = gate * torch.tanh(memory)
         return self.key(value), value
 
 
 def without_traces(scores: Tensor) -> Tensor:
-    """Scores (B, P, R), those -inf that are far below the largest of their row.
+    """Set scores (B, P, R) far below the largest of their row to -inf, on a CPU.
 
-    Their weights could change no digit of a context, but they, or their gradients, are numbers so
-    near to 0 that a CPU takes a hundred times as long to multiply them: training a GRU with
-    `spatial` attention took three times as long with them.
+    Their weights cannot change a digit of a context. But they and their gradients are denormal
+    numbers, which a CPU multiplies a hundred times slower: training a GRU with `spatial` attention
+    took three times as long with them.
     """
     if scores.device.type != "cpu":
         return scores
@@ -259,13 +259,13 @@ def without_traces(scores: Tensor) -> Tensor:
 
 
 def padding_of(features: Tensor) -> Tensor | None:
-    """Where features (B, R, F) hold no region (B, R), or None where all are regions."""
+    """Return where features (B, R, F) hold no region (B, R), or None if all are regions."""
     padding = features[:, :, 0].isnan()
     return padding if bool(padding.any()) else None
 
 
 def mean_of_regions(features: Tensor) -> Tensor:
-    """Features (B, R, F) to the mean of each image's regions (B, F)."""
+    """Return the mean of each image's regions (B, F), from features (B, R, F)."""
     padding = padding_of(features)
     if padding is None:
         return features.mean(1)

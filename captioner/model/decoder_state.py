@@ -1,4 +1,4 @@
-"""What goes in and out of a decoder: its state, what teacher forcing gives, and the loss of it.
+"""Types that go in and out of a decoder: its state, the result of teacher forcing, its loss.
 
 Letters: M captions or hypotheses, W words, V vocabulary, E embedding, H hidden, R regions.
 """
@@ -22,23 +22,23 @@ after a step with attention, its weights (M, R)."""
 
 
 MOST_LOGITS = 2**26
-"""Logits of a batch that are held at once on a CPU: 0.27 GB, and as much again for the gradient."""
+"""Most logits of a batch held at once on a CPU: 0.27 GB, and as much again for the gradient."""
 
 SearchStep = Callable[..., tuple[Tensor, DecoderState]]
-"""Words (M,), state and, with attention, regions to logits (M, V) of the next word and the new
-state."""
+"""Takes words (M,), state and, with attention, regions; returns logits (M, V) of the next word and
+the new state."""
 
 Observer = Callable[[int, Tensor, CellState, Tensor], None]
-"""Is told of each layer's step: its number, its input (M, E or H), the state before it, and h_t."""
+"""Called at each layer's step with its number, input (M, E or H), previous state and h_t."""
 
 
 class Unrolled(NamedTuple):
-    """What teacher forcing gives: as much of the way to the logits as had to be gone."""
+    """Result of teacher forcing: outputs, and the logits only where the recurrence needs them."""
 
     outputs: Tensor
     """What the projection to the vocabulary reads (W, its input size)."""
     logits: Tensor | None = None
-    """Logits (W, V), where the recurrence needed them already (Jordan)."""
+    """Logits (W, V), if the recurrence needed them (Jordan)."""
     weights: Tensor | None = None
     """Attention weights (W, R) of each word; see `Attention.forward`."""
 
@@ -46,7 +46,7 @@ class Unrolled(NamedTuple):
 def loss_of(
     unrolled: Unrolled, projection: nn.Linear, targets: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy in nats of what teacher forcing gave, target words (W,).
+    """Return the mean cross-entropy in nats of a teacher-forced unroll, for target words (W,).
 
     Args:
         unrolled: the outputs, or already the logits.
@@ -56,7 +56,7 @@ def loss_of(
     """
     outputs, weight = unrolled.outputs, projection.weight
     fused = getattr(F, "linear_cross_entropy", None)  # newer torch only
-    # It never holds all the logits; oneDNN's product is faster where they are not too many.
+    # It never holds all logits; oneDNN's product is faster while they fit.
     quick = onednn_multiplies(outputs) and len(outputs) * len(weight) <= MOST_LOGITS
     if fused is not None and unrolled.logits is None and not quick:
         loss: Tensor = fused(
@@ -72,5 +72,5 @@ def loss_of(
 
 
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:
-    """Rows of a state: one image's state for each of its captions, without encoding it again."""
+    """Select rows of a state, for instance an image's state for each of its captions."""
     return tuple(tuple(tensor.index_select(0, rows) for tensor in cell) for cell in state)

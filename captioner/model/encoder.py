@@ -2,8 +2,8 @@
 
 Letters: B images, S pixels of a photo's side, F feature size, R grid regions.
 
-`captioner.model.backbones` has the networks: each is traced once into a graph (torch.fx) and cut
-after its last feature map.
+The networks come from `captioner.model.backbones`: each is traced once into a graph (torch.fx) and
+cut after its last feature map.
 """
 
 import hashlib
@@ -51,14 +51,15 @@ class Encoder(nn.Module):
         self.feature_size = feature_size
         self.grid = grid
         self.tf32 = False
-        """Whether a GPU may round to TF32 outside of training too: faster, and by the batch."""
+        """Whether a GPU may round to TF32 outside of training too, which is faster; results then
+        depend on the batch."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self._frozen: list[nn.Module] = []
         self.freeze()
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Photos (B, 3, S, S), uint8 from 0 to 255, to features (B, F) or (B, R, F)."""
+        """Encode photos (B, 3, S, S), uint8 from 0 to 255, to features (B, F) or (B, R, F)."""
         x = (photos.to(self.mean.dtype) - self.mean) / self.std
         with nullcontext() if self.training or self.tf32 else whole_float32():
             maps: Tensor = self.trunk(x.contiguous(memory_format=torch.channels_last))
@@ -67,13 +68,13 @@ class Encoder(nn.Module):
         return maps.flatten(2).transpose(1, 2) if self.grid else maps.mean((2, 3))
 
     def freeze(self) -> None:
-        """Keep all weights as they are; batch norm uses its stored statistics."""
+        """Freeze all weights; batch norm uses its stored statistics."""
         self.requires_grad_(False)
         self._frozen = list(self.trunk.modules())
         self.eval()
 
     def train_from(self, block: str) -> list[nn.Parameter]:
-        """Let the weights from `block` (layer4, features.14, …, or `all`) to the end be trained.
+        """Make the weights from `block` (layer4, features.14, …, or `all`) to the end trainable.
 
         Returns:
             The weights that will change.
@@ -102,7 +103,7 @@ class Encoder(nn.Module):
         return weights
 
     def _layers(self) -> list[tuple[str, nn.Module]]:
-        """The layers of the trunk by name, in the order in which they are used."""
+        """Return the layers of the trunk by name, in the order of their use."""
         trunk = self.trunk
         if isinstance(trunk, Network):
             return list(zip(trunk.names, trunk.layers, strict=True))
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         return [(name, trunk.get_submodule(name)) for name in used]
 
     def train(self, mode: bool = True) -> "Encoder":
-        """As `nn.Module.train`, but what is frozen stays in evaluation mode."""
+        """Set the mode like `nn.Module.train`, but keep frozen layers in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
             module.train(False)
@@ -128,7 +129,7 @@ class Encoder(nn.Module):
             fold_batch_norm(self.trunk)
 
     def fingerprint(self) -> str:
-        """Digest of the weights and the normalisation; taken before batch norm is folded."""
+        """Return a digest of weights and normalisation; call it before batch norm is folded."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.grid, self.mean.tolist(), self.std.tolist())).encode())
         for name, tensor in sorted(self.trunk.state_dict().items()):
@@ -160,7 +161,7 @@ def fold_batch_norm(trunk: fx.GraphModule) -> None:
 def pretrained_encoder(
     name: str, weights: str, *, grid: bool, size: int | None = None
 ) -> tuple[Encoder, Preprocessing]:
-    """The network `name` with `weights`, cut after its last feature map.
+    """Build the network `name` with `weights`, cut after its last feature map.
 
     Args:
         name: A classification network of torchvision (resnet50, mobilenet_v2, …), one of timm
@@ -190,7 +191,7 @@ def pretrained_encoder(
 
 
 def parameters_of(name: str) -> int:
-    """Weights of a network, about, before it is built; 0: unknown, or too small to matter."""
+    """Estimate the weights of a network before it is built; 0 if unknown or negligible."""
     if name in LITE_NETWORKS:
         return 0
     if name.startswith("timm:"):
@@ -199,11 +200,11 @@ def parameters_of(name: str) -> int:
 
 
 def torchvision_encoder(name: str, weights: str, *, grid: bool) -> tuple[Encoder, Preprocessing]:
-    """As `pretrained_encoder`, of a torchvision network at its own size."""
+    """Build a torchvision encoder at its own photo size; see `pretrained_encoder`."""
     return pretrained_encoder(name, weights, grid=grid)
 
 
 def prefixes(name: str) -> list[str]:
-    """`a.b.c` to `a`, `a.b`, `a.b.c`."""
+    """Split `a.b.c` into `a`, `a.b`, `a.b.c`."""
     parts = name.split(".")
     return [".".join(parts[: i + 1]) for i in range(len(parts))]

@@ -1,4 +1,4 @@
-"""Modules without starting values, whose weights are about to be loaded."""
+"""Modules without initial values, for weights that are loaded next."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -179,17 +179,17 @@ def test_on_the_command_line(
 def test_mistakes(tiny_checkpoint: Path, backward_checkpoint: Path) -> None:
     forward, backward = str(tiny_checkpoint), str(backward_checkpoint)
     beam = SearchOptions(beam_size=3)
-    with pytest.raises(UsageError, match=r"tiny\.ckpt goes through captions forward; captions are"):
+    with pytest.raises(UsageError, match=r"tiny\.ckpt reads captions forward; captions are"):
         Predictor.load(forward, backward=forward, search=beam)
-    with pytest.raises(UsageError, match=r"backward\.ckpt goes through captions backward; capt"):
+    with pytest.raises(UsageError, match=r"backward\.ckpt reads captions backward; capt"):
         Predictor.load(backward, backward=forward, search=beam)
     with pytest.raises(UsageError, match="a beam of 1 leaves nothing to choose"):
         Predictor.load(forward, backward=backward, search=SearchOptions(beam_size=1))
-    with pytest.raises(UsageError, match="samples are not re-ranked by it"):
+    with pytest.raises(UsageError, match="it re-ranks a beam search, not samples"):
         Predictor.load(forward, backward=backward, search=SampleOptions(samples=2))
     with pytest.raises(UsageError, match=r"agreement: 1\.5 is out of range"):
         Predictor.load(forward, backward=backward, search=beam, agreement=1.5)
-    with pytest.raises(UsageError, match="some of the checkpoints go through captions backward"):
+    with pytest.raises(UsageError, match="some of the checkpoints read captions backward"):
         Predictor.load([forward, backward], search=beam)
-    with pytest.raises(UsageError, match="must and must not say cannot be seen to"):
+    with pytest.raises(UsageError, match="phrases cannot be required or banned"):
         Predictor.load(backward, search=beam, wording=Wording(ban=["dog"]))

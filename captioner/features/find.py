@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.datasets.records import ImageId
-from captioner.features.journal import Header, StoreError, plain
+from captioner.features.header import Header, StoreError, plain
 from captioner.features.store import FeatureStore, folder_name
 
 

@@ -26,7 +26,8 @@ from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.coverage import tell_coverage
 from captioner.features.find import folder_of, open_store
-from captioner.features.journal import Entry, StoreError, size_in_bytes
+from captioner.features.header import StoreError, size_in_bytes
+from captioner.features.journal import Entry
 from captioner.features.store import FeatureStore
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder

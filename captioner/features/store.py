@@ -20,16 +20,8 @@ from typing import Any
 import numpy as np
 
 from captioner.datasets.records import ImageId
-from captioner.features.journal import (
-    FORMAT,
-    Entry,
-    Header,
-    Journal,
-    StoreError,
-    file_digest,
-    file_stamp,
-    plain,
-)
+from captioner.features.header import FORMAT, Header, StoreError, plain
+from captioner.features.journal import Entry, Journal, file_digest, file_stamp
 
 SAMPLE = 16
 """Photos that are read to decide whether a store belongs to a data set."""

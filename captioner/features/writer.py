@@ -20,18 +20,8 @@ import numpy as np
 
 from captioner.datasets.records import ImageId
 from captioner.errors import UsageError
-from captioner.features.journal import (
-    DTYPES,
-    FORMAT,
-    Entry,
-    Header,
-    Journal,
-    Line,
-    Part,
-    StoreError,
-    part_numbers,
-    plain,
-)
+from captioner.features.header import DTYPES, FORMAT, Header, StoreError, plain
+from captioner.features.journal import Entry, Journal, Line, Part, part_numbers
 from captioner.features.store import Photos
 from captioner.files.atomic import remove_drafts, write_whole
 from captioner.files.lock import take_lock

@@ -10,7 +10,8 @@ import pytest
 
 from captioner.features import store as feature_store
 from captioner.features.find import folder_of, open_store
-from captioner.features.journal import Entry, StoreError
+from captioner.features.header import StoreError
+from captioner.features.journal import Entry
 from captioner.features.store import folder_name
 from captioner.features.writer import FeatureWriter
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from captioner.errors import UsageError
 from captioner.features import writer as module
-from captioner.features.journal import Entry, StoreError, size_in_bytes
+from captioner.features.header import StoreError, size_in_bytes
+from captioner.features.journal import Entry
 from captioner.features.store import FeatureStore, folder_name
 from captioner.features.writer import FeatureWriter
 

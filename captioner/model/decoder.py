@@ -25,7 +25,7 @@ from captioner.model.decoder_state import (
 )
 from captioner.model.kernels.backprop_through_time import previous
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import linear
+from captioner.model.kernels.linear import linear, one_gradient_for_all_steps
 
 __all__ = ["Decoder", "DecoderState", "Place", "Unrolled", "select_rows"]
 
@@ -136,7 +136,8 @@ class Decoder(DecoderLayers):
         if self._reads_output or self.waits:
             if regions is not None and rows is not None:
                 regions = regions.read_by(rows)
-            return self._unroll_by_steps(words, sizes, state, regions)
+            with one_gradient_for_all_steps():
+                return self._unroll_by_steps(words, sizes, state, regions)
         image = caption_of = None
         if self.place in ("par", "merge") or regions is not None:
             caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)

@@ -12,9 +12,12 @@ Letters: M rows, I inputs, O outputs.
 """
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -77,9 +80,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the rows (M, O) of a linear layer, from x (M, I), weight (O, I) and bias (O,)."""
     if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
         return product(x, weight, bias)
-    if not is_onednns(x):
-        return F.linear(x, weight, bias)
-    y: Tensor = Product.apply(x, weight, bias)
+    y: Tensor
+    step_weights = _step_weights.get()
+    if step_weights is not None and weight.requires_grad and onednn_multiplies(x):
+        step_weight = step_weights.get(id(weight))
+        if step_weight is None:
+            step_weight = step_weights[id(weight)] = StepWeight.of(weight)
+        y = StepProduct.apply(x, step_weight.shared, bias, step_weight.rows)
+    elif is_onednns(x):
+        y = Product.apply(x, weight, bias)
+    else:
+        y = F.linear(x, weight, bias)
     return y
 
 
@@ -106,6 +117,95 @@ class Product(torch.autograd.Function):
             product(rows, weight.t())[: len(x)] if of_x else None,
             sum_of_products(rows, rounded(x)) if of_weight else None,
             gradient.sum(0) if of_bias else None,
+        )
+
+
+Rows = list[tuple[Tensor, Tensor]]
+"""Of each step, the gradient of its outputs (M, O) and its inputs (M, I)."""
+
+
+class StepWeight(NamedTuple):
+    """A weight (O, I) that a network multiplies with at every time step.
+
+    Attributes:
+        own: the weight itself, kept so that no other one takes its identity.
+        shared: what the steps multiply with.
+        rows: filled on the way back.
+    """
+
+    own: Tensor
+    shared: Tensor
+    rows: Rows
+
+    @staticmethod
+    def of(weight: Tensor) -> "StepWeight":
+        """Prepare a weight for its first step."""
+        rows: Rows = []
+        return StepWeight(weight, GradientOfSteps.apply(weight, rows), rows)
+
+
+_step_weights: ContextVar[dict[int, StepWeight] | None] = ContextVar("step_weights", default=None)
+
+
+@contextmanager
+def one_gradient_for_all_steps() -> Iterator[None]:
+    """Within it, `linear` leaves a weight's gradient to a single product over all its steps.
+
+    Step by step it would be a product of few rows and a sum into a matrix of the weight's size, for
+    each step. For float32 on a CPU; elsewhere nothing changes.
+    """
+    token = _step_weights.set({})
+    try:
+        yield
+    finally:
+        _step_weights.reset(token)
+
+
+class GradientOfSteps(torch.autograd.Function):
+    """A weight as it is; on the way back, which it takes after all steps, its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Rows) -> Tensor:
+        """The weight (O, I)."""
+        ctx.set_materialize_grads(False)  # the steps return none
+        ctx.rows = rows
+        return weight.view_as(weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:
+        """Sum over steps of dy^T x, as one product."""
+        if not ctx.rows:
+            return gradient, None
+        outputs, inputs = zip(*ctx.rows, strict=True)
+        ctx.rows.clear()
+        of_steps = sum_of_products(torch.cat(outputs), torch.cat(inputs))
+        return of_steps if gradient is None else of_steps + gradient, None
+
+
+class StepProduct(torch.autograd.Function):
+    """As `Product`, but the weight's gradient is left to `GradientOfSteps`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: Rows) -> Tensor:
+        """Rows (M, O)."""
+        ctx.save_for_backward(x, weight)
+        ctx.rows = rows
+        return product(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x and of b."""
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        if of_weight:
+            ctx.rows.append((gradient, x))
+        return (
+            product(gradient, weight.t()) if of_x else None,
+            None,
+            gradient.sum(0) if of_bias else None,
+            None,
         )
 
 

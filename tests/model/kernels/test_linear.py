@@ -1,11 +1,12 @@
 """Products and their gradients are those of torch, whoever multiplies."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.errors import CaptionerError
 from captioner.model.cells import GRU, LSTM
@@ -13,6 +14,8 @@ from captioner.model.kernels import linear as products
 from captioner.model.kernels.linear import (
     Linear,
     library,
+    linear,
+    one_gradient_for_all_steps,
     onednn_multiplies,
     onednn_wins,
     processor,
@@ -174,3 +177,44 @@ def test_few_rows_of_many_outputs_are_onednns(rows: int, outputs: int, wins: boo
 def test_sums_of_products_are_torchs_to_rounding(rows: int, left: int, right: int) -> None:
     a, b = torch.randn(rows, left), torch.randn(rows, right)
     assert torch.allclose(sum_of_products(a, b), a.t() @ b, atol=1e-5)
+
+
+def gradients_of_steps(shared: bool, again: bool = False) -> list[Tensor]:
+    """Gradients of a recurrence whose weights are read at every step, one of them a slice."""
+    torch.manual_seed(0)
+    layer, u = Linear(6, 5), nn.Parameter(torch.randn(5, 9))
+    unused = Linear(6, 5)
+    xs = torch.randn(4, 3, 6, requires_grad=True)
+    with one_gradient_for_all_steps() if shared else nullcontext():
+        h, of_state = torch.zeros(3, 5), u[:, :5].contiguous()
+        for t, x in enumerate(xs):
+            n = 3 - t // 2  # rows end
+            h = torch.tanh(layer(x[:n]) + linear(h[:n], of_state))
+        h = h + layer.weight.sum()  # a gradient by another way, too
+        unused(xs[0])
+    if again:
+        h.sum().backward(retain_graph=True)
+        for tensor in (layer.weight, layer.bias, u, xs):
+            tensor.grad = None
+    h.sum().backward()
+    assert unused.weight.grad is None
+    found = [tensor.grad for tensor in (layer.weight, layer.bias, u, xs)]
+    return [gradient for gradient in found if gradient is not None]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_gradient_for_all_steps_is_the_sum_of_theirs(again: bool) -> None:
+    ours, theirs = gradients_of_steps(True, again), gradients_of_steps(False)
+    assert len(ours) == len(theirs) == 4
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+
+
+def test_frozen_weights_of_steps_get_no_gradient() -> None:
+    layer = Linear(6, 5).requires_grad_(False)
+    x = torch.randn(3, 6, requires_grad=True)
+    with one_gradient_for_all_steps():
+        layer(x).sum().backward()
+    assert x.grad is not None
+    assert torch.allclose(x.grad, layer.weight.sum(0).expand(3, 6), atol=1e-6)
+    assert layer.weight.grad is None

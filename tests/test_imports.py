@@ -23,6 +23,7 @@ def modules_after(statement: str) -> set[str]:
         ["caption", "--help"],
         ["evaluate", "--help"],
         ["audit", "--help"],
+        ["inspect", "--help"],
         ["study", "--help"],
     ],
 )

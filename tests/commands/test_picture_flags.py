@@ -103,7 +103,7 @@ def test_what_cannot_be_drawn_is_said_first(
     assert "no folder" in capsys.readouterr().err
     output = ("--output", tmp_path / "c.txt")
     assert caption(attending, photos[0], "--gallery", tmp_path / "g.html", *output) == 2
-    assert "leave --output out" in capsys.readouterr().err
+    assert "remove --output" in capsys.readouterr().err
     assert not (tmp_path / "g.html").exists()
 
 

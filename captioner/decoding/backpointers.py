@@ -39,7 +39,7 @@ class Decision:
 
 
 class BackPointers:
-    """The decisions of a search so far."""
+    """The choices of all steps of a search so far."""
 
     def __init__(self, max_length: int) -> None:
         self._max_length = max_length

@@ -88,7 +88,7 @@ class SearchOptions:
         check_number("diversity", self.diversity, minimum=0.0)
 
     def replaced(self, **options: Any) -> "SearchOptions":
-        """Return the options with some replaced; unless given, the beam widens to ``n_best``."""
+        """Return a copy with some options replaced; by default, the beam widens to `n_best`."""
         if options.get("n_best", 1) > self.beam_size:
             options.setdefault("beam_size", options["n_best"])
         return replace(self, **options)

@@ -70,35 +70,37 @@ def read_photo(
 ) -> Image.Image:
     """Read one picture file as a viewer would show it: upright, opaque, 8-bit RGB.
 
-    JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and, where Pillow has it, AVIF are told apart by
-    their first bytes, whatever the file is called; no other of Pillow's readers is ever tried. Of
-    an animation the first frame counts; transparency lies over white; the EXIF orientation is
-    applied. Sixteen-bit greys are scaled, not clipped (see `captioner.photos.colours`). Colour
-    profiles are ignored, as in the preprocessing that pretrained encoders were trained with. HEIC
-    and HEIF are read where the package pillow-heif is installed (`captioner[heic]`).
+    Supported formats are JPEG, PNG, GIF, WebP, BMP, TIFF, PPM/PGM/PBM and, if Pillow supports it,
+    AVIF. They are detected by their first bytes, regardless of the file's extension. No other
+    Pillow reader is used. HEIC and HEIF need the package pillow-heif (`captioner[heic]`).
 
-    A JPEG of more than `max_pixels` and up to four times as many is decoded at half its width and
-    height. All threads of a process share `captioner.photos.limits.MAX_MEMORY` bytes for decoding
-    and wait for each other where it is used up.
+    The first frame of an animation is read, transparency is placed on white, and the EXIF
+    orientation is applied. Sixteen-bit greys are scaled, not clipped (see
+    `captioner.photos.colours`). Colour profiles are ignored, as in the preprocessing with which
+    pretrained encoders were trained.
 
-    Whatever Pillow raises on a damaged or crafted file becomes a `PhotoError`, and the size
-    is checked in the header before any pixel is decoded. May be called from many threads at once.
-    (Tags that all point at one block of a TIFF or EXIF are bounded by Pillow itself, from 13 on.)
+    A JPEG with more than `max_pixels` and up to four times as many is decoded at half its width and
+    height. All threads of a process share a budget of `captioner.photos.limits.MAX_MEMORY` bytes
+    and wait until it suffices.
+
+    Any exception of Pillow on a damaged or crafted file becomes a `PhotoError`. The size is checked
+    in the header before decoding. The function is thread-safe. Pillow itself, from version 13 on,
+    limits TIFF or EXIF tags that all point at one block.
 
     Args:
-        path: The file; it may be a link to one.
-        max_pixels: The most pixels (width x height) to decode. Peak memory is 8 bytes a
-            pixel, up to 16 for transparency or a turned photo and 24 for WebP.
-        max_bytes: The largest file to open, in bytes.
+        path: The file, or a link to one.
+        max_pixels: Maximum number of pixels (width x height). Peak memory is 8 bytes per pixel, up
+            to 16 for transparency or rotation and 24 for WebP.
+        max_bytes: Maximum size of the file, in bytes.
 
     Returns:
-        A picture in mode `RGB` that holds no open file and no metadata.
+        A picture in mode `RGB` without open file and metadata.
 
     Raises:
-        PhotoError: With the reason, if the file is missing, not a picture of those formats, cut
-            short, damaged or too large.
-        CaptionerError: If `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` has been switched on in this
-            process, since half a picture could then not be told from a whole one.
+        PhotoError: The file is missing, has an unsupported format, or is truncated, damaged or too
+            large.
+        CaptionerError: `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is set in this process, so truncated
+            files could not be detected.
 
     Example:
         >>> import tempfile
@@ -128,7 +130,7 @@ def decode_photo(content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = ""
 def open_photo(
     path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Iterator[Image.Image]:
-    """As `read_photo`, for the time of a block: until its end the memory counts as used."""
+    """Read a photo like `read_photo`, and hold its memory budget during the `with` block."""
     _prepare()
     with ExitStack() as held:
         try:
@@ -148,7 +150,7 @@ def open_photo(
 def open_content(
     content: bytes, *, max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> Iterator[Image.Image]:
-    """As `decode_photo`, for the time of a block: until its end the memory counts as used."""
+    """Decode a photo like `decode_photo`, and hold its memory budget during the `with` block."""
     _prepare()
     if not content:
         raise PhotoError("the file is empty")

@@ -19,7 +19,7 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without content
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _BLOCK = 2**13
-# In the data of a scan FF 00 stands for a byte FF, and FF D0 to FF D7 restart the decoder.
+# In scan data, FF 00 encodes a byte FF, and FF D0 to FF D7 restart the decoder.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 

@@ -217,10 +217,10 @@ class Transform:
         return width, height
 
     def _compressed(self, photo: Image.Image, original: tuple[int, int]) -> Image.Image:
-        """A photo as a JPEG of `quality` shows it, unless it was `detail` pixels high and wide."""
+        """Apply JPEG compression, unless the original is `detail` pixels high and wide."""
         if self.quality is None or original == (self.detail, self.detail):
             return photo
-        if max(photo.size) > _JPEG_SIDE:  # a strip that is cut or squashed next
+        if max(photo.size) > _JPEG_SIDE:  # too long for libjpeg; it is cropped or squashed next
             return photo
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=self.quality)

@@ -122,6 +122,6 @@ def heif_is_read() -> bool:
 def _heif_reader() -> Reader:
     if not heif_is_read():
         raise PhotoError(f"a HEIC or HEIF file: {_HEIC}")
-    from pillow_heif import HeifImageFile  # type: ignore[import-not-found]
+    from pillow_heif import HeifImageFile
 
     return cast("Reader", HeifImageFile)

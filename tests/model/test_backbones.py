@@ -85,7 +85,7 @@ def test_a_missing_or_changed_package_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(
         lite.LITE_NETWORKS, "efficientnet_lite0", replace(known, package="no-such-package")
     )
-    with pytest.raises(CaptionerError, match=r"come with the package no-such-package; install it"):
+    with pytest.raises(CaptionerError, match=r"are in the package no-such-package; install it"):
         pretrained_encoder("efficientnet_lite0", "DEFAULT", grid=False)
     monkeypatch.setitem(lite.LITE_NETWORKS, "efficientnet_lite0", replace(known, package="pytest"))
     with pytest.raises(CaptionerError, match=r"pytest has no weights file with the digest"):

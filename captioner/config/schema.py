@@ -137,7 +137,7 @@ class DecoderConfig:
     before the step attends (Xu et al. 2015); `spatial`: the state after it (Lu et al. 2017);
     `adaptive`: the same, beside a sentinel (Lu et al. 2017); `top_down`: between two layers
     (Anderson et al. 2018)."""
-    attention_score: Literal["dot", "scaled", "additive"] = "dot"
+    attention_score: Literal["dot", "scaled", "additive"] = "scaled"
     """How a state and a region are compared: dot product, divided by the root of attention_size, or
     a small network (Bahdanau et al. 2015)."""
     attention_size: int = 512

@@ -175,7 +175,7 @@ def check_decoder(decoder: DecoderConfig) -> None:
         if not untouched and decoder.cell not in cells:
             value = getattr(decoder, name)
             raise UsageError(
-                f"decoder.{name}: {value!r} means nothing to the cell {decoder.cell}; it belongs "
+                f"decoder.{name}: {value!r} does not apply to the cell {decoder.cell}, only "
                 f"to {' and '.join(cells)}"
             )
     if decoder.residual and decoder.layers == 1:

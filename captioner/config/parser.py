@@ -1,7 +1,7 @@
 """From YAML files and dotted flags to a checked `Config`; every mistake in one line.
 
-jsonargparse does the work: flags from the dataclasses, layers of `--config`, types. What it says of
-a mistake is put into words that name the file, the key and what would be right.
+jsonargparse makes flags from the dataclasses, layers `--config` files and checks types. Its error
+messages are rewritten to name the file, the key and what would be right.
 """
 
 import re
@@ -24,16 +24,16 @@ from captioner.errors import CaptionerError, UsageError, shown, suggestion
 from captioner.files.regular import read_regular
 
 MAX_BYTES = 2**17
-"""Bytes of a YAML file; PyYAML takes seconds for a megabyte."""
+"""Most bytes of a YAML file; PyYAML takes seconds for a megabyte."""
 
 MAX_VALUES = 10_000
-"""Values in one; what aliases repeat counts each time."""
+"""Most values in a file; what aliases repeat counts each time."""
 
 MAX_DIGITS = 100
-"""Characters of a number."""
+"""Most characters of a number."""
 
 MAX_DEPTH = 100
-"""Lists and mappings inside one another."""
+"""Deepest nesting of lists and mappings."""
 
 SYNONYMS = {
     "lr": "optimization.learning_rate",
@@ -72,11 +72,11 @@ SYNONYMS = {
     "min_freq": "vocabulary.min_count",
     "threshold": "vocabulary.min_count",
 }
-"""What other programs call a setting."""
+"""Names that other programs use for a setting."""
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
-    """A parser of `--config FILE` (several are layered), and of a flag for every setting."""
+    """Return a parser of `--config FILE` (several are layered) and of a flag for every setting."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"captioner {command}",
@@ -94,12 +94,12 @@ def config_parser(command: str, description: str) -> ArgumentParser:
 
 
 def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Any]:
-    """The configuration that arguments make, and the parsed arguments with those of the command.
+    """Parse arguments into a configuration; return it with all parsed arguments.
 
     Arguments that ask for help print it and exit.
 
     Raises:
-        UsageError: a file, key or value is wrong.
+        UsageError: A file, key or value is wrong.
     """
     if (text := requested_help(parser, arguments)) is not None:
         print(text, end="")
@@ -119,12 +119,12 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Conf
 
 
 def read_config(path: Path) -> Config:
-    """The configuration of one YAML file over the defaults."""
+    """Read one YAML file over the defaults."""
     return parse_config(config_parser("train", ""), ["--config", str(path)])[0]
 
 
 def config_files(arguments: Sequence[str]) -> Iterator[Path]:
-    """The files named by `--config`."""
+    """Yield the files named by `--config`."""
     for i, argument in enumerate(arguments):
         if argument == "--config" and i + 1 < len(arguments):
             yield Path(arguments[i + 1])
@@ -133,10 +133,10 @@ def config_files(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def check_file(parser: ArgumentParser, path: Path) -> None:
-    """Check one YAML file by itself, so that a mistake can be told with the file's name.
+    """Check one YAML file by itself, so that an error can name the file.
 
     Raises:
-        UsageError: it is not there, not YAML, or holds an unknown key or a wrong value.
+        UsageError: It does not exist, is not YAML, or holds an unknown key or a wrong value.
     """
     values = read_yaml(path)
     if values is None:
@@ -149,10 +149,10 @@ def check_file(parser: ArgumentParser, path: Path) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; None if it is empty.
+    """Return the contents of a YAML file; None if it is empty.
 
     Raises:
-        UsageError: it is not there, not YAML, or too much for a file of settings.
+        UsageError: It does not exist, is not YAML, or is too large for a file of settings.
     """
     try:
         text = read_regular(path, MAX_BYTES).decode()
@@ -175,17 +175,17 @@ def read_yaml(path: Path) -> Any:
         raise UsageError(f"{path}{line}: not valid YAML: {problem}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: nested too deeply") from error
-    # PyYAML's own stumbling: over "2020-13-45", "!!int abc", "!!timestamp x", "!!bool 3".
+    # PyYAML's own errors, for instance over "2020-13-45", "!!int abc", "!!timestamp x", "!!bool 3".
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: a value that cannot be read: {reason}") from error
 
 
 def check_nodes(root: yaml.Node | None) -> None:
-    """Check a YAML document before values are made of it; an alias is one node in many places.
+    """Check a YAML document before its values are built; an alias is one node in many places.
 
     A merge key (``<<: [*a, *a]``) copies what it names, so a few lines of merges of merges make
-    gigabytes while values are made. What a node expands to is counted here without expanding it.
+    gigabytes while values are built. This counts what a node expands to without expanding it.
 
     Raises:
         ValueError: too many values, nested too deeply, in itself, a number too long, or a key that
@@ -214,7 +214,7 @@ def check_nodes(root: yaml.Node | None) -> None:
 
 
 def _inner(node: yaml.Node) -> list[yaml.Node]:
-    """The nodes in a node, which is checked by itself."""
+    """Check a node by itself and return the nodes in it."""
     if isinstance(node, yaml.MappingNode):
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
@@ -241,7 +241,7 @@ class _TwiceError(ValueError):
 
 
 def check_amount(values: Any) -> None:
-    """Refuse aliases of aliases, a few lines of which stand for gigabytes, and text that is none.
+    """Refuse aliases of aliases, which expand a few lines to gigabytes, and invalid text.
 
     Raises:
         ValueError: more values, deeper nesting or other text than settings have.
@@ -282,7 +282,7 @@ def check_keys(values: Any, cls: type, prefix: str) -> None:
 
 
 def settings(cls: type = Config, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings."""
+    """Yield the dotted names of all settings."""
     hints = get_type_hints(cls)
     for f in fields(cls):
         if is_dataclass(hints[f.name]):
@@ -292,7 +292,7 @@ def settings(cls: type = Config, prefix: str = "") -> Iterator[str]:
 
 
 def suggest_setting(name: str) -> str:
-    """What setting may have been meant: of the same group, or else anywhere."""
+    """Suggest the setting that was meant: in the same group, or else anywhere."""
     known = [*settings(), "config", "resume"]
     group, _, last = name.rpartition(".")
     last = last.replace("-", "_")
@@ -311,7 +311,7 @@ def suggest_setting(name: str) -> str:
 
 
 def in_our_words(message: str) -> str:
-    """One line for what jsonargparse says of a mistake."""
+    """Rewrite an error message of jsonargparse as one line."""
     message = " ".join(message.split())
     if match := re.match(r"unrecognized arguments: (\S+)", message):
         flag = match[1]
@@ -328,7 +328,7 @@ def in_our_words(message: str) -> str:
 
 
 def expected(text: str) -> str:
-    """What a setting takes, from jsonargparse's naming of its type."""
+    """Say what a setting takes, from jsonargparse's description of its type."""
     choices = re.findall(r"Literal\[(.*?)\]", text)
     if choices:
         return "one of " + choices[0].replace("'", "")

@@ -77,11 +77,11 @@ def test_every_setting_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> No
         ("--decoder.image_dropout 1.5", r"decoder.image_dropout: 1.5 is out of range"),
         (
             "--decoder.cell gru --decoder.peepholes true",
-            r"decoder.peepholes: True means nothing to the cell gru; it belongs to lstm",
+            r"decoder.peepholes: True does not apply to the cell gru, only to lstm",
         ),
         (
             "--decoder.cell lstm --decoder.activation relu",
-            r"decoder.activation: 'relu' means nothing .* lstm; it belongs to elman and jordan",
+            r"decoder.activation: 'relu' does not apply .* lstm, only to elman and jordan",
         ),
         ("--decoder.reset_after false", r"reset_after: False means nothing .*; it belongs to gru"),
         ("--decoder.teacher word", r"teacher: 'word' means nothing .*; it belongs to jordan"),

@@ -1,6 +1,6 @@
-"""Draw one picture of photos, each with the caption written for it below.
+"""Draw one picture of photos, each with its generated caption below.
 
-Of photos and folders that are named, or of a checkpoint's held-out photos with their references:
+The photos are named on the command line, or are a checkpoint's held-out photos with references:
 
     python scripts/contact_sheet.py photo.jpg holiday/ --output s.png
     python scripts/contact_sheet.py --checkpoint runs/shapes/checkpoints/best.ckpt --output s.png
@@ -40,7 +40,7 @@ INK, GREY, PAPER = (20, 20, 30), (130, 130, 140), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell shows: a photo, its caption or why there is none, and references."""
+    """Content of one cell: a photo, its caption or why there is none, and references."""
 
     path: Path
     caption: str
@@ -49,7 +49,7 @@ class Cell:
 
 
 def draw_cell(shown: Cell) -> Image.Image:
-    """One photo with its caption in black and its references in grey below."""
+    """Draw one photo with its caption in black and its references in grey below."""
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(12)
     lines = [(line, bold, INK) for line in textwrap.wrap(shown.caption, 36)]
     for reference in shown.references:
@@ -68,7 +68,7 @@ def draw_cell(shown: Cell) -> Image.Image:
 
 
 def draw_sheet(shown: Sequence[Cell], columns: int) -> Image.Image:
-    """All photos, row by row; a row is as high as its highest cell."""
+    """Draw all photos, row by row; a row is as high as its highest cell."""
     cells = [draw_cell(cell) for cell in shown]
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) for row in rows]
@@ -82,15 +82,15 @@ def draw_sheet(shown: Sequence[Cell], columns: int) -> Image.Image:
 
 
 def spread(found: Sequence[T], count: int) -> Sequence[T]:
-    """At most `count` of them, evenly spread, so that the sheet is no choice of the best."""
+    """Return at most `count` items, spread evenly, so that the sheet shows more than the best."""
     return found[:: max(1, -(-len(found) // count))]
 
 
 def named_cells(predictor: Predictor, names: Sequence[str], count: int) -> list[Cell]:
-    """Cells of the photos that names stand for; tars are left out.
+    """Caption the named photos and return their cells; tars are left out.
 
     Raises:
-        CaptionerError: there is no photo.
+        CaptionerError: There is no photo.
     """
     named = [found for found in expand(names) if not is_shard(found.path.name)]
     if not named:
@@ -105,10 +105,10 @@ def named_cells(predictor: Predictor, names: Sequence[str], count: int) -> list[
 
 
 def held_out_cells(predictor: Predictor, options: argparse.Namespace) -> list[Cell]:
-    """Cells of photos of a split, with references.
+    """Caption photos of a split and return their cells, with references.
 
     Raises:
-        CaptionerError: the split is empty.
+        CaptionerError: The split is empty.
     """
     data = predictor.trained.config.data
     if options.root:
@@ -134,10 +134,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("paths", nargs="*", help="photos and folders; default: held-out photos")
     parser.add_argument("--checkpoint", help="default: the pretrained captioner")
-    parser.add_argument("--output", required=True, help="a .png or .jpg file")
+    parser.add_argument("--output", required=True, help=".png or .jpg file")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
-    parser.add_argument("--root", help="data.root, if not the checkpoint's")
-    parser.add_argument("--count", type=int, default=12, help="photos shown at most")
+    parser.add_argument("--root", help="data.root; default: the checkpoint's")
+    parser.add_argument("--count", type=int, default=12, help="maximum of photos; default: 12")
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--references", type=int, default=3, help="per photo; default: 3")
     options = parser.parse_args()

@@ -2,10 +2,10 @@
 
     python scripts/make_pretrained.py best.ckpt --quality 80 --data data/flickr8k
 
-writes `captioner.json` and `decoder.safetensors` below captioner/checkpoint/models, captions the
-development split with them, and puts the scores into the model card, inside the file and in
-docs/models.md. Without `--data` the card has no scores. The decoder is stored as int8 with a scale
-per row; the encoder must be one whose weights come as a package, and must not have been fine-tuned.
+The script writes `captioner.json` and `decoder.safetensors` below captioner/checkpoint/models. It
+captions the development split with them and writes the scores to the model card, in the file and in
+docs/models.md. Without `--data` the card has no scores. The decoder is stored as int8 with one
+scale per row. The encoder must be frozen, and its weights must come as a Python package.
 """
 
 import argparse
@@ -53,11 +53,11 @@ CARD = {
 
 
 def main() -> int:
-    """Make one model; returns the exit code."""
+    """Make one model; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("checkpoint", help="a checkpoint, or a file with its decoder alone")
+    parser.add_argument("checkpoint", help="a checkpoint, or a file with only its decoder")
     parser.add_argument("--name", choices=list(PRETRAINED), default="flickr8k")
     parser.add_argument("--beam-size", type=int, help="default: the checkpoint's")
     parser.add_argument("--word-reward", type=float, help="default: the checkpoint's")
@@ -87,12 +87,13 @@ def write_model(
 
     Args:
         path: A checkpoint, or a file that holds `captioner` and the tensors of `decoder`.
-        model: What to write.
+        model: Model to write.
         search: Settings that replace the checkpoint's.
-        quality: What photos are compressed with first; see `captioner.photos.transform.Transform`.
+        quality: JPEG quality that photos are compressed with first; see
+            `captioner.photos.transform.Transform`.
 
     Returns:
-        What `captioner.json` holds.
+        The contents of `captioner.json`.
 
     Raises:
         UsageError: The checkpoint has another encoder, or a fine-tuned one.
@@ -127,7 +128,7 @@ def write_model(
 
 
 def shareable(settings: dict[str, Any], search: dict[str, Any]) -> Config:
-    """A checkpoint's configuration without what belongs to the machine it was trained on."""
+    """Return a checkpoint's configuration without the settings of its training machine."""
     usual = asdict(Config())
     kept = {key: settings[key] for key in ("seed", "vocabulary", "decoder", "objective", "score")}
     kept |= {"optimization": settings["optimization"], "search": settings["search"] | search}
@@ -175,7 +176,7 @@ def add_scores(model: Pretrained, contents: dict[str, Any], root: str) -> None:
 
 
 def rows(report: Report) -> dict[str, tuple[float, float, float]]:
-    """Value, low and high of each score, times 100."""
+    """Return the value, low and high of each score, times 100."""
     return {
         name: (
             round(100 * float(value), 1),

@@ -1,15 +1,15 @@
-r"""Inside the recurrence: what gates, states and the image do while a caption is written.
+r"""Observe the recurrence: what gates, states and the image do while a caption is written.
 
 Letters: T words of the caption (the end word included), L layers, H hidden size, V vocabulary,
 R grid regions, F feature size.
 
-The words of a finished caption are fed to the decoder one by one, and each step is observed: gates,
-the norms of its states, the distribution over the next word, and how far the image still reaches:
+The words of a finished caption are fed to the decoder one by one. Each step records the gates, the
+norms of the states, the distribution over the next word, and how far the image still reaches:
 
     reach_t = | d log p(w_t | w_1 … w_{t-1}, v) / dv |
 
-with v the image's features, (F,) or of all regions (R, F). A word that could be said without the
-photo has a reach near 0, and in a recurrence that forgets, so has every late word.
+Here v is the image's features, (F,), or those of all regions, (R, F). The reach of a word is near 0
+if it could be said without the photo, and for every late word if the recurrence forgets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ from captioner.model.cells import CellState
 from captioner.text.vocabulary import START, Vocabulary
 
 RIVALS = 5
-"""Words listed beside each word of the caption."""
+"""Number of rivals listed per word of the caption."""
 
 BINS = 10
-"""Bins of equal width in a gate's histogram, from 0 to 1."""
+"""Number of equal bins in a gate's histogram, from 0 to 1."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -38,11 +38,11 @@ class Gate:
     """One gate of one layer at one step, over the H units.
 
     Attributes:
-        mean: its mean activity, 0 (closed) to 1 (open).
-        quantiles: activities at the shares `QUANTILES` of the units.
-        histogram: share of the units in each of `BINS` bins from 0 to 1; they sum to 1.
-        closed: share of the units below `gradient_flow.CLOSED`.
-        open: share of the units above `gradient_flow.OPEN`.
+        mean: Mean activity, 0 (closed) to 1 (open).
+        quantiles: Activities at the shares `QUANTILES` of the units.
+        histogram: Share of the units in each of `BINS` bins from 0 to 1; they sum to 1.
+        closed: Share of the units below `gradient_flow.CLOSED`.
+        open: Share of the units above `gradient_flow.OPEN`.
     """
 
     mean: float
@@ -57,10 +57,10 @@ class LayerStep:
     """One layer at one step.
 
     Attributes:
-        gates: by name; none in a simple network.
-        hidden: norm of h_t.
-        cell: norm of the cell c_t of an LSTM; None in other networks.
-        feedback: norm of U y_t, what a Jordan network hands to its next step; None in others.
+        gates: Gates by name; empty in a simple network.
+        hidden: Norm of h_t.
+        cell: Norm of the cell c_t of an LSTM; None in other networks.
+        feedback: Norm of U y_t, the state of a Jordan network; None in others.
     """
 
     gates: Mapping[str, Gate]
@@ -74,15 +74,15 @@ class WordStep:
     """The step that wrote one word.
 
     Attributes:
-        word: as the vocabulary has it.
-        probability: of the word, given the words before it and the photo.
-        entropy: of the distribution over the next word, in nats.
-        rivals: the most probable other words, with their probabilities.
-        reach: norm of the gradient of the word's log-probability by the image's features.
-        reach_by_region: the same of each region's features (R,); None without a grid.
-        layers: each layer, from the first to the last.
-        attention: weights of the regions (R,); None without attention.
-        sentinel: weight of the sentinel; None without one.
+        word: The word in the vocabulary.
+        probability: Probability of the word, given the previous words and the photo.
+        entropy: Entropy of the distribution over the next word, in nats.
+        rivals: The most probable other words, with their probabilities.
+        reach: Norm of the gradient of the word's log-probability with respect to the features.
+        reach_by_region: The same for each region's features (R,); None without a grid.
+        layers: Layers, from the first to the last.
+        attention: Weights of the regions (R,); None without attention.
+        sentinel: Weight of the sentinel; None without one.
     """
 
     word: str
@@ -99,13 +99,13 @@ class WordStep:
 def inspect_words(
     captioner: Captioner, vocabulary: Vocabulary, features: Tensor, words: Sequence[int]
 ) -> list[WordStep]:
-    """Observe the steps that write a caption; weights and their gradients are left alone.
+    """Observe the steps that write a caption, without changing weights or their gradients.
 
     Args:
-        captioner: in evaluation mode, so that dropout blurs nothing.
-        vocabulary: its words.
-        features: of one image, (F,) or (R, F).
-        words: ids in the order in which the captioner writes them, the end word included.
+        captioner: Captioner in evaluation mode, so that dropout does not add noise.
+        vocabulary: Its words.
+        features: Features of one image, (F,) or (R, F).
+        words: Word ids in the captioner's word order, including the end word.
     """
     decoder = captioner.decoder
     observed: list[dict[str, Tensor]] = []
@@ -128,7 +128,7 @@ def inspect_words(
             logits, state = decoder.step(previous, state, regions, observe)
             log_probs = logits[0].log_softmax(0)
             last = number == len(words) - 1
-            # (the end word of a network that reads no image at all has no gradient)
+            # The end word of a network without an image has no gradient.
             (gradient,) = torch.autograd.grad(
                 log_probs[word], image, retain_graph=not last, allow_unused=True
             )
@@ -147,7 +147,7 @@ def inspect_words(
 
 
 def as_plain(steps: Sequence[WordStep]) -> list[dict[str, Any]]:
-    """The steps as values for JSON; what there is not is left out."""
+    """Return the steps as JSON values, without absent ones."""
     return [_present(step) for step in steps]
 
 
@@ -164,7 +164,7 @@ def _present(value: Any) -> Any:
 def _layer(
     gates: Mapping[str, Tensor], h: Tensor, state: CellState, reads_output: bool
 ) -> LayerStep:
-    """One layer, from gates (1, H), h_t (H,) and the state after the step."""
+    """Build a layer from gates (1, H), h_t (H,) and the state after the step."""
     kept = float(state[0][0].detach().norm())
     return LayerStep(
         gates={name: _gate(values[0]) for name, values in gates.items()},
@@ -195,7 +195,7 @@ def _word(
     weights: Tensor | None,
     kind: str,
 ) -> WordStep:
-    """One word, from the log-probabilities (V,), the gradient (1, F) or (1, R, F), weights (R,)."""
+    """Build a word from log-probs (V,), the gradient (1, F) or (1, R, F), and weights (R,)."""
     probabilities = log_probs.exp()
     best = probabilities.topk(min(RIVALS + 1, len(probabilities)))
     rivals = [

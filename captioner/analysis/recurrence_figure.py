@@ -1,4 +1,4 @@
-"""The inside of the recurrence as one page: a column per word, a band per quantity."""
+"""Draw the recurrence as one page: a column per word, a band per quantity."""
 
 import io
 import warnings
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg")
 
 _COLUMN = 0.95
-"""Width of a word's column, in inches; less for captions of more than `_WIDE` words."""
+"""Column width of a word in inches; smaller for captions of more than `_WIDE` words."""
 
 _WIDE = 30
 
 _LONGEST = 16
-"""Characters of a word that are shown; the numbers' file has all."""
+"""Maximum number of characters shown of a word; the file of numbers has all."""
 
 _PANEL = 160
-"""Longest side of the photo in a word's panel of attention, in pixels."""
+"""Longest side of the photo in an attention panel, in pixels."""
 
 
 def recurrence_figure(
@@ -40,17 +40,17 @@ def recurrence_figure(
     grid: tuple[int, int] | None = None,
     box: Box | None = None,
 ) -> dict[str, bytes]:
-    """Draw what `inspect_words` found.
+    """Draw the result of `inspect_words`.
 
     Args:
-        steps: of one caption.
-        photo: (height, width, 3) uint8, upright.
-        caption: what stands above the page.
-        grid: rows and columns of the regions, with attention.
-        box: the part of the photo that the grid covers, in pixels of `photo`.
+        steps: Steps of one caption.
+        photo: Upright photo, (height, width, 3) uint8.
+        caption: Heading of the page.
+        grid: Rows and columns of the regions, with attention.
+        box: Part of the photo that the grid covers, in pixels of `photo`.
 
     Returns:
-        The file of each of `FORMATS`.
+        The file in each of `FORMATS`.
     """
     import matplotlib
 
@@ -65,7 +65,7 @@ def recurrence_figure(
         "axes.spines.right": False,
     }
     with pyplot.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn then
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
         figure = _page(steps, photo, caption, grid, box)
         written = {}
         for form in FORMATS:
@@ -123,7 +123,7 @@ def _page(
 
 
 def _head(axes: "Axes", photo: np.ndarray, caption: str, steps: Sequence[WordStep]) -> None:
-    """The photo and the caption."""
+    """Draw the photo and the caption."""
     axes.axis("off")
     picture = axes.inset_axes((0, 0, 0.2, 1))
     picture.imshow(photo)
@@ -150,7 +150,7 @@ def _head(axes: "Axes", photo: np.ndarray, caption: str, steps: Sequence[WordSte
 
 
 def _words(axes: "Axes", steps: Sequence[WordStep]) -> None:
-    """Each word with its probability, and its rivals with theirs, the likelier the darker."""
+    """Draw each word and its rivals with their probabilities, the likelier the darker."""
     axes.set_ylim(6.6, -0.6)
     axes.set_yticks([0, 2, 3, 4, 5, 6], ["word", *(f"rival {i}" for i in range(1, 6))])
     axes.tick_params(axis="y", length=0)
@@ -184,7 +184,7 @@ def _reach(axes: "Axes", steps: Sequence[WordStep]) -> None:
 
 
 def _norms(axes: "Axes", steps: Sequence[WordStep]) -> None:
-    """Norms of h (solid), c (dashed) and U y (dotted), a colour for each layer."""
+    """Draw the norms of h (solid), c (dashed) and U y (dotted), one colour per layer."""
     xs = range(len(steps))
     count = len(steps[0].layers)
     for i in range(count):
@@ -201,7 +201,7 @@ def _norms(axes: "Axes", steps: Sequence[WordStep]) -> None:
 
 
 def _gate(axes: "Axes", steps: Sequence[WordStep], layer: int, name: str) -> None:
-    """A gate's distribution over the units, dark where many are, and its mean as a line."""
+    """Draw a gate's distribution over the units as shades, and its mean as a line."""
     gates = [step.layers[layer].gates[name] for step in steps]
     shares = np.array([gate.histogram for gate in gates]).T  # (BINS, T)
     axes.imshow(
@@ -226,7 +226,7 @@ def _gate(axes: "Axes", steps: Sequence[WordStep], layer: int, name: str) -> Non
 def _attention(
     axes: "Axes", steps: Sequence[WordStep], photo: np.ndarray, grid: tuple[int, int], box: Box
 ) -> None:
-    """The photo lit where each word looked, and the sentinel's weight."""
+    """Draw the photo lit where each word attends, and the sentinel's weight."""
     picture = fitted(Image.fromarray(photo), _PANEL)
     here = scaled(box, picture.width / photo.shape[1], picture.height / photo.shape[0])
     maps = [weight_map(np.array(step.attention), grid, here, picture.size) for step in steps]
@@ -242,7 +242,7 @@ def _attention(
 
 
 def _named(axes: "Axes", name: str) -> None:
-    """A band's name, at the left edge of the page."""
+    """Write a band's name at the left edge of the page."""
     axes.annotate(
         name,
         (0, 0.5),
@@ -255,7 +255,7 @@ def _named(axes: "Axes", name: str) -> None:
 
 
 def _top(values: Sequence[float]) -> float:
-    """Where an axis from 0 ends, above all values."""
+    """Return the upper end of an axis from 0, above all values."""
     return 1.15 * max(values) or 1.0
 
 

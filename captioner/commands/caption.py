@@ -106,36 +106,38 @@ def build_parser() -> argparse.ArgumentParser:
         description="Write one caption per photo, in input order. An unreadable photo gets a "
         "record with the reason instead, and the exit code is 1.",
     )
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    output = parser.add_argument_group("output")
+    inputs.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
         help="photos, folders, globs, COCO files, tars or ranges of tars (shards-{000..099}.tar); "
         "- reads paths from standard input, @F from file F",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--list", action="append", default=[], metavar="F", help="file with one path per line"
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--images", metavar="FOLDER", help="photos of COCO files; default: search near each file"
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--checkpoint",
         action="append",
         metavar="P",
         help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
         f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
-    parser.add_argument(
+    output.add_argument(
         "--format", choices=FORMATS, help="default: text; jsonl if --output is a folder"
     )
-    parser.add_argument(
+    output.add_argument(
         "--output",
         metavar="F",
         help="write to file F, or to a folder of JSON Lines files if F ends with a slash; rerun "
         "the same command to resume; default: the terminal",
     )
-    parser.add_argument(
+    output.add_argument(
         "--shard-size",
         type=positive,
         metavar="N",

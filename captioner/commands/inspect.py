@@ -1,4 +1,4 @@
-"""`captioner inspect`: what happens inside the recurrence while a caption is written."""
+"""`captioner inspect`: draw what happens in the recurrence while a caption is written."""
 
 import argparse
 import sys
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from captioner.photos.source import PhotoSource
 
 ENDING = ".inspect.png"
-"""How the name of a page ends; its SVG and its numbers have the same name but for the ending."""
+"""File name suffix of a page; its SVG and its numbers differ only in the last part."""
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner inspect`: a page and its numbers for each photo."""
+    """Write a page and its numbers for each photo."""
     options = build_parser().parse_args(arguments)
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
 
     sources = [photo.source() for photo in expand(options.paths, paths_of_stream(sys.stdin))]
     if not sources:
-        raise CaptionerError("no photo found in what was named")
+        raise CaptionerError("no photo found in the given paths")
     trained = checkpoint.load(Path(options.checkpoint))
     search = {} if options.beam_size is None else {"beam_size": options.beam_size}
     predictor = Predictor(trained, choose_device(options.device), Strategy.of(trained, search))
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
     for source in sources:
         try:
             page = _inspect(predictor, trained, source, folder, options.caption)
-            say(f"{page}, with the same as SVG and the numbers as JSON")
+            say(f"{page}, also as SVG, and the numbers as JSON")
         except CaptionerError as error:
             if isinstance(error, UsageError) or len(sources) == 1:
                 raise
@@ -58,10 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     """The flags of the command."""
     parser = Parser(
         prog="captioner inspect",
-        description="Draw what happens inside the recurrence while the caption of a photo is "
-        "written, word by word: gates, norms of the states, how far the image reaches, probability "
-        "and entropy of each word with its rivals, and attention where there is one. One page per "
-        "photo, as PNG and SVG, and the numbers as JSON.",
+        description="Draw what happens in the recurrence while a photo's caption is written, word "
+        "by word: gates, state norms, image reach, the probability and entropy of each word with "
+        "its rivals, and attention if the network has it. Writes one page per photo as PNG and "
+        "SVG, and the numbers as JSON.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="photos, folders, globs")
     parser.add_argument(
@@ -71,16 +71,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="trained checkpoint, exported folder or name of a pretrained captioner; default: "
         f"{DEFAULT_CHECKPOINT}",
     )
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the pages go")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the pages")
     parser.add_argument(
         "--caption",
         metavar="TEXT",
-        help="look at this caption instead of the one that the search finds",
+        help="inspect this caption; default: the one that the search finds",
     )
     parser.add_argument(
-        "--beam-size", type=positive, metavar="N", help="default: as the checkpoint says"
+        "--beam-size", type=positive, metavar="N", help="default: the checkpoint's setting"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     return parser
 
 
@@ -91,10 +91,10 @@ def _inspect(
     folder: Path,
     caption: str | None,
 ) -> Path:
-    """Write the files of one photo; returns the page's path.
+    """Write the files of one photo, and return the page's path.
 
     Raises:
-        CaptionerError: the photo cannot be read, or a file cannot be written.
+        CaptionerError: The photo cannot be read, or a file cannot be written.
     """
     import torch
 
@@ -149,7 +149,7 @@ def _inspect(
 def _words(
     predictor: "Predictor", trained: "Checkpoint", source: "PhotoSource", caption: str | None
 ) -> tuple[list[int], str]:
-    """Ids of the caption's words, in the order in which the captioner writes them, and its text."""
+    """Return the ids of the caption's words, in the captioner's word order, and its text."""
     from captioner.text.vocabulary import END
 
     vocabulary = trained.vocabulary

@@ -20,18 +20,19 @@ THUMBNAIL_SIDE = 256
 
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags for figures and gallery."""
-    parser.add_argument(
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
         "--attention",
         action="store_true",
         help="add the photo regions that each word attends to; needs --format jsonl; "
         "--attention out/ is short for --attention-figures out/",
     )
-    parser.add_argument(
+    group.add_argument(
         "--attention-figures",
         metavar="FOLDER",
         help="draw the attention of each word: one PNG per photo, with --n-best per caption",
     )
-    parser.add_argument(
+    group.add_argument(
         "--gallery",
         metavar="F",
         help="write one HTML page with thumbnails and captions, which opens without a network",

@@ -1,4 +1,4 @@
-"""`captioner score`: how probable a captioner finds sentences that are given for a photo."""
+"""`captioner score`: log-probabilities of given sentences for photos."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,11 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.files.regular import read_regular
 
 MAX_BYTES = 2**26
-"""Bytes of a file of sentences."""
+"""Maximum size of a file of sentences in bytes."""
 
 
 def run(arguments: list[str]) -> int:
-    """`captioner score`: log-probabilities of sentences, a line each."""
+    """Print the log-probability of each sentence for each photo, one line each."""
     options = build_parser().parse_args(arguments)
     sentences = _sentences(options.captions)
 
@@ -61,8 +61,8 @@ def build_parser() -> Parser:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; several are "
-        f"an ensemble; default: {DEFAULT_CHECKPOINT}",
+        help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
+        f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     return parser

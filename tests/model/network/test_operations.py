@@ -188,16 +188,16 @@ def test_the_size_of_the_batch_is_no_number() -> None:
 def test_bounds_of_numbers_and_of_work() -> None:
     double = FUNCTIONS["cat"]
     growing = program(*[(double, ([Value(i), Value(i)], 1)) for i in range(40)])
-    with pytest.raises(ValueError, match="numbers of a photo"):
+    with pytest.raises(ValueError, match="numbers per photo"):
         measure(growing, 64)
     # Each small, and all alive to the end.
     relu = FUNCTIONS["relu"]
     kept = program(*[(relu, (X,))] * 900, (double, ([Value(i) for i in range(901)], 1)))
-    with pytest.raises(ValueError, match="numbers of a photo at once"):
+    with pytest.raises(ValueError, match="numbers per photo at once"):
         measure(kept, 256)
     pool = FUNCTIONS["avg_pool2d"]
     slow = program(*[(pool, (Value(i), 64, 1, 32)) for i in range(500)])
-    with pytest.raises(ValueError, match="multiply-adds a photo"):
+    with pytest.raises(ValueError, match="multiply-adds per photo"):
         measure(slow, 1024)
     assert MAX_WORK > 4e11  # regnet_y_128gf at 384
     assert MAX_NUMBERS < 2**28

@@ -116,7 +116,7 @@ def test_a_moved_data_set_is_ready_to_train_on(
 @pytest.mark.parametrize("share", ["3/2", "0/2", "x", "1/", "-1/2"])
 def test_shares_that_are_none(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", f"--share={share}"]) == 2
-    assert "--share: expected I/N" in capsys.readouterr().err.splitlines()[-1]
+    assert "expected I/N, for example 2/4" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_outcomes_of_a_store_that_cannot_be_written(

@@ -83,8 +83,8 @@ def test_every_setting_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> No
             "--decoder.cell lstm --decoder.activation relu",
             r"decoder.activation: 'relu' does not apply .* lstm, only to elman and jordan",
         ),
-        ("--decoder.reset_after false", r"reset_after: False means nothing .*; it belongs to gru"),
-        ("--decoder.teacher word", r"teacher: 'word' means nothing .*; it belongs to jordan"),
+        ("--decoder.reset_after false", r"reset_after: False does not apply .*, only to gru"),
+        ("--decoder.teacher word", r"teacher: 'word' does not apply .*, only to jordan"),
         ("--decoder.residual true", r"decoder.residual: needs decoder.layers of 2 or more"),
         (
             "--decoder.tie_embeddings true --decoder.hidden_size 64",

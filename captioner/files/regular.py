@@ -27,6 +27,8 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 
+_CHUNK = 2**16
+
 
 class NotRegularError(OSError):
     """A path is not a regular file; `strerror` says what it is."""
@@ -68,8 +70,10 @@ def read_regular(path: Path, most: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= most:
-            data = file.read(most + 1)  # it may be growing, or in /proc, where sizes are 0
+        # At most the file's size is allocated, not `most`. A file in /proc claims 0; a log grows.
+        data = b"" if size > most else file.read(size)
+        while size <= most and (more := file.read(_CHUNK)):
+            data += more
             size = len(data)
         if size > most:
             raise CaptionerError(f"{path}: has more than the {most:,} bytes allowed")

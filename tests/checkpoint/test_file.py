@@ -83,7 +83,7 @@ def changed(path: Path, to: Path, change: Any) -> Path:
         (lambda raw: raw["captioner"].update(format_version=99), "is newer than this version"),
         (lambda raw: raw["captioner"]["vocabulary"].pop(), "damaged checkpoint: .*size mismatch"),
         (lambda raw: raw["captioner"].pop("transform"), "damaged checkpoint: 'transform'"),
-        (lambda raw: raw["captioner"]["vocabulary"].reverse(), "a vocabulary begins with <pad>"),
+        (lambda raw: raw["captioner"]["vocabulary"].reverse(), "vocabulary: must begin with <pad>"),
         (lambda raw: raw["state_dict"].popitem(), "damaged checkpoint: .*Missing key"),
         (lambda raw: raw["captioner"]["encoder"].update(network=3), "damaged|cannot be rebuilt"),
     ],

@@ -139,9 +139,9 @@ def test_the_table(files) -> None:
         ("a.jpg\tb.jpg#0\t1\t1", "line 1: must be an image, a caption id and three ratings"),
         ("a.jpg\tb.jpg#0\t1\t1\t5", "line 1: must be an image, a caption id and three ratings"),
         ("a.jpg\tb.jpg#0\t1\t1\tx", "line 1: must be an image, a caption id and three ratings"),
-        ("a.jpg\tz.jpg#0\t1\t1\t1", "line 1: no caption 'z.jpg#0' in the caption file"),
-        ("z.jpg\ta.jpg#0\t1\t1\t1", "line 1: no captions of image 'z.jpg' in the caption file"),
-        ("a.jpg\ta.jpg#0\t1\t1\t1", "holds no judgement of a caption that is not a reference"),
+        ("a.jpg\tz.jpg#0\t1\t1\t1", "line 1: the caption file has no caption 'z.jpg#0'"),
+        ("z.jpg\ta.jpg#0\t1\t1\t1", "line 1: the caption file has no captions of image 'z.jpg'"),
+        ("a.jpg\ta.jpg#0\t1\t1\t1", "contains no rating of a caption that is not a reference"),
         ("a.jpg\tb.jpg#0\t1\t1\t1", "all scores or all ratings are equal"),
     ],
 )

@@ -189,7 +189,7 @@ def test_flagged_references_do_not_count(tmp_path: Path) -> None:
     file.write_text(json.dumps(document))
     loaded = load_references(file)
     assert loaded.groups == {1: [DOG], 2: [CAT]}
-    assert loaded.notes == ("1 annotation flagged is_rejected or is_precanned is not used",)
+    assert loaded.notes == ("1 annotation flagged is_rejected or is_precanned is skipped",)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_the_other_direction_ranks_with_attention(kind: dict[str, Any]) -> None:
     for i, captions in enumerate(found.captions()):
         for k, words in enumerate(captions):
             total, _ = by_steps(other, features[i], [*reversed(words), END])
-            assert float(scores[i, k]) == pytest.approx(total, abs=1e-4)
+            assert float(scores[i, k]) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.gpu

@@ -147,7 +147,7 @@ def test_the_best_of_both_stages_is_kept(prepared: tuple[Path, list[str]], tmp_p
     for rate in ("0.01", "1000"):
         run = tmp_path / rate
         flags = [*prepared[1], "--output", str(run), "--score.learning_rate", rate]
-        assert main(["train", *flags, "--trainer.max_epochs", "8"]) == 0
+        assert main(["train", *flags, "--trainer.max_epochs", "24"]) == 0
         scores = [float(row["val/CIDEr-D"]) for row in log_of(run) if row["val/CIDEr-D"]]
         best = read(run, "best.ckpt")
         assert best["epoch"] == scores.index(max(scores))

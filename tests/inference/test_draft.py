@@ -279,7 +279,7 @@ def test_signals(
     if message is not None:
         [line] = told.splitlines()
         assert line.startswith(f"captioner: error: {message}")
-        assert f"are kept in {draft}; rerun the same command to resume" in line
+        assert f"are saved in {draft}; rerun the same command to resume" in line
     kept = len(draft.read_text().splitlines()) - 1
     again = subprocess.run([*command, "--output", str(out)], capture_output=True, text=True)
     assert again.returncode == 0

@@ -284,7 +284,7 @@ def test_signals(
     again = subprocess.run([*command, "--output", str(out)], capture_output=True, text=True)
     assert again.returncode == 0
     assert kept >= 4
-    assert "photos already; resuming after them" in again.stderr
+    assert "photos; resuming after them" in again.stderr
     rows = out.read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == (tmp_path / "list").read_text().splitlines()
     assert len(set(rows)) == 4  # captions do not depend on where the run was resumed

@@ -4,7 +4,7 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from captioner.cli import failed
@@ -58,6 +58,8 @@ def test_one_line_is_one_line_of_utf_8(text: str) -> None:
 
 @given(any_text | wild_text)
 def test_json_keeps_the_exact_text(text: str) -> None:
+    # Two lone surrogates in a row are one character to every JSON reader.
+    assume(text == text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
     for indent in (None, 2):
         line = json_line({"caption": text, text: [text]}, indent=indent)
         line.encode()

@@ -54,9 +54,8 @@ class FileNames:
         """Return the name as listed in the folder, preferring the exact form, or None."""
         if name in self._names:
             return name
-        if name.isascii():  # has one form only
-            return None
         if self._by_form is None:
+            # An ASCII name can be another form too: the Kelvin sign's canonical form is "K".
             odd = sorted(one for one in self._names if not one.isascii())
             self._by_form = {unicodedata.normalize("NFC", one): one for one in odd}
         return self._by_form.get(unicodedata.normalize("NFC", name))

@@ -316,6 +316,7 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
 
 
 def test_sigterm_is_told_from_an_interrupt_of_the_keyboard() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if started by `command &`
     with pytest.raises(TerminatedError, match="rerun the same command"), interrupted_by_sigterm():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():

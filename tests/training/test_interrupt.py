@@ -63,6 +63,7 @@ def test_ctrl_c_writes_a_checkpoint_and_prints_the_command(
 def test_a_second_ctrl_c_ends_at_once(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if started by `command &`
     with monkeypatch.context() as patch:
         interrupt_at(patch, 5, times=2)
         assert main(["train", *flags]) == 130

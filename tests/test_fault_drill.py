@@ -25,6 +25,6 @@ def test_an_unknown_drill_is_named() -> None:
     result = subprocess.run([sys.executable, str(DRILL), "tran"], capture_output=True, text=True)
     assert result.returncode == 2
     assert (
-        "no drill 'tran'; choose of prepare, train, caption, caption-file, evaluate"
+        "unknown drill 'tran'; choose from prepare, train, caption, caption-file, evaluate"
         in result.stderr
     )

@@ -24,7 +24,7 @@ LOOKING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.chdir")
 TRACING = tuple(
     str(Path("captioner", "model", *file)) for file in (("backbones", "cut.py"), ("encoder.py",))
 )
-"""The only modules that have torch.fx write code: to trace a network, and to fold its batch norm."""
+"""The only modules that have torch.fx write code: to trace a network, to fold its batch norm."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 

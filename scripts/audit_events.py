@@ -26,6 +26,9 @@ TRACING = tuple(
 )
 """The only modules that have torch.fx write code: to trace a network, to fold its batch norm."""
 
+DRIVERS = ("libnvidia-ml.so", "libcuda.so", "libamdhip64.so", "librocm_smi64.so")
+"""Libraries that torch loads to ask whether there is a GPU."""
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _watching: list[str] | None = None
@@ -87,6 +90,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = any(letter in mode for letter in "wax+") if mode else flags & WRITING
         counts = bool(writes) and not _inside(arguments[:1])
     elif event in CODE and _traces_library_network():
+        counts = False
+    elif event == "ctypes.dlopen" and str(arguments[0]).startswith(DRIVERS):
         counts = False
     elif event == "compile":
         counts = not _own_source(arguments[0])

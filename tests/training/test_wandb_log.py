@@ -119,7 +119,7 @@ def test_a_run_is_silent_and_leaves_no_folder_behind(
     assert done.stdout == f"{root / 'run' / 'checkpoints' / 'best.ckpt'}\n"
     about_wandb = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb:" in line]
     command = f"wandb sync {root / 'run' / 'wandb'}/offline-run-*"
-    said = f"W&B: the run is logged offline; `{command}` sends it later"
+    said = f"W&B: the run is logged offline; `{command}` uploads it later"
     assert about_wandb == ([] if mode == "auto" else [said])
     assert not list(here.rglob("wandb"))
     assert (root / "run" / "wandb").is_dir() == (mode == "offline")

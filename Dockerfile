@@ -4,8 +4,8 @@
 #   docker run --rm --volume "$PWD/holiday:/photos:ro" captioner caption /photos --format jsonl
 FROM python:3.12-slim
 
-# PyTorch's own builds without CUDA, a fifth of the size. Set it to nothing to take torch from the
-# same place as everything else.
+# The address of an index with builds of torch for CPUs alone, which are smaller. Empty: torch comes
+# from the same place as everything else. docker build --build-arg TORCH_INDEX=…
 ARG TORCH_INDEX=
 
 WORKDIR /captioner

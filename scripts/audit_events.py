@@ -89,9 +89,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         _, mode, flags = arguments
         writes = any(letter in mode for letter in "wax+") if mode else flags & WRITING
         counts = bool(writes) and not _inside(arguments[:1])
+    elif event == "ctypes.dlopen":
+        counts = not str(arguments[0]).startswith(DRIVERS)
     elif event in CODE and _traces_library_network():
-        counts = False
-    elif event == "ctypes.dlopen" and str(arguments[0]).startswith(DRIVERS):
         counts = False
     elif event == "compile":
         counts = not _own_source(arguments[0])

@@ -268,6 +268,7 @@ def test_signals(
     out = tmp_path / "out.csv"
     command = [sys.executable, "-m", "captioner", "caption", f"@{tmp_path}/list", "--format", "csv",
                "--checkpoint", str(tiny_checkpoint), "--batch-size", "4"]  # fmt: skip
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if started by `command &`
     process = subprocess.Popen([*command, "--output", str(out)], stderr=subprocess.PIPE, text=True)
     draft = Path(f"{out}.part")
     while process.poll() is None and not (draft.exists() and draft.stat().st_size > 1500):

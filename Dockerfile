@@ -14,7 +14,7 @@ COPY captioner captioner
 COPY configs configs
 
 RUN if [ -n "$TORCH_INDEX" ]; then \
-        pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.11" "torchvision>=0.26"; \
+        PIP_INDEX_URL="$TORCH_INDEX" pip install --no-cache-dir "torch>=2.11" "torchvision>=0.26"; \
     fi
 RUN pip install --no-cache-dir ".[pretrained,heic]"
 RUN captioner --version

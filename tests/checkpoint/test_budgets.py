@@ -1,4 +1,4 @@
-"""What a checkpoint may cost: counted before the work, whoever wrote it."""
+"""Budgets of checkpoints: bytes, values and work are counted before anything is loaded."""
 
 import time
 import tracemalloc

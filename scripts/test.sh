@@ -21,5 +21,10 @@ fi
 "${quick[@]}"
 if [[ "${1:-}" != quick ]]; then
     bash scripts/docs.sh
+    # Where the browser can be installed, and in continuous integration, its tests must not be
+    # skipped.
+    if bash scripts/browser.sh || [[ -n "${CI:-}" || "$(id -u)" == 0 ]]; then
+        export CAPTIONER_BROWSER=required
+    fi
     .venv/bin/python -m pytest -q --durations=10 -m "slow and not gpu"
 fi

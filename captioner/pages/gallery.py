@@ -1,27 +1,23 @@
 """A gallery: one HTML file with the thumbnails and captions of many photos.
 
 The page holds everything it shows, its thumbnails as `data:` addresses, so that it opens from disk
-and can be sent to others. Captions and file names come from strangers: the template escapes them,
-control characters and marks that reorder text become visible escapes, and the page's policy lets
-the browser run only the page's own script and load nothing from anywhere.
+and can be sent to others. Control characters and marks that reorder text become visible escapes.
 """
 
 import base64
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Self
 
 import numpy as np
 from PIL import Image
 
-from captioner import __version__
 from captioner.console import warn
 from captioner.display import one_line
 from captioner.files.atomic import write_output
 from captioner.inference.result import PhotoCaptions
+from captioner.pages.page import render
 
 THUMBNAIL = 256
 """Longest side of a thumbnail, in pixels."""
@@ -100,41 +96,15 @@ def gallery(entries: Sequence[Entry], *, title: str = "Captions", left_out: int 
         title: of the page.
         left_out: photos that the page does not show.
     """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    # The page's own style and script, in the only places where the template does not escape.
-    style, script = _own("gallery.css"), _own("gallery.js")
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src '{_digest(style)}'",
-            f"script-src '{_digest(script)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(_own("gallery.html")).render(
+    return render(
+        "gallery.html",
+        styles=("page.css", "gallery.css"),
+        scripts=("gallery.js",),
         entries=entries,
         errors=sum(entry.error is not None for entry in entries),
         left_out=left_out,
-        policy=policy,
-        script=Markup(script),
-        style=Markup(style),
         title=title,
-        version=__version__,
     )
-
-
-def _own(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    """How a page's policy names a text that it lets run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _thumbnail(preview: np.ndarray) -> tuple[str, tuple[int, int]]:

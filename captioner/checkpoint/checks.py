@@ -13,39 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.config.schema import Config, SearchConfig
+from captioner.checkpoint.plain import check_plain, check_words, must
+from captioner.config.schema import Config
 from captioner.decoding.options import MOST
-from captioner.display import is_one_line
-from captioner.errors import CaptionerError, shown
-from captioner.files.tensors import MAX_TEXT
 from captioner.model.encoder import parameters_of
-
-MAX_WORDS = 10**6
-"""Words in a vocabulary."""
 
 MAX_STEPS = 10_000
 """Steps in an encoder's description; the longest of torchvision has about a thousand."""
 
-MAX_VALUES = 500_000
-"""Plain values besides the vocabulary; shared ones count once per reference."""
-
-MAX_NESTING = 16
-"""Nesting depth of lists and objects."""
-
-MAX_BITS = 256
-"""Bits of a whole number; each setting's own range is checked where it is used."""
-
 MAX_NAMED_SIDE = 1024
 """Photo side in pixels for a network without a description, whose work cannot be measured."""
-
-MAX_OWN_BEAM = 100
-"""Beam size in a checkpoint's own search settings; flags may set a larger one."""
-
-MAX_OWN_LENGTH = 1_000
-"""Words per caption in a checkpoint's own search settings."""
-
-MAX_OWN_SEARCH = 2 * 10**11
-"""Multiply-adds per caption for those settings: steps x beam x weights of the decoder."""
 
 MAX_WIDTH = 2**20
 """Embedding size, hidden size and feature size."""
@@ -68,18 +45,13 @@ def check_structure(ours: Mapping[str, Any], weights: Mapping[Any, Any]) -> None
     ):
         if name not in ours:
             raise ValueError(f"{name!r} is missing")
-        _must(isinstance(ours[name], kind), name, f"a {kind.__name__}")
-    words = ours["vocabulary"]
-    _must(len(words) <= MAX_WORDS, "vocabulary", f"at most {MAX_WORDS:,} words")
-    _must(all(isinstance(word, str) for word in words), "vocabulary", "texts")
-    for i, word in enumerate(words):
-        printable = len(word) <= MAX_TEXT and is_one_line(word)
-        _must(printable, f"vocabulary[{i}]", f"printable text, not {shown(word)}")
-    _check_plain({name: value for name, value in ours.items() if name != "vocabulary"})
+        must(isinstance(ours[name], kind), name, f"a {kind.__name__}")
+    check_words(ours["vocabulary"])
+    check_plain({name: value for name, value in ours.items() if name != "vocabulary"})
     _check_encoder(ours["encoder"])
     for name, tensor in weights.items():
-        _must(isinstance(name, str), "state_dict", "tensors by name")
-        _must(isinstance(tensor, Tensor), f"state_dict[{name!r}]", "a tensor")
+        must(isinstance(name, str), "state_dict", "tensors by name")
+        must(isinstance(tensor, Tensor), f"state_dict[{name!r}]", "a tensor")
         _check_tensor(name, tensor)
     _check_together(weights)
 
@@ -102,7 +74,7 @@ def check_sizes(config: Config) -> None:
         ("search.max_length", search.max_length, MOST),
     ):
         whole = type(size) is int and 0 <= size <= most
-        _must(whole, name, f"a whole number of at most {most:,}")
+        must(whole, name, f"a whole number of at most {most:,}")
 
 
 def check_named(name: str, side: int, weights: Mapping[str, Tensor]) -> None:
@@ -113,10 +85,10 @@ def check_named(name: str, side: int, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: The network is too large, or its photos exceed `MAX_NAMED_SIDE`.
     """
-    _must(side <= MAX_NAMED_SIDE, "transform.size", f"at most {MAX_NAMED_SIDE} for {name}")
+    must(side <= MAX_NAMED_SIDE, "transform.size", f"at most {MAX_NAMED_SIDE} for {name}")
     brought = sum(tensor.numel() for key, tensor in weights.items() if ".encoder.trunk." in key)
     needed = parameters_of(name) // 2  # the classifier is removed
-    _must(brought >= needed, "state_dict", f"the weights of {name}, at least {needed:,} numbers")
+    must(brought >= needed, "state_dict", f"the weights of {name}, at least {needed:,} numbers")
 
 
 def check_sums(weights: Mapping[str, Tensor], sums: Collection[tuple[int, int]]) -> None:
@@ -142,48 +114,13 @@ def check_sums(weights: Mapping[str, Tensor], sums: Collection[tuple[int, int]])
             raise ValueError(f"{name} does not match the checksum it was written with")
 
 
-def check_own_search(
-    search: SearchConfig, weights: int, given: Collection[str], where: object
-) -> None:
-    """Refuse a checkpoint whose own search settings cost more than a default may.
-
-    An untrusted checkpoint could request hours of search by its settings alone. Settings that the
-    user gives are not limited here.
-
-    Args:
-        search: Search settings of the checkpoint.
-        weights: Numbers in its decoder, each multiplied once per step and hypothesis.
-        given: Names of the settings that the user gives.
-        where: The checkpoint, for the message.
-
-    Raises:
-        CaptionerError: The message names the first setting over its limit, and the flag to set.
-    """
-    for name, flag, value, most in (
-        ("beam_size", "--beam-size", search.beam_size, MAX_OWN_BEAM),
-        ("max_length", "--max-length", search.max_length, MAX_OWN_LENGTH),
-    ):
-        if name not in given and value > most:
-            raise CaptionerError(
-                f"{where}: its own search.{name} is {value:,}; a checkpoint may set at most "
-                f"{most:,}; set it with {flag}"
-            )
-    cost = search.beam_size * search.max_length * weights
-    if not {"beam_size", "max_length"} & set(given) and cost > MAX_OWN_SEARCH:
-        raise CaptionerError(
-            f"{where}: its own search settings (beam {search.beam_size:,}, {search.max_length:,} "
-            f"words) cost {cost:.1e} multiply-adds per photo; a checkpoint may cost at most "
-            f"{MAX_OWN_SEARCH:.0e}; set --beam-size and --max-length"
-        )
-
-
 def _check_encoder(encoder: Mapping[str, Any]) -> None:
     for name in ("network", "feature_size", "mean", "std", "grid"):
-        _must(name in encoder, "encoder", f"an object with {name!r}")
+        must(name in encoder, "encoder", f"an object with {name!r}")
     size = encoder["feature_size"]
     whole = type(size) is int and 1 <= size <= MAX_WIDTH
-    _must(whole, "encoder.feature_size", f"a whole number of at most {MAX_WIDTH:,}")
-    _must(isinstance(encoder["grid"], bool), "encoder.grid", "true or false")
+    must(whole, "encoder.feature_size", f"a whole number of at most {MAX_WIDTH:,}")
+    must(isinstance(encoder["grid"], bool), "encoder.grid", "true or false")
     for name in ("mean", "std"):
         values = encoder[name]
         finite = (
@@ -191,53 +128,25 @@ def _check_encoder(encoder: Mapping[str, Any]) -> None:
             and len(values) == 3
             and all(type(x) in (int, float) and math.isfinite(x) for x in values)
         )
-        _must(finite, f"encoder.{name}", "three numbers")
-    _must(all(x > 0 for x in encoder["std"]), "encoder.std", "more than 0")
+        must(finite, f"encoder.{name}", "three numbers")
+    must(all(x > 0 for x in encoder["std"]), "encoder.std", "more than 0")
     network = encoder["network"]
-    _must(network is None or isinstance(network, list), "encoder.network", "a list of steps")
-    _must(len(network or ()) <= MAX_STEPS, "encoder.network", f"at most {MAX_STEPS:,} steps")
+    must(network is None or isinstance(network, list), "encoder.network", "a list of steps")
+    must(len(network or ()) <= MAX_STEPS, "encoder.network", f"at most {MAX_STEPS:,} steps")
     for i, step in enumerate(network or ()):
-        _must(isinstance(step, dict), f"encoder.network[{i}]", "an object")
+        must(isinstance(step, dict), f"encoder.network[{i}]", "an object")
 
 
 def _check_tensor(name: str, tensor: Tensor) -> None:
-    _must(tensor.layout == torch.strided, f"state_dict[{name!r}]", "a dense tensor")
-    _must(tensor.device.type != "meta", f"state_dict[{name!r}]", "a tensor with data")
+    must(tensor.layout == torch.strided, f"state_dict[{name!r}]", "a dense tensor")
+    must(tensor.device.type != "meta", f"state_dict[{name!r}]", "a tensor with data")
     # A view can claim terabytes on top of a storage of four bytes.
     brought = tensor.untyped_storage().nbytes()
-    _must(
+    must(
         tensor.numel() * tensor.element_size() <= brought,
         f"state_dict[{name!r}]",
         f"no larger than the {brought:,} bytes it stores",
     )
-
-
-def _check_plain(value: Any) -> None:
-    """Refuse anything but a tree of plain values of bounded size.
-
-    A pickle can contain one list a thousand times in another, ten levels deep. Such kilobytes would
-    take forever to traverse or to print in a message.
-    """
-    left = MAX_VALUES
-    waiting = [(value, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        _must(depth <= MAX_NESTING, "its contents", f"nested at most {MAX_NESTING} levels deep")
-        inside: list[Any] = []
-        if type(value) is dict:
-            inside = [*value.keys(), *value.values()]
-        elif type(value) in (list, tuple):
-            inside = list(value)
-        elif type(value) is str:
-            _must(len(value) <= MAX_TEXT, "a text", f"at most {MAX_TEXT:,} characters long")
-        elif type(value) is int:
-            _must(value.bit_length() <= MAX_BITS, "a number", f"at most {MAX_BITS} bits long")
-        else:
-            plain = value is None or type(value) in (bool, float)
-            _must(plain, "its contents", f"plain values, not a {type(value).__name__}")
-        left -= len(inside)
-        _must(left >= 0, "its contents", f"at most {MAX_VALUES:,} values")
-        waiting += [(item, depth + 1) for item in inside]
 
 
 def _check_together(weights: Mapping[str, Tensor]) -> None:
@@ -263,13 +172,8 @@ def _check_together(weights: Mapping[str, Tensor]) -> None:
             first, claimed = begin, 0
         end = max(end, begin + brought)
         claimed += size
-        _must(
+        must(
             claimed <= end - first,
             f"state_dict[{name!r}] and others",
             f"together no larger than the {end - first:,} bytes they store",
         )
-
-
-def _must(holds: bool, name: str, right: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {right}")

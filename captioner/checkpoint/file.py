@@ -21,7 +21,6 @@ from captioner import __version__
 from captioner.build import build_decoder, build_encoder, search_options
 from captioner.checkpoint.checks import (
     check_named,
-    check_own_search,
     check_sizes,
     check_structure,
     check_sums,
@@ -31,6 +30,7 @@ from captioner.checkpoint.encoder_description import (
     describe,
     rebuild,
 )
+from captioner.checkpoint.plain import check_own_search
 from captioner.checkpoint.pretrained import PRETRAINED, find
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
 from captioner.config.checks import check

@@ -12,8 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from captioner.files.archive import ArchiveError, records_of
 from captioner.files.regular import open_regular
 
@@ -57,6 +55,8 @@ def read_tensors(path: Path) -> Any:
             file.seek(0)
             for _ in range(OLD_PICKLES):
                 _check_pickle(file, MAX_OPERATIONS)
+    import torch  # here, because exported graphs are read without it
+
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 

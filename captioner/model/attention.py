@@ -182,7 +182,7 @@ class Attention(nn.Module):
         """
         q = self.query(query)
         places = regions.places
-        images = len(regions.keys)
+        images = regions.keys.shape[0]
 
         def lay(rows: Tensor) -> Tensor:
             return rows.view(images, -1, rows.shape[1]) if places is None else places.lay(rows)

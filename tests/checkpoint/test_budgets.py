@@ -11,7 +11,7 @@ from conftest import make_photo, save_checkpoint, tiny_config
 from test_file import changed
 
 from captioner import checkpoint
-from captioner.checkpoint.checks import MAX_VALUES, _check_plain, check_own_search
+from captioner.checkpoint.plain import MAX_VALUES, check_own_search, check_plain
 from captioner.cli import main
 from captioner.config.schema import SearchConfig
 from captioner.errors import CaptionerError, UsageError
@@ -49,14 +49,14 @@ def test_amounts_are_counted_not_visited(value: Any) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"at most"):
-            _check_plain(value)
+            check_plain(value)
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
 
 
 def test_large_descriptions_are_within_bounds() -> None:
-    _check_plain({"names": [f"layer{i}" for i in range(400_000)], "x": [1, (2.5, None)]})
+    check_plain({"names": [f"layer{i}" for i in range(400_000)], "x": [1, (2.5, None)]})
 
 
 @pytest.mark.parametrize("place", ["config", "transform", "wandb_run", "vocabulary", "encoder"])

@@ -27,24 +27,6 @@ NEVER_WRITTEN = BannedWords([PAD, START, UNKNOWN])
 """Words that no caption may contain; the others keep the model's probabilities."""
 
 
-MOST_SCORES = 2**24
-"""Most scores of one image's next words, hypotheses times vocabulary: a few times 64 MiB."""
-
-
-def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
-    """Refuse a beam that is too wide for the vocabulary.
-
-    Raises:
-        UsageError: hypotheses times words exceed `MOST_SCORES`.
-    """
-    most = MOST_SCORES // words
-    if isinstance(search, SearchOptions) and search.beam_size > most:
-        raise UsageError(
-            f"beam_size: {search.beam_size} is too wide for a vocabulary of {words} words, at most "
-            f"{most}; captions hardly change beyond 10"
-        )
-
-
 class CaptionGenerator:
     """Captions batches of images by search or sampling, with one captioner or an ensemble.
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Photo:
 
     path: Path
     key: int
-    pixels: tuple[Tensor, ...] | str
+    pixels: tuple[np.ndarray, ...] | str
     size: tuple[int, int] = (0, 0)
     preview: np.ndarray | None = None
 

@@ -7,20 +7,35 @@ against one another and against the vocabulary of the captioner.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from captioner.decoding.constraints import (
-    BannedEndings,
-    BannedPhrases,
-    BannedWords,
-    Constraint,
-    NoRepeatedNgram,
-    NoWordTwiceInARow,
-)
 from captioner.decoding.options import check_at_least
-from captioner.decoding.required_phrases import RequiredPhrases
 from captioner.errors import UsageError, suggestion
 from captioner.text.tokenizer import tokenize
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+
+if TYPE_CHECKING:
+    from captioner.decoding.constraints import Constraint
+    from captioner.decoding.required_phrases import RequiredPhrases
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """What captions must not contain, as word ids.
+
+    Attributes:
+        words: Words that occur nowhere.
+        phrases: Sequences of two words or more that occur nowhere.
+        endings: Words and phrases with which no caption ends.
+        repeated_ngram: Length of the n-grams that do not occur twice; 0 allows all.
+        repeated_word: Whether no word directly follows itself.
+    """
+
+    words: Sequence[int] = ()
+    phrases: Sequence[Sequence[int]] = ()
+    endings: Sequence[Sequence[int]] = ()
+    repeated_ngram: int = 0
+    repeated_word: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,29 +98,44 @@ class Wording:
                 f"forbids"
             )
 
-    def constraints(self, vocabulary: Vocabulary) -> list[Constraint]:
-        """Return the constraints that forbid words, for search and sampling.
+    def forbidden(self, vocabulary: Vocabulary) -> "Forbidden":
+        """Return what captions must not contain, as word ids.
 
         Raises:
             UsageError: The vocabulary lacks a word.
         """
         banned = encoded("ban", self.ban, vocabulary)
-        words = [phrase[0] for phrase in banned if len(phrase) == 1]
-        phrases = [phrase for phrase in banned if len(phrase) > 1]
+        return Forbidden(
+            words=[phrase[0] for phrase in banned if len(phrase) == 1],
+            phrases=[phrase for phrase in banned if len(phrase) > 1],
+            endings=encoded("ban_ending", self.ban_ending, vocabulary),
+            repeated_ngram=self.no_repeat_ngram,
+            repeated_word=self.no_repeat_word,
+        )
+
+    def constraints(self, vocabulary: Vocabulary) -> list["Constraint"]:
+        """Return the constraints that forbid words, for search and sampling.
+
+        Raises:
+            UsageError: The vocabulary lacks a word.
+        """
+        from captioner.decoding import constraints  # here, because it imports torch
+
+        forbidden = self.forbidden(vocabulary)
         found: list[Constraint] = []
-        if words:
-            found.append(BannedWords(words))
-        if phrases:
-            found.append(BannedPhrases(phrases))
-        if self.ban_ending:
-            found.append(BannedEndings(encoded("ban_ending", self.ban_ending, vocabulary)))
-        if self.no_repeat_ngram:
-            found.append(NoRepeatedNgram(self.no_repeat_ngram))
-        if self.no_repeat_word:
-            found.append(NoWordTwiceInARow())
+        if forbidden.words:
+            found.append(constraints.BannedWords(forbidden.words))
+        if forbidden.phrases:
+            found.append(constraints.BannedPhrases(forbidden.phrases))
+        if forbidden.endings:
+            found.append(constraints.BannedEndings(forbidden.endings))
+        if forbidden.repeated_ngram:
+            found.append(constraints.NoRepeatedNgram(forbidden.repeated_ngram))
+        if forbidden.repeated_word:
+            found.append(constraints.NoWordTwiceInARow())
         return found
 
-    def required(self, vocabulary: Vocabulary) -> RequiredPhrases | None:
+    def required(self, vocabulary: Vocabulary) -> "RequiredPhrases | None":
         """Return the phrases that every caption of a beam search must contain, if any.
 
         Raises:
@@ -113,6 +143,8 @@ class Wording:
         """
         if not self.require:
             return None
+        from captioner.decoding.required_phrases import RequiredPhrases
+
         return RequiredPhrases(encoded("require", self.require, vocabulary))
 
 

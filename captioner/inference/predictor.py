@@ -22,16 +22,13 @@ Everything that the command line offers is an argument here (see `Strategy`): ::
     Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,29 +47,16 @@ from captioner.inference.compatibility import (
     distinct,
     encoder_key,
 )
-from captioner.inference.generator import CaptionGenerator, check_beam, reranked
-from captioner.inference.photo import Photo, key_number
+from captioner.inference.generator import CaptionGenerator, reranked
+from captioner.inference.photo import Photo
+from captioner.inference.reading import Reading, Seconds, caption_photos
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
 from captioner.inference.sentences import sentence_log_probs
-from captioner.inference.strategy import Strategy
+from captioner.inference.strategy import Strategy, check_beam
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
-from captioner.photos.readers import READ_AHEAD, Held, readers
-from captioner.photos.source import PhotoSource, Read, read_pixels
+from captioner.photos.source import read_pixels
 from captioner.photos.transform import Box
-
-
-@dataclass
-class Seconds:
-    """Wall-clock seconds that a predictor has spent so far.
-
-    Attributes:
-        encoding: in the encoders. A GPU runs asynchronously, and the search waits for it.
-        searching: in the decoders and the search.
-    """
-
-    encoding: float = 0.0
-    searching: float = 0.0
 
 
 class Predictor:
@@ -223,14 +207,8 @@ class Predictor:
             UsageError: a value of another kind.
             CaptionerError: a process that reads was killed or could not start.
         """
-        if is_one(photos):
-            (found,) = self._caption_all([photos], batch_size, keys, workers)
-            return found
-        if not isinstance(photos, Iterable) or isinstance(photos, Mapping):
-            raise UsageError(
-                f"caption: expected {KINDS}, or an iterable of those, not {type(photos).__name__}"
-            )
-        return self._caption_all(photos, batch_size, keys, workers)
+        reading = Reading(self._transforms, self.strategy.preview, batch_size, workers)
+        return caption_photos(photos, self._search, reading, keys)
 
     def score(self, photo: OnePhoto, sentences: Sequence[str]) -> list[float]:
         """How probable the captioner finds sentences for a photo: for retrieval and re-ranking.
@@ -256,7 +234,7 @@ class Predictor:
         found = read_pixels(source, self._transforms)
         if isinstance(found, str):
             raise CaptionerError(f"{source.path}: {found}")
-        read = Photo(source.path, 0, tuple(map(torch.from_numpy, found.pixels)))
+        read = Photo(source.path, 0, found.pixels)
         features = self._encoded([read])[: len(self.members)]
         captioners = [member.captioner for member in self.members]
         vocabulary = self.trained.vocabulary
@@ -264,86 +242,12 @@ class Predictor:
             captioners, features, vocabulary, sentences, self.strategy.average
         )
 
-    def _caption_all(
-        self,
-        photos: Iterable[object],
-        batch_size: int,
-        keys: Iterable[object] | None,
-        workers: int,
-    ) -> Iterator[PhotoCaptions]:
-        sources = (as_source(photo, number) for number, photo in enumerate(photos))
-        named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
-        with readers(workers) as pool:
-            for batch in self._read_ahead(pool, named, batch_size):
-                yield from self._caption_batch(batch)
-
-    def _read_ahead(
-        self,
-        pool: Executor,
-        named: Iterator[tuple[PhotoSource, object]],
-        batch_size: int,
-    ) -> Iterator[list[Photo]]:
-        """Yield batches of photos that were read while the previous batch was captioned."""
-        ahead: deque[tuple[PhotoSource, int, Future[Read | str]]] = deque()
-        preview = self.strategy.preview
-        batch: list[Photo] = []
-        exhausted = False
-        held = Held()
-        while True:
-            while not exhausted and (
-                not ahead or (len(ahead) < 2 * batch_size and held.bytes < READ_AHEAD)
-            ):
-                following = next(named, None)
-                if following is None:
-                    exhausted = True
-                    break
-                source, key = following
-                number = key_number(str(source.path if key is None else key))
-                held.add(source.held)
-                reading = pool.submit(read_pixels, source, self._transforms, preview)
-                reading.add_done_callback(partial(held.release, source.held))
-                # What has been read, or is being read by others, need not be held here too.
-                ahead.append((source.without_content(), number, reading))
-                del following, source
-            if not ahead:
-                break
-            source, number, reading = ahead.popleft()
-            found = reading.result()
-            if isinstance(found, str):
-                batch.append(Photo(source.path, number, found))
-            else:
-                pixels = tuple(map(torch.from_numpy, found.pixels))
-                batch.append(Photo(source.path, number, pixels, found.size, found.preview))
-            if len(batch) == batch_size or source.ends_batch:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _caption_batch(self, batch: Sequence[Photo]) -> Iterator[PhotoCaptions]:
-        good = [photo for photo in batch if not isinstance(photo.pixels, str)]
-        found = iter(self._search(good))
-        for photo in batch:
-            if isinstance(photo.pixels, str):
-                yield PhotoCaptions(photo.path, error=photo.pixels)
-            else:
-                yield next(found)
-
     def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
         """Caption photos that have been read."""
-        if not photos:
-            return []
         began, encoded = perf_counter(), self.seconds.encoding
-        try:
-            found = self._hypotheses(photos)
-            encoding = self.seconds.encoding - encoded
-            self.seconds.searching += perf_counter() - began - encoding
-        except UsageError:
-            raise
-        except CaptionerError as error:  # one of them has no caption: find it
-            if len(photos) > 1:
-                return [result for photo in photos for result in self._search([photo])]
-            return [PhotoCaptions(photos[0].path, error=str(error))]
+        found = self._hypotheses(photos)
+        encoding = self.seconds.encoding - encoded
+        self.seconds.searching += perf_counter() - began - encoding
         listed = candidates(found, self.trained.vocabulary)
         maps = self._maps(found, photos)
         return [
@@ -369,7 +273,9 @@ class Predictor:
     def _encoded(self, photos: Sequence[Photo]) -> list[Tensor]:
         """Features of photos for each member, and for the backward captioner."""
         pixels = [
-            torch.stack([photo.pixels[i] for photo in photos if isinstance(photo.pixels, tuple)])
+            torch.from_numpy(
+                np.stack([one.pixels[i] for one in photos if isinstance(one.pixels, tuple)])
+            )
             for i in range(len(self._transforms))
         ]
         began = perf_counter()

@@ -1,14 +1,18 @@
 """The result of captioning a photo: captions as text, with the numbers that ranked them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioner.decoding.hypotheses import Hypotheses
 from captioner.photos.transform import Box
 from captioner.text.vocabulary import END, Vocabulary
+
+if TYPE_CHECKING:
+    from captioner.decoding.hypotheses import Hypotheses
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def grid_of(regions: int) -> tuple[int, int]:
     return (side, side) if side * side == regions else (1, regions)
 
 
-def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[AttentionMap]:
+def attention_maps(found: "Hypotheses", *, sentinel: bool = False) -> list[AttentionMap]:
     """Return the attention of each image's captions, which `found` must carry.
 
     Args:
@@ -112,7 +116,7 @@ def attention_maps(found: Hypotheses, *, sentinel: bool = False) -> list[Attenti
     return maps
 
 
-def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:
+def candidates(found: "Hypotheses", vocabulary: Vocabulary) -> list[tuple[Candidate, ...]]:
     """Return the captions of each image as text, in the order found."""
     longest = found.words.shape[2]
     columns = zip(
@@ -122,16 +126,34 @@ def candidates(found: Hypotheses, vocabulary: Vocabulary) -> list[tuple[Candidat
         found.word_log_probs.tolist(),
         strict=True,
     )
-    listed = []
-    for captions, *numbers in columns:
-        own = []
-        for ids, log_prob, score, parts in zip(captions, *numbers, strict=False):
-            written = [*ids, END] if len(ids) < longest else ids
-            words = tuple(vocabulary.words[i] for i in written)
-            own.append(
-                Candidate(
-                    vocabulary.decode(ids), log_prob, score, words, tuple(parts[: len(written)])
-                )
-            )
-        listed.append(tuple(own))
-    return listed
+    return [
+        tuple(
+            candidate(ids, log_prob, score, parts, vocabulary, longest)
+            for ids, log_prob, score, parts in zip(captions, *numbers, strict=False)
+        )
+        for captions, *numbers in columns
+    ]
+
+
+def candidate(
+    ids: Sequence[int],
+    log_prob: float,
+    score: float,
+    word_log_probs: Sequence[float],
+    vocabulary: Vocabulary,
+    longest: int,
+) -> Candidate:
+    """Return one caption as text.
+
+    Args:
+        ids: its words, without the end word.
+        log_prob: as in `Candidate`.
+        score: as in `Candidate`.
+        word_log_probs: of its words and the end word; more are ignored.
+        vocabulary: the words by id.
+        longest: words after which a caption was cut, and has no end word.
+    """
+    written = [*ids, END] if len(ids) < longest else ids
+    words = tuple(vocabulary.words[i] for i in written)
+    parts = tuple(word_log_probs[: len(written)])
+    return Candidate(vocabulary.decode(ids), log_prob, score, words, parts)

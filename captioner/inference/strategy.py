@@ -5,17 +5,26 @@ To add an option of captioning, add a field here (or to the options of the searc
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from captioner.checkpoint.file import Checkpoint, files_of
 from captioner.decoding.options import AGREEMENT, Rerank, SampleOptions, SearchOptions
 from captioner.errors import UsageError, suggestion
 from captioner.evaluation.recipe import Recipe
 from captioner.files.regular import open_regular
 from captioner.inference.phrases import Wording
+
+MOST_SCORES = 2**24
+"""Most scores of one image's next words, hypotheses times vocabulary: a few times 64 MiB."""
+
+
+class HasSearch(Protocol):
+    """A checkpoint or exported folder, which has search options of its own."""
+
+    def search(self, given: Collection[str] = ()) -> SearchOptions:
+        """Return them; the options named in `given` are not checked."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Strategy:
             raise UsageError("rerank: only samples are re-ranked; a beam search ranks by its score")
 
     @classmethod
-    def of(cls, trained: Checkpoint, options: Mapping[str, Any]) -> "Strategy":
+    def of(cls, trained: HasSearch, options: Mapping[str, Any]) -> "Strategy":
         """Return the strategy of some options; a checkpoint's own search fills in the rest.
 
         Args:
@@ -140,9 +149,25 @@ def _named(checkpoint: Path) -> str:
 
 def digest(path: Path) -> str:
     """Return eight hexadecimal digits of a checkpoint's bytes; of an export, of all its files."""
+    from captioner.checkpoint.file import files_of  # here, because it imports torch
+
     digest = hashlib.blake2b()
     for name in files_of(path):
         with open_regular(name) as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
     return digest.hexdigest()[:8]
+
+
+def check_beam(search: SearchOptions | SampleOptions, words: int) -> None:
+    """Refuse a beam that is too wide for the vocabulary.
+
+    Raises:
+        UsageError: hypotheses times words exceed `MOST_SCORES`.
+    """
+    most = MOST_SCORES // words
+    if isinstance(search, SearchOptions) and search.beam_size > most:
+        raise UsageError(
+            f"beam_size: {search.beam_size} is too wide for a vocabulary of {words} words, at most "
+            f"{most}; captions hardly change beyond 10"
+        )

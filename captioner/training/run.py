@@ -15,7 +15,7 @@ from captioner.errors import CaptionerError, UsageError
 from captioner.features.prepare import Prepared, load_prepared
 from captioner.files.atomic import write_whole
 from captioner.files.folder_lock import held_folder
-from captioner.inference.generator import check_beam
+from captioner.inference.strategy import check_beam
 from captioner.model.kernels.linear import use_library
 from captioner.training.callbacks import Beginning
 from captioner.training.checkpoints import RunCheckpoints

@@ -63,7 +63,7 @@ def test_a_beam_of_too_many_scores(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
 ) -> None:
-    monkeypatch.setattr("captioner.inference.generator.MOST_SCORES", 40)
+    monkeypatch.setattr("captioner.inference.strategy.MOST_SCORES", 40)
     arguments = ["--checkpoint", tiny_checkpoint, "--beam-size", 4]
     assert run("caption", photos[0], *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -14,7 +14,7 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-import captioner.inference.predictor as predictor_module
+import captioner.inference.reading as reading_module
 from captioner.errors import UsageError
 from captioner.inference.predictor import Predictor
 from captioner.inference.result import PhotoCaptions
@@ -108,16 +108,16 @@ def test_what_waits_for_a_decoder_is_bounded_in_bytes(
 ) -> None:
     """While a slow photo decodes, no more than the budget is read ahead."""
     content = photo.read_bytes()
-    monkeypatch.setattr(predictor_module, "READ_AHEAD", 10 * len(content))
+    monkeypatch.setattr(reading_module, "READ_AHEAD", 10 * len(content))
     handed: list[bytes] = []
     slow, most = threading.Event(), []
-    read_pixels = predictor_module.read_pixels
+    read_pixels = reading_module.read_pixels
 
     def wait(source: PhotoSource, *how: Any) -> Any:
         slow.wait(5)
         return read_pixels(source, *how)
 
-    monkeypatch.setattr(predictor_module, "read_pixels", wait)
+    monkeypatch.setattr(reading_module, "read_pixels", wait)
 
     def look() -> None:
         most.append(len(handed))

@@ -225,7 +225,7 @@ def test_a_beam_of_too_many_scores(
     """Reported before the first epoch, not in its validation."""
     flags = arguments(data, "--encoder.weights", weights)
     assert main(["prepare", *flags]) == 0
-    monkeypatch.setattr("captioner.inference.generator.MOST_SCORES", 2**10)
+    monkeypatch.setattr("captioner.inference.strategy.MOST_SCORES", 2**10)
     assert main(["train", *flags, "--search.beam_size", "5000"]) == 2
     assert (
         "beam_size: 5000 is too wide for a vocabulary" in capsys.readouterr().err.splitlines()[-1]

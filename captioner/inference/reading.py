@@ -1,0 +1,150 @@
+"""Photos read ahead of a network, in batches, and their results in the order of the photos.
+
+Any runtime captions through `caption_photos`: torch in `predictor`, onnxruntime in `onnx_runtime`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+from captioner.errors import CaptionerError, UsageError
+from captioner.inference.photo import Photo, key_number
+from captioner.inference.result import PhotoCaptions
+from captioner.photos.kinds import KINDS, as_source, is_one
+from captioner.photos.readers import READ_AHEAD, Held, readers
+from captioner.photos.source import PhotoSource, Read, read_pixels
+from captioner.photos.transform import Transform
+
+Search = Callable[[Sequence[Photo]], list[PhotoCaptions]]
+"""Captions a batch of photos that could be read; raises CaptionerError if one has no caption."""
+
+
+@dataclass
+class Seconds:
+    """Wall-clock seconds that a predictor has spent so far.
+
+    Attributes:
+        encoding: in the encoders. A GPU runs asynchronously, and the search waits for it.
+        searching: in the decoders and the search.
+    """
+
+    encoding: float = 0.0
+    searching: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How photos are read.
+
+    Attributes:
+        transforms: each turns a photo into the input of one encoder.
+        preview: longest side of the small copy that results carry, in pixels; None for no copy.
+        batch_size: photos per batch.
+        workers: processes that read ahead; 0 for threads of this one.
+    """
+
+    transforms: Sequence[Transform]
+    preview: int | None = None
+    batch_size: int = 32
+    workers: int = 0
+
+
+def caption_photos(
+    photos: object, search: Search, reading: Reading, keys: Iterable[object] | None = None
+) -> PhotoCaptions | Iterator[PhotoCaptions]:
+    """Caption one photo, or many one after the other; see `Predictor.caption`.
+
+    Args:
+        photos: one photo or many, of the kinds of `captioner.photos.kinds`.
+        search: captions a batch.
+        reading: how photos are read.
+        keys: an id for each photo; its path if not given.
+
+    Raises:
+        UsageError: a value of another kind.
+        CaptionerError: a process that reads was killed or could not start.
+    """
+    if is_one(photos):
+        (found,) = _caption_all([photos], search, reading, keys)
+        return found
+    if not isinstance(photos, Iterable) or isinstance(photos, Mapping):
+        raise UsageError(
+            f"caption: expected {KINDS}, or an iterable of those, not {type(photos).__name__}"
+        )
+    return _caption_all(photos, search, reading, keys)
+
+
+def _caption_all(
+    photos: Iterable[object], search: Search, reading: Reading, keys: Iterable[object] | None
+) -> Iterator[PhotoCaptions]:
+    sources = (as_source(photo, number) for number, photo in enumerate(photos))
+    named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
+    with readers(reading.workers) as pool:
+        for batch in _read_ahead(pool, named, reading):
+            yield from _caption_batch(batch, search)
+
+
+def _read_ahead(
+    pool: Executor, named: Iterator[tuple[PhotoSource, object]], how: Reading
+) -> Iterator[list[Photo]]:
+    """Yield batches of photos that were read while the previous batch was captioned."""
+    ahead: deque[tuple[PhotoSource, int, Future[Read | str]]] = deque()
+    batch: list[Photo] = []
+    exhausted = False
+    held = Held()
+    while True:
+        while not exhausted and (
+            not ahead or (len(ahead) < 2 * how.batch_size and held.bytes < READ_AHEAD)
+        ):
+            following = next(named, None)
+            if following is None:
+                exhausted = True
+                break
+            source, key = following
+            number = key_number(str(source.path if key is None else key))
+            held.add(source.held)
+            reading = pool.submit(read_pixels, source, how.transforms, how.preview)
+            reading.add_done_callback(partial(held.release, source.held))
+            # What has been read, or is being read by others, need not be held here too.
+            ahead.append((source.without_content(), number, reading))
+            del following, source
+        if not ahead:
+            break
+        source, number, reading = ahead.popleft()
+        found = reading.result()
+        if isinstance(found, str):
+            batch.append(Photo(source.path, number, found))
+        else:
+            batch.append(Photo(source.path, number, found.pixels, found.size, found.preview))
+        if len(batch) == how.batch_size or source.ends_batch:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _caption_batch(batch: Sequence[Photo], search: Search) -> Iterator[PhotoCaptions]:
+    good = [photo for photo in batch if not isinstance(photo.pixels, str)]
+    found = iter(_searched(good, search))
+    for photo in batch:
+        if isinstance(photo.pixels, str):
+            yield PhotoCaptions(photo.path, error=photo.pixels)
+        else:
+            yield next(found)
+
+
+def _searched(photos: Sequence[Photo], search: Search) -> list[PhotoCaptions]:
+    """Caption photos that have been read; a photo without a caption gets the reason."""
+    if not photos:
+        return []
+    try:
+        return search(photos)
+    except UsageError:
+        raise
+    except CaptionerError as error:  # one of them has no caption: find it
+        if len(photos) > 1:
+            return [result for photo in photos for result in _searched([photo], search)]
+        return [PhotoCaptions(photos[0].path, error=str(error))]

@@ -1,7 +1,5 @@
 """`python -m captioner` is the command `captioner`."""
 
-import sys
+from captioner.cli import entry
 
-from captioner.cli import main
-
-sys.exit(main())
+entry()

@@ -229,3 +229,33 @@ def test_a_folder_without_photos_leaves_an_older_file_alone(
     assert run("caption", *arguments) == 1
     assert kept.read_text() == "captions of before"
     assert list(tmp_path.glob("*.part")) == []
+
+
+ENDING = """
+import atexit, sys, threading, time
+from captioner import cli
+
+def late():
+    time.sleep(0.2)
+    print("thread")
+
+atexit.register(print, "registered before")
+sys.argv[1:] = {arguments!r}
+cli.main = lambda: (threading.Thread(target=late).start(), atexit.register(print, "after"), 7)[-1]
+cli.entry()
+"""
+
+
+@pytest.mark.parametrize("command", ["caption", "score", "train"])
+def test_program_ends_like_any_other(command: str) -> None:
+    code = ENDING.format(arguments=[command, "photo.jpg"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 7
+    assert done.stdout.splitlines()[:2] == ["thread", "after"]  # standard output is a pipe: flushed
+
+
+def test_program_shows_the_traceback_of_a_bug() -> None:
+    code = "import sys\nfrom captioner import cli\nsys.argv[1:] = ['caption']\ncli.main = 0\n"
+    done = subprocess.run([sys.executable, "-c", code + "cli.entry()"], capture_output=True)
+    assert done.returncode == 1
+    assert b"TypeError" in done.stderr

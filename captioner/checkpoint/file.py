@@ -234,6 +234,9 @@ def load(path: Path) -> Checkpoint:
             )
         captioner = Captioner(encoder, decoder, backward=config.decoder.direction == "backward")
         captioner.load_state_dict(weights, assign=True)
+        # The copies that folding makes replace these tensors one by one: keep no other reference.
+        weights.clear()
+        raw.clear()
         for name, tensor in captioner.named_parameters():
             if tensor.dtype != torch.float32:
                 raise ValueError(f"{name} must be float32, not {tensor.dtype}")

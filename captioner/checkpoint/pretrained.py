@@ -109,10 +109,11 @@ def quantised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights as float32."""
-    return {
-        name: tensor.float() * stored[name + SCALE]
-        if tensor.dtype == torch.int8
-        else tensor.float()
-        for name, tensor in stored.items()
-        if not name.endswith(SCALE)
-    }
+    weights = {}
+    for name, tensor in stored.items():
+        if not name.endswith(SCALE):
+            weights[name] = tensor.float()
+            if tensor.dtype == torch.int8:
+                # In place: a second copy of each matrix would add to the peak memory of loading.
+                weights[name].mul_(stored[name + SCALE])
+    return weights

@@ -240,6 +240,10 @@ def _decode(file: BinaryIO, file_name: str, max_pixels: int, held: ExitStack) ->
             metered.left = MAX_READS
             image.load()
             _check_size(image, max_pixels)
+            if name == "JPEG" and image.mode == "RGB":
+                # A picture of the same pixels without the file. `to_rgb` would copy them: 48 MB
+                # for a photo of 12 million pixels.
+                return _upright(image._new(image.im), image)
             return _upright(to_rgb(image, layout), image)
     except PhotoError:
         raise

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +153,19 @@ def test_photos_of_any_shape_have_a_caption(size, mode):
     found = Predictor.load().caption(Image.new(mode, size, 90))
     assert found.error is None
     assert found.caption
+
+
+def peak(*arguments):
+    """Peak memory of a process, in bytes."""
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@needs_weights
+@pytest.mark.slow
+def test_caption_takes_little_memory_on_top_of_torch(photo):
+    torch_alone = peak("-c", "import os, torch; os._exit(0)")
+    assert peak("-m", "captioner", "caption", photo) < torch_alone + 150e6

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from captioner.model.network.operations import LayerKind, Operation
 from captioner.model.network.shapes import MAX_NUMBERS, MAX_WORK, Shape
@@ -201,7 +201,13 @@ class Network(nn.Module):
         one, two = self.layers[conv], self.layers[norm]
         assert isinstance(one, nn.Conv2d)
         assert isinstance(two, nn.BatchNorm2d)
-        self.layers[conv] = fuse_conv_bn_eval(one.eval(), two.eval()).requires_grad_(False)
+        assert two.running_mean is not None
+        assert two.running_var is not None
+        # Without the copy that `fuse_conv_bn_eval` makes first: it adds to the peak memory.
+        one.weight, one.bias = fuse_conv_bn_weights(
+            one.weight, one.bias, two.running_mean, two.running_var, two.eps, two.weight, two.bias
+        )
+        one.requires_grad_(False)
         self.layers[norm] = nn.Identity()
 
 

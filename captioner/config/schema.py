@@ -19,8 +19,11 @@ DEFAULT_CHECKPOINT = "flickr8k"
 class DataConfig:
     """Where photos and captions come from, and how they are fed to training."""
 
-    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar"] = "shapes"
-    """Kind of source; `shapes` is the built-in set of drawn scenes, made on first use."""
+    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar", "auto"] = (
+        "shapes"
+    )
+    """Kind of source; `shapes` is the built-in set of drawn scenes, made on first use; `auto`
+    detects it from the files in root."""
     root: str = "data/shapes"
     """Folder with the photos and annotation files, laid out as data/README.md says."""
     images: str | None = None

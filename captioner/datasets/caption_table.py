@@ -129,6 +129,17 @@ def has_heading(line: str, columns: Mapping[str, str] | None = None) -> bool:
     return _from_heading(line, columns or {}) is not None
 
 
+def is_table(file: Path, columns: Mapping[str, str] | None = None) -> bool:
+    """Return whether a file begins like a caption table.
+
+    Raises:
+        CaptionerError: It cannot be read.
+    """
+    _, first = next(Collector().lines(file), ("", ""))
+    layout = _from_heading(first, columns or {})
+    return layout is not None or (not columns and _without_heading(first) is not None)
+
+
 def read_table(
     collector: Collector, file: Path, columns: Mapping[str, str] | None = None
 ) -> Iterator[Row]:

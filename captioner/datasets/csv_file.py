@@ -8,13 +8,17 @@ the photos. The image id is the photo's name.
 from collections.abc import Mapping
 from pathlib import Path
 
+from captioner.datasets.annotation_files import AnnotationFile, Names, annotation_files
 from captioner.datasets.caption_table import Row, read_table
-from captioner.datasets.jsonl import files_of_splits
 from captioner.datasets.records import Collector, Loaded
-from captioner.errors import UsageError
 from captioner.files.json_file import first_folder
 
-_USUAL_NAMES = ("captions.csv", "captions.tsv", "captions.txt", "metadata.csv", "results.csv")
+NAMES = Names(
+    "caption table",
+    ("captions.csv", "captions.tsv", "captions.txt", "metadata.csv", "results.csv"),
+    (".csv", ".tsv"),
+    "metadata.csv",
+)
 _PHOTO_FOLDERS = ("images", "Images", "photos", "flickr30k_images", "flickr30k-images")
 
 
@@ -40,26 +44,17 @@ def load(
         CaptionerError: The file is not a caption table.
     """
     collector = Collector(divided_later=divided_later)
-    split_files = {} if annotations else files_of_splits(root, "metadata.csv")
-    if split_files:
-        for file, split in split_files.items():
-            _add(collector, file, [images or root], f"{file.parent.name}/", columns, split)
-        return collector.loaded
-    file = annotations or _find_file(root)
     first = first_folder([images or root], "photos")
     others = [] if images else [root / name for name in _PHOTO_FOLDERS]
-    _add(collector, file, [first, *others], "", columns, None)
+    for file in annotation_files(root, annotations, NAMES):
+        _add(collector, file, [first, *others], columns or {})
     return collector.loaded
 
 
 def _add(
-    collector: Collector,
-    file: Path,
-    folders: list[Path],
-    below: str,
-    columns: Mapping[str, str] | None,
-    split: str | None,
+    collector: Collector, source: AnnotationFile, folders: list[Path], columns: Mapping[str, str]
 ) -> None:
+    file = source.path
     by_image: dict[str, list[Row]] = {}
     for row in read_table(collector, file, columns):
         by_image.setdefault(row.image, []).append(row)
@@ -71,29 +66,13 @@ def _add(
             continue
         places = [row.place for row in rows]
         collector.add(
-            image_id=below + name,
+            image_id=source.prefix + name,
             folder=folders[0],
             other_folders=folders[1:],
-            name=below + name,
+            name=source.prefix + name,
             captions=[row.caption for row in rows],
-            split=split or splits.pop(),
+            split=source.split or splits.pop(),
             file=file,
             place=places[0],
             caption_place=places.__getitem__,
         )
-
-
-def _find_file(root: Path) -> Path:
-    for name in _USUAL_NAMES:
-        if (root / name).is_file():
-            return root / name
-    found = sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
-    if not found:
-        raise UsageError(
-            f"no caption table in {root}: looked for {', '.join(_USUAL_NAMES)}, *.csv and "
-            "*.tsv; set data.annotations to another file"
-        )
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise UsageError(f"{root} has {names}; choose one with data.annotations")
-    return found[0]

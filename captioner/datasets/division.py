@@ -6,12 +6,13 @@ every machine, and does not change when photos are added.
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
 from captioner.datasets.records import SPLITS, UNDIVIDED, Loaded, Record
 from captioner.errors import UsageError, shown
+from captioner.files.csv_rows import text_of
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
@@ -101,3 +102,14 @@ def divide(loaded: Loaded, shares: Sequence[float], seed: int = 0) -> Loaded:
     told = ", ".join(f"{count:,} {split}" for count, split in zip(counts, SPLITS, strict=True))
     note = f"{len(undivided):,} photos without a split divided by their names (seed {seed}): {told}"
     return replace(loaded, records=records, notes=[*loaded.notes, note])
+
+
+def splits_table(records: Iterable[Record]) -> str:
+    r"""Return a CSV table of the split of each photo, sorted by image id.
+
+    Example:
+        >>> splits_table([Record("a.jpg", Path("a.jpg"), ("a dog",), "val")])
+        'image,split\r\na.jpg,val\r\n'
+    """
+    rows = sorted((str(record.image_id), record.split) for record in records)
+    return text_of([("image", "split"), *rows])

@@ -14,7 +14,8 @@ from captioner.datasets.records import Collector, Loaded
 from captioner.errors import CaptionerError, UsageError, shown
 from captioner.files.json_file import first_folder
 
-CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt", "results.csv", "results_20130124.token")
+TOKEN_FILES = ("Flickr8k.token.txt", "results_20130124.token")
+CAPTION_FILES = (TOKEN_FILES[0], "captions.txt", "results.csv", TOKEN_FILES[1])
 SPLIT_LISTS = {
     "train": "Flickr_8k.trainImages.txt",
     "val": "Flickr_8k.devImages.txt",

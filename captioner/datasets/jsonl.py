@@ -17,14 +17,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from captioner.datasets.annotation_files import AnnotationFile, Names, annotation_files
 from captioner.datasets.caption_table import COLUMNS
-from captioner.datasets.records import SPLIT_NAMES, Collector, ImageId, Loaded, check_id
-from captioner.errors import UsageError, shown
+from captioner.datasets.records import Collector, ImageId, Loaded, check_id
+from captioner.errors import shown
 from captioner.files.json_file import first_folder, parse_json
 
 _PLURAL = ("texts", "sentences")  # keys of lists; the others hold one caption
 
-USUAL_NAMES = ("captions.jsonl", "metadata.jsonl")
+NAMES = Names(
+    "JSON Lines file", ("captions.jsonl", "metadata.jsonl"), (".jsonl",), "metadata.jsonl"
+)
 
 
 def load(
@@ -50,45 +53,31 @@ def load(
         CaptionerError: The file cannot be read.
     """
     collector = Collector(divided_later=divided_later)
-    split_files = {} if annotations else files_of_splits(root, "metadata.jsonl")
-    if split_files:
-        for file, split in split_files.items():
-            _add(collector, file, images or root, file.parent.name, columns, divided_later, split)
-        return collector.loaded
-    file = annotations or _find_file(root)
     folder = first_folder([images or root], "photos")
-    _add(collector, file, folder, "", columns, divided_later, None)
+    for file in annotation_files(root, annotations, NAMES):
+        _add(collector, file, folder, columns or {}, divided_later=divided_later)
     return collector.loaded
-
-
-def files_of_splits(root: Path, name: str) -> dict[Path, str]:
-    """Files of a name in the folders of splits (`train`, `validation`, …), if there are any."""
-    return {
-        root / folder / name: split
-        for folder, split in SPLIT_NAMES.items()
-        if (root / folder / name).is_file()
-    }
 
 
 def _add(
     collector: Collector,
-    file: Path,
+    source: AnnotationFile,
     folder: Path,
-    below: str,
-    columns: Mapping[str, str] | None,
+    columns: Mapping[str, str],
+    *,
     divided_later: bool,
-    split: str | None,
 ) -> None:
-    """Hand a file's photos to a collector; `below` is the folder that their names begin in."""
-    needed = split is None and not divided_later
-    for place, entry in _entries(collector, file, columns or {}, split_needed=needed):
-        name = f"{below}/{entry['image']}" if below else entry["image"]
+    file = source.path
+    needed = source.split is None and not divided_later
+    for place, entry in _entries(collector, file, columns, split_needed=needed):
+        image = entry["image"]
+        name = source.prefix + image if isinstance(image, str) else image  # checked by `add`
         collector.add(
             image_id=entry.get("id", name),
             folder=folder,
             name=name,
             captions=entry["captions"],
-            split=split or entry.get("split"),
+            split=source.split or entry.get("split"),
             file=file,
             place=place,
         )
@@ -121,22 +110,6 @@ def _entries(
             yield place, _parse(line, columns, split_needed=split_needed)
         except ValueError as fault:
             collector.report(file, place, str(fault))
-
-
-def _find_file(root: Path) -> Path:
-    for name in USUAL_NAMES:
-        if (root / name).is_file():
-            return root / name
-    found = sorted(root.glob("*.jsonl"))
-    if not found:
-        raise UsageError(
-            f"no JSON Lines file in {root}: looked for {', '.join(USUAL_NAMES)} and *.jsonl; "
-            "set data.annotations to another file"
-        )
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise UsageError(f"{root} has {names}; choose one with data.annotations")
-    return found[0]
 
 
 def _parse(line: str, columns: Mapping[str, str], *, split_needed: bool) -> dict[str, Any]:

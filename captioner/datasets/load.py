@@ -5,6 +5,7 @@ from pathlib import Path
 
 from captioner.datasets import coco, csv_file, flickr8k, jsonl, karpathy, shapes, sidecar
 from captioner.datasets.caption_table import parse_columns
+from captioner.datasets.detect import detect_format
 from captioner.datasets.division import divide, parse_shares
 from captioner.datasets.records import Loaded, Problem
 from captioner.errors import CaptionerError, UsageError, shown
@@ -36,7 +37,8 @@ def load_records(
     """Read a data set.
 
     Args:
-        format: One of `FORMATS`. `shapes` is rendered to `root` if it is not there yet.
+        format: One of `FORMATS`, or `auto` to detect it. `shapes` is rendered to `root` if it is
+            not there yet.
         root: Folder of the data set, with the layout described in data/README.md.
         images: Folder of the photos. Default: the usual one. Relative paths, here and below, are
             relative to `root`.
@@ -58,7 +60,7 @@ def load_records(
         CaptionerError: A file cannot be read, no usable photo is left, or there are problems and
             `on_problem` is `refuse`.
     """
-    _check_choice("data.format", format, FORMATS)
+    _check_choice("data.format", format, (*FORMATS, "auto"))
     _check_choice("data.on_problem", on_problem, ON_PROBLEM)
     root = root.expanduser()
     by_split = {
@@ -67,11 +69,13 @@ def load_records(
         "test": _under(root, test_annotations),
     }
     file, folder = _under(root, annotations), _under(root, images)
+    named, shares = parse_columns(columns), parse_shares(split) if split else None
+    if format == "auto":
+        format = detect_format(root, images=folder, annotations=file, columns=named)
     if format != "coco" and any(by_split.values()):
         raise UsageError(
             f"data.*_annotations require format coco, not {format}; use data.annotations"
         )
-    named, shares = parse_columns(columns), parse_shares(split) if split else None
     if named and format not in ("flickr8k", "jsonl", "csv"):
         raise UsageError(f"data.columns requires format csv, flickr8k or jsonl, not {format}")
     if shares and format not in DIVISIBLE:

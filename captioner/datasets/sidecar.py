@@ -40,9 +40,7 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
             continue
         if not is_photo(photo.name):
             continue
-        beside = [photo.with_suffix(suffix) for suffix in SUFFIXES]
-        beside += [photo.with_name(photo.name + suffix) for suffix in SUFFIXES]
-        file = next((path for path in beside if path.is_file()), None)
+        file = captions_of(photo)
         if file is None:
             bare += 1
             continue
@@ -69,3 +67,17 @@ def load(root: Path, *, images: Path | None = None, divided_later: bool = False)
     if sentence := skipped.sentence():
         collector.note(f"{folder}: {sentence}")
     return collector.loaded
+
+
+def captions_of(photo: Path) -> Path | None:
+    """Return the caption file beside a photo, if there is one."""
+    beside = [photo.with_suffix(suffix) for suffix in SUFFIXES]
+    beside += [photo.with_name(photo.name + suffix) for suffix in SUFFIXES]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def first_caption_file(folder: Path) -> Path | None:
+    """Return the caption file of the first photo in a folder that has one."""
+    photos = (found.path for found in files_below(folder, Skipped()) if found.error is None)
+    files = (captions_of(photo) for photo in photos if is_photo(photo.name))
+    return next((file for file in files if file is not None), None)

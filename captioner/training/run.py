@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from captioner.build import search_options
 from captioner.config.schema import Config
+from captioner.datasets.division import splits_table
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.prepare import Prepared, load_prepared
 from captioner.files.atomic import write_whole
@@ -163,10 +165,12 @@ def check_prepared(prepared: Prepared, config: Config) -> None:
 
 
 def begin(config: Config, prepared: Prepared, start: Start) -> None:
-    """Write the files that describe the run: config.yaml and vocabulary.txt."""
+    """Write the files that describe the run: config.yaml, vocabulary.txt and splits.csv."""
     output = Path(config.output)
     write_config(config, output / "config.yaml")
     prepared.vocabulary.save(output / "vocabulary.txt")
+    if config.data.split is not None:
+        write_whole(output / "splits.csv", splits_table(chain(*prepared.records.values())))
     if start.checkpoint is None:
         best_checkpoint(output).unlink(missing_ok=True)  # of a run killed before its last.ckpt
 

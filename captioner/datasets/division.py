@@ -108,6 +108,7 @@ def splits_table(records: Iterable[Record]) -> str:
     r"""Return a CSV table of the split of each photo, sorted by image id.
 
     Example:
+        >>> from pathlib import Path
         >>> splits_table([Record("a.jpg", Path("a.jpg"), ("a dog",), "val")])
         'image,split\r\na.jpg,val\r\n'
     """

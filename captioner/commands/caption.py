@@ -1,11 +1,9 @@
 """`captioner caption`: caption photos, on the terminal, in a file, or in a folder of shards."""
 
 import argparse
-import sys
-import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from captioner.commands import caption_sidecars as sidecars
 from captioner.commands.caption_devices import caption_on_all
+from captioner.commands.input_flags import add_input_arguments, counted, named_photos
 from captioner.commands.parser import Parser, not_negative, positive
 from captioner.commands.picture_flags import (
     add_picture_arguments,
@@ -44,7 +43,6 @@ from captioner.inference.writers import (
 if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
     from captioner.inference.result import PhotoCaptions
-    from captioner.photos.inputs import PhotoInput
     from captioner.photos.source import PhotoSource
 
 SHARD_SIZE = 10_000
@@ -52,7 +50,7 @@ SHARD_SIZE = 10_000
 
 _NOT_OF_THE_TEXT = frozenset(
     {"paths", "list", "images", "checkpoint", "backward", "format", "output", "shard_size"}
-    | {"batch_size", "device", "devices", "workers", "gallery"}
+    | {"batch_size", "device", "devices", "workers", "gallery", "allow_url"}
     | sidecars.NAMES
 )
 """Flags that do not affect a caption, or that the manifest records separately."""
@@ -80,15 +78,15 @@ def run(arguments: list[str]) -> int:
     if not options.paths and not options.list:
         raise UsageError("caption: no photo given; add PATH, or a list of paths with --list F")
     if to_folder:
-        _photos(options)  # fails if an input does not exist
+        named_photos(options)  # fails if an input does not exist
         return _caption_to_folder(options)
     if options.devices is not None:
         raise UsageError("--devices: several devices write a folder; add --output FOLDER/")
 
-    _photos(options)  # fails if an input does not exist
+    named_photos(options)  # fails if an input does not exist
     if options.sidecar is not None:
         caption = partial(_caption, _predictor(options), options)
-        return sidecars.write_sidecars(options, _photos(options, say), caption)
+        return sidecars.write_sidecars(options, named_photos(options, say), caption)
     if options.output is None:
         with standard_output() as stream:
             return _caption_to_stream(options, stream)
@@ -106,21 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Write one caption per photo, in input order. An unreadable photo gets a "
         "record with the reason instead, and the exit code is 1.",
     )
-    inputs = parser.add_argument_group("input")
+    inputs = add_input_arguments(parser)
     output = parser.add_argument_group("output")
-    inputs.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="photos, folders, globs, COCO files, tars or ranges of tars (shards-{000..099}.tar); "
-        "- reads paths from standard input, @F from file F",
-    )
-    inputs.add_argument(
-        "--list", action="append", default=[], metavar="F", help="file with one path per line"
-    )
-    inputs.add_argument(
-        "--images", metavar="FOLDER", help="photos of COCO files; default: search near each file"
-    )
     inputs.add_argument(
         "--checkpoint",
         action="append",
@@ -177,20 +162,6 @@ def _lists_candidates(options: Namespace) -> bool:
     return options.n_best is not None or captions_a_photo(options) > 1
 
 
-def _photos(
-    options: Namespace, note: Callable[[str], None] = lambda sentence: None
-) -> Iterator["PhotoInput"]:
-    from captioner.photos.inputs import check_lists, expand
-    from captioner.photos.lists import paths_of_stream
-
-    check_lists(options.paths, options.list)
-    images = None if options.images is None else Path(options.images)
-    if images is not None and not images.is_dir():
-        raise UsageError(f"--images: no such folder: {images}")
-    lines = paths_of_stream(sys.stdin)
-    return expand(options.paths, lines, lists=options.list, images=images, note=note)
-
-
 def _caption(
     predictor: "Predictor", options: Namespace, sources: Iterator["PhotoSource"]
 ) -> Iterator["PhotoCaptions"]:
@@ -208,8 +179,9 @@ def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
     predictor = _predictor(options)
     writer = RecordWriter(stream, options.format, candidates=_lists_candidates(options))
     scrolling = options.output is None and stream.isatty()  # the records themselves show progress
-    with Progress("photos", shown=not scrolling) as progress, _counted(options, progress):
-        for result in _caption(predictor, options, (one.source() for one in _photos(options, say))):
+    with Progress("photos", shown=not scrolling) as progress, counted(options, progress):
+        sources = (one.source() for one in named_photos(options, say))
+        for result in _caption(predictor, options, sources):
             writer.write(result)
             progress.update()
             if result.error is not None:
@@ -231,10 +203,10 @@ def _caption_to_file(options: Namespace) -> int:
         with (
             resumable(lambda: draft.count, draft.path),
             Progress("photos", done=draft.count) as progress,
-            _counted(options, progress),
+            counted(options, progress),
         ):
             for result in draft.caption(
-                _photos(options, say),
+                named_photos(options, say),
                 lambda sources: _caption(predictor, options, sources),
                 candidates=_lists_candidates(options),
             ):
@@ -256,31 +228,6 @@ def resumable(count: Callable[[], int], place: Path) -> Iterator[None]:
             raise
         kept = f"{count():,} photos are saved in {place}"
         raise KeyboardInterrupt(f"{kept}; rerun the same command to resume") from None
-
-
-@contextmanager
-def _counted(options: Namespace, progress: Progress) -> Iterator[None]:
-    """Count the photos in the background, so that progress can estimate the remaining time.
-
-    Standard input and tars are not counted, because that would read them twice.
-    """
-    ended = threading.Event()
-
-    def count() -> None:
-        with suppress(CaptionerError, OSError):  # captioning meets and reports the same error
-            total = None
-            for number, photo in enumerate(_photos(options), 1):
-                if photo.member is not None or ended.is_set():
-                    return
-                total = number
-            progress.total = total
-
-    if "-" not in options.paths and progress.is_shown:
-        threading.Thread(target=count, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
 
 
 def _tell_of_names(writer: RecordWriter) -> None:
@@ -373,14 +320,14 @@ def _caption_share(
         began = perf_counter()
         # With several processes, the one that starts them shows the progress of all.
         progress = Progress("photos", done=_done(manifest), shown=ranks == 1)
-        with progress, _counted(options, progress):
+        with progress, counted(options, progress):
             for one in _caption(predictor, options, chain([first], sources)):
                 written += 1
                 progress.update()
                 yield one
 
     count = write_shards(
-        _photos(options, say) if rank == 0 else _photos(options),
+        named_photos(options, say) if rank == 0 else named_photos(options),
         caption,
         manifest,
         mine=lambda index: index % ranks == rank,

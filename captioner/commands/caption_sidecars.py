@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from captioner.console import Progress, say, warn
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.atomic import write_whole
+from captioner.photos.address import Address
 from captioner.photos.paths import HEIF_SUFFIXES, SUFFIXES
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ class Sidecars:
     def missing(self, photos: Iterator["PhotoInput"]) -> Iterator["PhotoSource"]:
         """Yield the photos that are to be captioned."""
         for photo in photos:
+            if isinstance(photo.path, Address):
+                self._fail(photo.path, "an address has no folder for a sidecar")
+                continue
             place = photo.path.with_suffix(self.ending)
             if photo.member is not None:
                 self._fail(photo.path, "a member of a tar has no folder for a sidecar")

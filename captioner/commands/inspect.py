@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.commands.input_flags import add_url_argument, check_urls
 from captioner.commands.parser import Parser, positive
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import say, warn
@@ -25,6 +26,7 @@ def run(arguments: list[str]) -> int:
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
+    check_urls(options.paths, allowed=options.allow_url)
 
     from captioner import checkpoint
     from captioner.analysis.figure_files import make_folder
@@ -34,7 +36,8 @@ def run(arguments: list[str]) -> int:
     from captioner.photos.inputs import expand
     from captioner.photos.lists import paths_of_stream
 
-    sources = [photo.source() for photo in expand(options.paths, paths_of_stream(sys.stdin))]
+    named = expand(options.paths, paths_of_stream(sys.stdin), allow_url=options.allow_url)
+    sources = [photo.source() for photo in named]
     if not sources:
         raise CaptionerError("no photo found in the given paths")
     trained = checkpoint.load(Path(options.checkpoint))
@@ -64,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "SVG, and the numbers as JSON.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="photos, folders, globs")
+    add_url_argument(parser)
     parser.add_argument(
         "--checkpoint",
         default=DEFAULT_CHECKPOINT,

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from captioner.commands.input_flags import add_url_argument, check_urls
 from captioner.commands.parser import Parser
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import warn
@@ -16,13 +17,18 @@ MAX_BYTES = 2**26
 def run(arguments: list[str]) -> int:
     """Print the log-probability of each sentence for each photo, one line each."""
     options = build_parser().parse_args(arguments)
+    check_urls(options.photos, allowed=options.allow_url)
     sentences = _sentences(options.captions)
 
     from captioner.display import one_line
     from captioner.inference.predictor import Predictor
     from captioner.text.vocabulary import UNKNOWN
 
-    predictor = Predictor.load(options.checkpoint or [DEFAULT_CHECKPOINT], device=options.device)
+    predictor = Predictor.load(
+        options.checkpoint or [DEFAULT_CHECKPOINT],
+        device=options.device,
+        allow_url=options.allow_url,
+    )
     vocabulary = predictor.trained.vocabulary
     unknown = sum(word == UNKNOWN for text in sentences for word in vocabulary.encode(text))
     if unknown:
@@ -51,6 +57,7 @@ def build_parser() -> Parser:
         "of the sentence, so longer sentences have lower ones.",
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    add_url_argument(parser)
     parser.add_argument(
         "--captions",
         required=True,

@@ -70,6 +70,7 @@ class Predictor:
             the (first) checkpoint says.
         backward: a captioner that reads captions from the last word to the first, to re-rank what a
             beam search of the others found; see `captioner.inference.backward_rerank`.
+        allow_url: whether photos may be addresses (``https://…``), which are then downloaded.
 
     Raises:
         UsageError: the vocabularies differ, a word of the wording is not in them, no checkpoint has
@@ -83,9 +84,11 @@ class Predictor:
         strategy: Strategy | None = None,
         *,
         backward: Checkpoint | None = None,
+        allow_url: bool = False,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.backward = backward
+        self.allow_url = allow_url
         every = self.members if backward is None else (*self.members, backward)
         check_vocabularies(every)
         self.trained = self.members[0]
@@ -125,6 +128,7 @@ class Predictor:
         device: str = "auto",
         backward: str | Path | None = None,
         strategy: Strategy | None = None,
+        allow_url: bool = False,
         **options: Any,
     ) -> "Predictor":
         """Load a predictor from a checkpoint, or an ensemble from several.
@@ -135,6 +139,7 @@ class Predictor:
             device: auto, cpu, cuda, cuda:1, mps.
             backward: a checkpoint that re-ranks what the others found.
             strategy: how captions are searched for and chosen.
+            allow_url: whether photos may be addresses (``https://…``), which are then downloaded.
             options: fields of `Strategy` (``search``, ``wording``, …) or of the checkpoint's own
                 beam search (``beam_size``, ``n_best``, …) to replace, instead of a strategy.
 
@@ -154,6 +159,7 @@ class Predictor:
             choose_device(device),
             strategy,
             backward=None if backward is None else checkpoint.load(Path(backward)),
+            allow_url=allow_url,
         )
 
     @overload  # text is an iterable of text too: the first signature wins
@@ -187,9 +193,9 @@ class Predictor:
         """Caption one photo, or many one after the other in the order given.
 
         A photo is a path (text or `Path`), a PIL image, a uint8 array (H, W, 3), the bytes of a
-        file, or an open binary file. One photo gives one `PhotoCaptions`; an iterable of photos, of
-        any length and of mixed kinds, gives an iterator. A photo without a path is called
-        ``photo-<number>``.
+        file, an open binary file or, with ``allow_url``, an address of http or https. One photo
+        gives one `PhotoCaptions`; an iterable of photos, of any length and of mixed kinds, gives an
+        iterator. A photo without a path is called ``photo-<number>``.
 
         A photo that cannot be read, or that has no caption under the constraints, gives a result
         with the reason, in its place; the others are still captioned. Photos are read ahead in
@@ -207,7 +213,8 @@ class Predictor:
             UsageError: a value of another kind.
             CaptionerError: a process that reads was killed or could not start.
         """
-        reading = Reading(self._transforms, self.strategy.preview, batch_size, workers)
+        preview = self.strategy.preview
+        reading = Reading(self._transforms, preview, batch_size, workers, self.allow_url)
         return caption_photos(photos, self._search, reading, keys)
 
     def score(self, photo: OnePhoto, sentences: Sequence[str]) -> list[float]:
@@ -230,7 +237,7 @@ class Predictor:
             raise UsageError("score: expected a list of sentences, not one text")
         if not is_one(photo):
             raise UsageError(f"score: expected {KINDS}, not {type(photo).__name__}")
-        source = as_source(photo, 0)
+        source = as_source(photo, 0, allow_url=self.allow_url)
         found = read_pixels(source, self._transforms)
         if isinstance(found, str):
             raise CaptionerError(f"{source.path}: {found}")

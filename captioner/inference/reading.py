@@ -44,12 +44,14 @@ class Reading:
         preview: longest side of the small copy that results carry, in pixels; None for no copy.
         batch_size: photos per batch.
         workers: processes that read ahead; 0 for threads of this one.
+        allow_url: whether addresses (https://…) are downloaded.
     """
 
     transforms: Sequence[Transform]
     preview: int | None = None
     batch_size: int = 32
     workers: int = 0
+    allow_url: bool = False
 
 
 def caption_photos(
@@ -80,7 +82,9 @@ def caption_photos(
 def _caption_all(
     photos: Iterable[object], search: Search, reading: Reading, keys: Iterable[object] | None
 ) -> Iterator[PhotoCaptions]:
-    sources = (as_source(photo, number) for number, photo in enumerate(photos))
+    sources = (
+        as_source(photo, number, allow_url=reading.allow_url) for number, photo in enumerate(photos)
+    )
     named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
     with readers(reading.workers) as pool:
         for batch in _read_ahead(pool, named, reading):

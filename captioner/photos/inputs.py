@@ -1,8 +1,8 @@
 """Expand the inputs of a command to photos, lazily and in a fixed order.
 
-Inputs are photos, folders, globs, brace ranges (`{000..099}`), lists of paths, COCO files and tar
-shards. Photos are found one by one, so memory does not grow with their number. A photo that cannot
-be read is yielded with the reason.
+Inputs are photos, their addresses (URLs), folders, globs, brace ranges (`{000..099}`), lists of
+paths, COCO files and tar shards. Photos are found one by one, so memory does not grow with their
+number. A photo that cannot be read is yielded with the reason.
 """
 
 import glob
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from captioner.errors import UsageError, shown
 from captioner.files.json_file import as_list, first_folder, read_json
+from captioner.photos.address import Address, refusal, scheme_of
 from captioner.photos.folders import Skipped, files_below, is_shard
 from captioner.photos.lists import read_list, resolve
 from captioner.photos.paths import Spellings
@@ -60,6 +61,7 @@ def expand(
     *,
     lists: Sequence[str] = (),
     images: Path | None = None,
+    allow_url: bool = False,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[PhotoInput]:
     """Yield the photos of the given inputs, in order.
@@ -69,6 +71,7 @@ def expand(
     - A glob yields its matches, sorted. `shards-{000..099}.tar` expands to a hundred names.
     - `-` and `@F` yield the paths on standard input and in file F, one per line.
     - A COCO file (`.json`) yields its images, a tar its pictures, named `shard.tar/member.jpg`.
+    - An address (`https://…`) yields itself, or an error unless `allow_url` is set.
     - Any other name yields itself, whether or not it exists.
 
     A name that does not exist is looked up in its folder in other Unicode forms.
@@ -78,6 +81,7 @@ def expand(
         standard_input: Lines of paths for `-`.
         lists: Files with one path per line, which follow the names.
         images: Folder of the photos of COCO files. Default: search near the file.
+        allow_url: Whether addresses are downloaded.
         note: Called with a message for each folder or tar in which files were skipped.
 
     Raises:
@@ -85,12 +89,14 @@ def expand(
             found.
         CaptionerError: A COCO file is invalid.
     """
-    naming = _Naming(images, note)
+    naming = _Naming(images, note, allow_url)
     for name in names:
         if name == "-":
             yield from naming.listed(standard_input)
         elif name.startswith("@") and not os.path.lexists(name):
             yield from naming.listed(read_list(Path(name[1:])))
+        elif scheme_of(name):
+            yield naming.address(name)
         elif os.path.lexists(name):
             yield from naming.there(Path(name))
         else:
@@ -139,9 +145,10 @@ def braces(name: str) -> list[str]:
 class _Naming:
     """Implementation of `expand`, with a cache of folder listings."""
 
-    def __init__(self, images: Path | None, note: Callable[[str], None]) -> None:
+    def __init__(self, images: Path | None, note: Callable[[str], None], allow_url: bool) -> None:
         self.images = images
         self.note = note
+        self.allow_url = allow_url
         self.spellings = Spellings()
 
     def pattern(self, name: str) -> Iterator[PhotoInput]:
@@ -184,11 +191,17 @@ class _Naming:
         if skipped is None:
             self._say(path, counted)
 
+    def address(self, name: str) -> PhotoInput:
+        """Return the photo at an address."""
+        return PhotoInput(Address(name), error=refusal(name, allowed=self.allow_url))
+
     def listed(self, lines: Iterable[str]) -> Iterator[PhotoInput]:
         """Yield the photos and members of tars listed in lines."""
         for line in lines:
             path = line.rstrip("\r\n")
-            if path.strip():
+            if scheme_of(path):
+                yield self.address(path.rstrip())
+            elif path.strip():
                 yield from self.one(resolve(path, self.spellings))
 
     def coco(self, file: Path) -> Iterator[PhotoInput]:

@@ -1,4 +1,4 @@
-"""Kinds of photos accepted from Python: a path, an image, an array, bytes or an open file."""
+"""Kinds of photos accepted from Python: a path or address, an image, an array, bytes or a file."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.errors import UsageError
+from captioner.photos.address import Address, refusal, scheme_of
 from captioner.photos.decode import convert_image
 from captioner.photos.limits import MAX_BYTES, PhotoError
 from captioner.photos.source import PhotoSource
@@ -25,7 +26,10 @@ Photo: TypeAlias = (
 )
 """One photo of any kind accepted by `Predictor.caption`."""
 
-KINDS = "a path, a PIL image, a uint8 array (H, W, 3), the bytes of a file, or an open binary file"
+KINDS = (
+    "a path, a PIL image, a uint8 array (H, W, 3), the bytes of a file, an open binary file, or an "
+    "address (https://…)"
+)
 
 _TYPES = (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryview, PhotoSource)
 
@@ -35,18 +39,26 @@ def is_one(photo: object) -> bool:
     return isinstance(photo, _TYPES) or hasattr(photo, "read")
 
 
-def as_source(photo: object, number: int) -> PhotoSource:
+def as_source(photo: object, number: int, *, allow_url: bool = False) -> PhotoSource:
     """Convert one photo of any kind to a `PhotoSource`.
 
     A photo without a path is named by the file it came from, or `photo-<number>`. Images are
     converted to upright, opaque RGB here, in the caller's thread, because the caller may pass an
-    image twice. Open files are read here, up to `MAX_BYTES`.
+    image twice. Open files are read here, up to `MAX_BYTES`. Text such as "https://…" is an
+    address, which `read_pixels` downloads.
+
+    Args:
+        photo: The photo.
+        number: Its number, which names it if it has no name.
+        allow_url: Whether addresses are downloaded; otherwise, they cannot be read.
 
     Raises:
         UsageError: The value has another type, or an array has the wrong dtype or shape.
     """
     if isinstance(photo, PhotoSource):
         return photo
+    if isinstance(photo, str) and scheme_of(photo):
+        return PhotoSource(Address(photo), error=refusal(photo, allowed=allow_url))
     if isinstance(photo, (str, os.PathLike)):
         return PhotoSource(Path(photo))
     path = Path(_name(photo) or f"photo-{number}")

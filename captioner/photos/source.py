@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captioner.photos.address import Address
 from captioner.photos.decode import open_content, open_photo
 from captioner.photos.limits import PhotoError
 from captioner.photos.transform import Transform
@@ -20,7 +21,8 @@ class PhotoSource:
     """A photo to decode.
 
     Attributes:
-        path: The file. For a tar member, the tar's path joined with the member's name.
+        path: The file, or an `Address`, which is downloaded. For a tar member, the tar's path
+            joined with the member's name.
         content: Bytes of a tar member; None to read the file.
         image: Upright RGB picture, if already decoded.
         error: Why the photo cannot be read.
@@ -76,6 +78,8 @@ def read_pixels(
         content, path = source.content, source.path
         if source.image is not None:
             return _as_read(source.image, transforms, preview)
+        if content is None and isinstance(path, Address):
+            content = _downloaded(path)
         opened = open_photo(path) if content is None else open_content(content, name=path.name)
         with opened as photo:
             return _as_read(photo, transforms, preview)
@@ -83,6 +87,12 @@ def read_pixels(
         return str(error)
     except MemoryError:
         return "not enough memory to decode this photo"
+
+
+def _downloaded(address: Address) -> bytes:
+    from captioner.photos.download import download  # imports TLS
+
+    return download(str(address))
 
 
 def _as_read(photo: Image.Image, transforms: Sequence[Transform], preview: int | None) -> Read:

@@ -2,10 +2,11 @@
 
 import io
 import itertools
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from PIL import Image
 
 import captioner.inference.reading as reading_module
 from captioner.errors import UsageError
+from captioner.inference.photo import Photo
 from captioner.inference.predictor import Predictor
+from captioner.inference.reading import Reading, caption_photos
 from captioner.inference.result import PhotoCaptions
-from captioner.photos.source import PhotoSource
+from captioner.photos.source import PhotoSource, Read
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +154,48 @@ def test_workers_in_a_script_without_a_main_guard(tiny_checkpoint: Path, photo: 
     script.write_text(guarded.replace("print(", "  print("))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("['")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_read_ahead_is_bounded_in_photos(
+    predictor: Predictor, photo: Path, batch_size: int
+) -> None:
+    taken = 0
+
+    def photos() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield photo
+
+    for number, _ in enumerate(predictor.caption(photos(), batch_size=batch_size), 1):
+        assert taken - number <= 3 * batch_size  # two batches ahead, and the one being written
+        if number == 50:
+            break
+
+
+def resident() -> int:
+    """Memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_stays_flat_over_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a million rows, each with bytes of its own; only decoding and search are cheap."""
+    read = Read((np.zeros((3, 2, 2), np.uint8),), (2, 2))
+    monkeypatch.setattr(reading_module, "read_pixels", lambda *how: read)
+
+    def search(photos: Sequence[Photo]) -> list[PhotoCaptions]:
+        return [PhotoCaptions(one.path, error="") for one in photos]
+
+    rows = (b"%012d" % i * 1000 for i in range(200_000))  # 12 KB each: 2.4 GB in all
+    found = caption_photos(rows, search, Reading([], batch_size=64))
+    assert isinstance(found, Iterator)
+    before = 0
+    for number, result in enumerate(found):
+        assert result.path.name == f"photo-{number}"
+        if number == 10_000:
+            before = resident()
+    assert number == 199_999
+    assert resident() - before < 2**23

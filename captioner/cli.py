@@ -40,6 +40,7 @@ commands:
   evaluate    score a checkpoint on a split, or a file of captions
   caption     write captions for photos
   inspect     draw gates, states and image reach, word by word
+  demo        serve a page in the browser to drop photos on
   score       log-probabilities of given sentences for photos
   study       train a grid of configurations with several seeds, and compare them
   words       print nearest neighbours of words in the embeddings, or export them

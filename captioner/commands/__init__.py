@@ -13,6 +13,7 @@ COMMANDS = (
     "caption",
     "score",
     "inspect",
+    "demo",
     "study",
     "words",
     "export",

@@ -15,7 +15,9 @@ from captioner.commands.search_flags import (
 )
 
 if TYPE_CHECKING:
+    from captioner.checkpoint.file import Checkpoint
     from captioner.inference.predictor import Predictor
+    from captioner.inference.strategy import Strategy
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,17 +42,29 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     from captioner.device import choose_device
     from captioner.inference.phrases import Wording
     from captioner.inference.predictor import Predictor
-    from captioner.inference.strategy import Strategy
 
-    wording = Wording(**chosen_wording(options))
+    Wording(**chosen_wording(options))  # contradictions show before anything is loaded
     device = choose_device(options.device)
     trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
+    strategy = chosen_strategy(options, trained[0])
+    backward = None if options.backward is None else checkpoint.load(Path(options.backward))
+    return Predictor(trained, device, strategy, backward=backward)
+
+
+def chosen_strategy(options: argparse.Namespace, trained: "Checkpoint") -> "Strategy":
+    """Return the strategy that the flags describe; a checkpoint gives the defaults.
+
+    Raises:
+        UsageError: A value is out of range or conflicts with another one.
+    """
+    from captioner.inference.phrases import Wording
+    from captioner.inference.strategy import Strategy
+
     chosen = given_fields(Strategy, options) | {
-        "search": chosen_search(options, trained[0].search(given_search(options))),
+        "wording": Wording(**chosen_wording(options)),
+        "search": chosen_search(options, trained.search(given_search(options))),
         "rerank": chosen_rerank(options),
-        "wording": wording,
     }
     if options.ensemble is not None:
         chosen["average"] = options.ensemble
-    backward = None if options.backward is None else checkpoint.load(Path(options.backward))
-    return Predictor(trained, device, Strategy(**chosen), backward=backward)
+    return Strategy(**chosen)

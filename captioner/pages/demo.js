@@ -8,22 +8,19 @@ const models = $("card").content.querySelectorAll(".answer").length;
 const cards = new Set();
 const waiting = []; // functions that send one request each
 let working = false;
+let leftOut = ""; // of the photos last added
 let pasted = 0;
 let shot = 0;
 
 // ---- photos come in ----
 
 function add(files) {
-  let [left_out, first] = [0, null];
-  for (const file of files) {
-    if (cards.size >= about.mostPhotos) left_out += 1;
-    else first = cardOf(file) || first;
-  }
-  if (left_out) {
-    say(`This page holds ${about.mostPhotos} photos; ${left_out} ${left_out > 1 ? "were" : "was"} left out. Remove some first.`, true);
-  } else if (files.length) {
-    say(`Captioning ${files.length > 1 ? files.length + " photos" : files[0].name}.`);
-  }
+  const room = Math.max(about.mostPhotos - cards.size, 0);
+  const taken = files.slice(0, room);
+  const over = files.length - taken.length;
+  leftOut = over ? ` This page holds ${about.mostPhotos} photos; ${over} ${over > 1 ? "were" : "was"} left out.` : "";
+  say(taken.length ? `Captioning ${taken.length > 1 ? taken.length + " photos" : taken[0].name}.` : "");
+  taken.forEach(cardOf);
 }
 
 function cardOf(file) {
@@ -47,7 +44,6 @@ function cardOf(file) {
   } else {
     card.answers.forEach(ask);
   }
-  return card;
 }
 
 function removeCard(card) {
@@ -296,8 +292,8 @@ form.addEventListener("submit", (event) => {
 });
 
 function say(text, wrong = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("error", wrong);
+  $("status").textContent = text + leftOut;
+  $("status").classList.toggle("error", wrong || leftOut !== "");
 }
 
 // ---- choose, drop, paste, camera ----

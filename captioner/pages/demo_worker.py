@@ -39,7 +39,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="captions")
         self._places = places
         self._taken = 0
-        self._seconds = seconds
+        self.seconds = seconds
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -70,21 +70,23 @@ class Worker:
             RefusedError: The result took too long.
             GoneError: The client has gone; a job that has not begun is dropped.
         """
-        result = asyncio.wrap_future(self._thread.submit(job))
+        submitted = self._thread.submit(job)
+        result = asyncio.wrap_future(submitted)
         leaving = asyncio.ensure_future(gone)
         either: set[asyncio.Future[Any]] = {result, leaving}
         try:
-            await asyncio.wait(either, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if leaving.done():
                 raise GoneError
             raise RefusedError(
                 504,
-                f"no answer within {self._seconds:g} seconds; try again later, or with a smaller "
+                f"no answer within {self.seconds:g} seconds; try again later, or with a smaller "
                 "photo",
             )
         finally:
+            submitted.cancel()  # if it has not begun
             result.cancel()
             leaving.cancel()
 

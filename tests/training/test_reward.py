@@ -1,16 +1,24 @@
 """The reward equals the scorers it combines, and is independent of everything else."""
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captioner.config.schema import Config, ScoreConfig
+from captioner.datasets.records import Record
 from captioner.metrics.bleu import bleu_from_statistics, bleu_statistics
 from captioner.metrics.cider import CiderScorer
 from captioner.metrics.ngrams import NgramIndex
 from captioner.text.tokenizer import tokenize
 from captioner.text.vocabulary import UNKNOWN, Vocabulary
+from captioner.training.parts import build_objective
 from captioner.training.reward import END_TOKEN, Reward, document_frequencies, with_end
+from captioner.training.stages import Stage
 
 TRAIN = {
     7: ["A man rides a horse.", "a man on a brown horse", "someone rides"],
@@ -110,6 +118,25 @@ def test_dev_captions_change_no_reward():
         for split in (dev, other)
     ]
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("bleu", ["0", "0.5"])
+def test_a_run_with_other_dev_captions_has_the_same_rewards(bleu: str, tmp_path: Path) -> None:
+    """The rewards of a run's score stage, from its configuration and records."""
+    config = replace(Config(), score=replace(ScoreConfig(), epochs=1, bleu=float(bleu)))
+    train = [Record(i, tmp_path, tuple(c), "train") for i, c in TRAIN.items()]
+    words, images = [ids(c) for group in TRAIN.values() for c in group], []
+    for image, group in TRAIN.items():
+        images += [image] * len(group)
+    found = []
+    for captions in (["a man on a horse"], ["two dogs run", "a man rides a horse on a beach"]):
+        records = {"train": train, "val": [Record("v", tmp_path, tuple(captions), "val")]}
+        prepared = SimpleNamespace(records=records, vocabulary=VOCABULARY)
+        objective, samples = build_objective(config, prepared, Stage("score"))  # type: ignore
+        found.append(objective.reward(images, words, [True] * len(words)))
+        assert samples is not None
+    assert found[0].max() > 0
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_references_use_the_tokenizer_of_the_vocabulary() -> None:

@@ -227,3 +227,15 @@ def test_a_backward_decoder_is_rewarded_for_captions_in_reading_order():
         SelfCritical(noted, {0: 0}, Sampling(20))(captioner, data, epoch=0, step=0)
     assert seen[0] == [caption[::-1] for caption in seen[1]]
     assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("attention", ["soft", "spatial", "adaptive"])
+@pytest.mark.parametrize("baseline", ["others", "greedy"])
+def test_keys_are_projected_once_an_image_for_drawing_baseline_and_gradient(attention, baseline):
+    captioner, data = network(attention=attention, dropout=0.3), batch(images=3)
+    data = data._replace(images=torch.randn(3, 5, data.images.shape[1]))
+    rows = []
+    captioner.decoder.attention.key.register_forward_hook(lambda _, x, __: rows.append(len(x[0])))
+    objective = SelfCritical(worth, {0: 0, 1: 1, 2: 2}, Sampling(6, max_length=4), baseline)
+    objective(captioner, data, epoch=0, step=0).mean.backward()
+    assert rows == [3 * 5]

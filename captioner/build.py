@@ -30,6 +30,7 @@ from captioner.model.decoder_settings import (
     WordSettings,
 )
 from captioner.model.encoder import Encoder, pretrained_encoder
+from captioner.model.given_features import GivenFeatures
 from captioner.photos.transform import Transform
 
 
@@ -108,7 +109,9 @@ def build_decoder(config: DecoderConfig, *, vocab_size: int, feature_size: int) 
     )
 
 
-def build_captioner(config: Config, encoder: Encoder, *, vocab_size: int) -> Captioner:
+def build_captioner(
+    config: Config, encoder: Encoder | GivenFeatures, *, vocab_size: int
+) -> Captioner:
     """Combine an encoder with a new decoder."""
     decoder = build_decoder(
         config.decoder, vocab_size=vocab_size, feature_size=encoder.feature_size

@@ -12,9 +12,9 @@ A second table compares every cell with torch.nn.LSTM or GRU on packed captions,
 embedding and a projection. It compares Jordan's cell with its floor, the products with the
 vocabulary that it must compute one step after the other.
 
-A third table compares attention over 196 regions of 2,048 features with a per-step decoder with
-additive attention that repeats its regions for each caption, as public code does. The last table is
-that of `benchmark_score.py`: a step on the score, and the share of its reward.
+Two more tables follow: attention (`benchmark_attention.py`; `--peer` adds the models of
+ruotianluo's ImageCaptioning.pytorch), and a step on the score with the share of its reward
+(`benchmark_score.py`).
 
 One step is forward, backward and update for 10 images with 5 captions each, V 9,488, E = H = 512.
 The candidates take turns, and the tables show medians. On a GPU, where such small steps are too
@@ -26,6 +26,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,6 @@ from captioner.model.kernels.linear import product
 from captioner.text.vocabulary import PAD, START
 
 CAPTIONS, VOCABULARY, SIZE, FEATURES = 5, 9488, 512, 2048
-REGIONS = 196
 SPECIAL = 4
 
 
@@ -161,42 +161,6 @@ def per_step(decoder: nn.Module, batch: Batch) -> Callable[[], None]:
     return step
 
 
-class PerStepAttention(nn.Module):
-    """The usual decoder with attention in the recurrence (Xu et al. 2015)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, SIZE)
-        self.region = nn.Sequential(nn.Linear(FEATURES, SIZE), nn.ReLU(), nn.Dropout(0.5))
-        self.key = nn.Linear(SIZE, SIZE)
-        self.query = nn.Linear(SIZE, SIZE)
-        self.score = nn.Linear(SIZE, 1)
-        self.cell = nn.LSTMCell(2 * SIZE, SIZE)
-        self.projection = nn.Linear(SIZE, VOCABULARY)
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Map features (M, R, F), a row per caption, and words (M, T) to log-probs (M, T, V)."""
-        captions, steps = inputs.shape
-        values = self.region(features)
-        keys = self.key(values)
-        h = c = features.new_zeros(captions, SIZE)
-        result = features.new_zeros(captions, steps, VOCABULARY)
-        for t in range(steps):
-            sums = torch.tanh(keys + self.query(h).unsqueeze(1))
-            weights = self.score(sums).squeeze(2).softmax(1)
-            context = torch.bmm(weights.unsqueeze(1), values).squeeze(1)
-            x = self.dropout(self.embedding(inputs[:, t]))
-            h, c = self.cell(torch.cat((x, context), 1), (h, c))
-            result[:, t] = F.log_softmax(self.projection(self.dropout(h)), dim=1)
-        return result
-
-
-def with_regions(batch: Batch) -> Batch:
-    """Return the same captions, with images that have regions."""
-    return batch._replace(images=torch.randn(len(batch.images), REGIONS, FEATURES))
-
-
 class BareDecoder(nn.Module):
     """torch's recurrent module between an embedding and a projection."""
 
@@ -290,6 +254,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--images", type=int, default=10, help="per batch, with 5 captions each")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="see benchmark_attention.py")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_default_device(options.device)
@@ -325,9 +290,11 @@ def main() -> None:
         )
     print("ours, per-step, limit: words per second")
     print_family(batch, options.rounds)
-    print_attention(with_regions(batch), options.rounds)
-    from benchmark_score import print_score_step  # imported here: it imports this module
+    # Imported here, because they import this module.
+    from benchmark_attention import print_attention
+    from benchmark_score import print_score_step
 
+    print_attention(batch, options.rounds, options.peer)
     print_score_step(options.images, options.rounds)
 
 
@@ -360,30 +327,6 @@ def print_family(batch: Batch, rounds: int) -> None:
     jordan = seconds[list(family).index("Jordan")]
     print(f"Jordan's floor         {words / statistics.median(floor):8,.0f}", end="  ")
     print(f"(Jordan reaches {ratio(floor, jordan):.0%} of it)")
-
-
-def print_attention(batch: Batch, rounds: int) -> None:
-    """Print the table of attention."""
-    words = len(batch.targets)
-    kinds = {
-        "spatial": AttentionSettings("spatial"),
-        "spatial, additive": AttentionSettings("spatial", score="additive"),
-        "adaptive": AttentionSettings("adaptive"),
-        "soft": AttentionSettings("soft"),
-        "soft, additive": AttentionSettings("soft", score="additive"),
-        "top_down": AttentionSettings("top_down"),
-    }
-    steps = [
-        our_step(LSTM, batch, attention, layers=2 if name == "top_down" else 1)
-        for name, attention in kinds.items()
-    ]
-    steps += [our_step(GRU, batch, kinds["spatial"]), per_step(PerStepAttention(), batch)]
-    *ours, theirs = take_turns(steps, rounds)
-    print(f"\n{'attention, LSTM':22} {'words/s':>8} {'vs per-step':>16}")
-    for name, times in zip([*kinds, "spatial, GRU"], ours, strict=True):
-        beside = statistics.median(b / a for a, b in zip(times, theirs, strict=True))
-        print(f"{name:22} {words / statistics.median(times):8,.0f} {beside:16.2f}")
-    print(f"{'per-step, additive':22} {words / statistics.median(theirs):8,.0f}")
 
 
 if __name__ == "__main__":

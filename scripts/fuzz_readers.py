@@ -457,6 +457,26 @@ def _store(folder: Path) -> Reading:
     return [place / name for name in names], mutate_bytes, read
 
 
+def _regions(folder: Path) -> Reading:
+    import numpy as np
+
+    from captioner.photos.regions import RegionFolder
+
+    features = np.arange(24, dtype=np.float32).reshape(4, 6)
+    boxes = np.ones((4, 4), np.float32)
+    np.savez_compressed(folder / "1.npz", features=features, boxes=boxes, image_w=4, image_h=3)
+    np.savez(folder / "2.npz", feat=features.astype(np.float64))
+    np.save(folder / "3.npy", features)
+
+    def read() -> None:
+        for name in "123":
+            found = RegionFolder(folder).read([name])
+            if found.features.ndim != 2 or not np.isfinite(found.features).all():
+                raise AssertionError(f"wrong features: {found.features!r:.100}")
+
+    return [folder / name for name in ("1.npz", "2.npz", "3.npy")], mutate_bytes, read
+
+
 def _encoder_weights(folder: Path) -> Reading:
     """Use the file that `encoder.weights PATH` names."""
     import torch
@@ -558,6 +578,7 @@ READERS: dict[str, Callable[[Path], Reading]] = {
     "tar": _tar,
     "picture": _pictures,
     "store": _store,
+    "regions": _regions,
     "weights": _encoder_weights,
     "checkpoint": _checkpoint_file,
     "export": _checkpoint_export,

@@ -1,13 +1,14 @@
 """Draw attention on a photo: one panel per word, with the photo lit where the word attends.
 
-The weights of a word are one number per grid cell. Bicubic interpolation enlarges them to the part
-of the photo that the grid covers. The centre of a cell lies on the centre of its part of the photo,
-whether the photo was cropped or squashed for the network. Every panel greys what the network does
-not see (the edges of a cropped photo).
+The weights of a word are one number per region. Where the regions are cells of a grid, bicubic
+interpolation enlarges them to the part of the photo that the grid covers. The centre of a cell lies
+on the centre of its part of the photo, whether the photo was cropped or squashed for the network.
+Where a detector found the regions, the weights of boxes that overlap add up. Every panel greys what
+the network does not see (the edges of a cropped photo).
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,27 @@ def weight_map(
     return whole
 
 
+def box_map(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Draw the attention weights of one word to a detector's boxes.
+
+    Args:
+        weights: Weights (R,) of the regions.
+        boxes: Left, top, right and bottom edge of each region in pixels (R, 4).
+        size: Width and height of the photo in pixels.
+
+    Returns:
+        (height, width) float32: at each pixel the sum of the weights of all boxes there.
+    """
+    width, height = size
+    whole = np.zeros((height, width), np.float32)
+    edges = np.clip(boxes, 0, [width, height, width, height]).round().astype(int)
+    for weight, (left, top, right, bottom) in zip(weights.tolist(), edges.tolist(), strict=True):
+        # A box may be thinner than one pixel of a small photo.
+        left, top = min(left, width - 1), min(top, height - 1)
+        whole[top : max(bottom, top + 1), left : max(right, left + 1)] += weight
+    return whole
+
+
 def attention_figure(
     captioned: PhotoCaptions, *, captions: int = 1, fonts: Fonts | None = None
 ) -> bytes:
@@ -117,18 +139,26 @@ def attention_figure(
     attention, preview = captioned.attention, captioned.preview
     if attention is None or preview is None:
         raise CaptionerError("a figure needs attention and a preview of the photo")
-    if attention.box is None or attention.size is None:
+    if attention.size is None or (attention.box is None and attention.boxes is None):
         raise CaptionerError(
-            "attention cannot be drawn: the checkpoints see different parts of the photo; give "
-            "only one"
+            "attention cannot be drawn: the checkpoints see different parts of the photo, or the "
+            "region files hold no boxes; give one checkpoint, or files with boxes"
         )
     fonts = fonts or Fonts.load()
     photo = fitted(Image.fromarray(preview), PANEL)
     (width, height), (own_width, own_height) = photo.size, attention.size
-    box = scaled(attention.box, width / own_width, height / own_height)
+    x, y = width / own_width, height / own_height
+    box = scaled(attention.box or (0, 0, own_width, own_height), x, y)
+    boxes = None if attention.boxes is None else attention.boxes * [x, y, x, y]
+
+    def spread(weights: np.ndarray) -> np.ndarray:
+        if boxes is not None:
+            return box_map(weights, boxes, photo.size)
+        return weight_map(weights, attention.grid, box, photo.size)
+
     shown = captioned.candidates[:captions]
     blocks = [
-        _block(photo, candidate, attention, place, box, fonts)
+        _block(photo, candidate, attention, place, box, fonts, spread)
         for place, candidate in enumerate(shown)
     ]
     width = max(block.width for block in blocks)
@@ -149,12 +179,10 @@ def _block(
     place: int,
     box: Box,
     fonts: Fonts,
+    spread: Callable[[np.ndarray], np.ndarray],
 ) -> Image.Image:
     """Draw one caption: its text, the photo, and a panel per word."""
-    maps = [
-        weight_map(weights, attention.grid, box, photo.size)
-        for weights in attention.weights[place, : len(candidate.words)]
-    ]
+    maps = [spread(weights) for weights in attention.weights[place, : len(candidate.words)]]
     panels = [_unlit(photo, box)]
     # One scale for all words of a caption: a word that attends only to its sentinel stays dark, and
     # uniform weights light the photo by about half.

@@ -43,6 +43,7 @@ from captioner.files.regular import NotRegularError, open_regular
 from captioner.files.tensors import read_tensors
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
+from captioner.model.given_features import GivenFeatures
 from captioner.model.uninitialised import uninitialised
 from captioner.photos.transform import Transform
 from captioner.text.vocabulary import Vocabulary
@@ -52,6 +53,10 @@ FORMAT_VERSION = 1
 
 WEIGHTS_PREFIX = "captioner."
 """Name of the captioner within the Lightning module whose state Lightning saves."""
+
+
+_NO_COLOURS = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+"""What stands for the normalisation of photos where none are encoded."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Checkpoint:
     config: Config
     path: Path
 
+    @property
+    def reads_regions(self) -> bool:
+        """Whether it reads a detector's region features instead of photos."""
+        return isinstance(self.captioner.encoder, GivenFeatures)
+
     def search(self, given: Collection[str] = ()) -> SearchOptions:
         """Return the checkpoint's own search options, which must not exceed the limits.
 
@@ -91,24 +101,31 @@ def contents(
     captioner: Captioner, vocabulary: Vocabulary, transform: Transform, config: Config
 ) -> dict[str, Any]:
     """Return the `captioner` entry of a checkpoint: everything but the weights, as plain values."""
-    encoder = captioner.encoder
-    try:
-        network = describe(encoder.trunk)
-    except NotDescribableError:
-        network = None  # torchvision must build it from its name
     return {
         "format_version": FORMAT_VERSION,
         "program_version": __version__,
         "config": asdict(config),
         "vocabulary": list(vocabulary.words),
         "transform": transform.asdict(),
-        "encoder": {
-            "network": network,
-            "feature_size": encoder.feature_size,
-            "mean": (encoder.mean.flatten() / 255).tolist(),
-            "std": (encoder.std.flatten() / 255).tolist(),
-            "grid": encoder.grid,
-        },
+        "encoder": _described(captioner.encoder),
+    }
+
+
+def _described(encoder: Encoder | GivenFeatures) -> dict[str, Any]:
+    """Return an encoder as plain values."""
+    if isinstance(encoder, GivenFeatures):
+        size = encoder.feature_size
+        return {"given": True, "network": [], "feature_size": size, "grid": True, **_NO_COLOURS}
+    try:
+        network = describe(encoder.trunk)
+    except NotDescribableError:
+        network = None  # torchvision must build it from its name
+    return {
+        "network": network,
+        "feature_size": encoder.feature_size,
+        "mean": (encoder.mean.flatten() / 255).tolist(),
+        "std": (encoder.std.flatten() / 255).tolist(),
+        "grid": encoder.grid,
     }
 
 
@@ -247,7 +264,8 @@ def load(path: Path) -> Checkpoint:
         raise CaptionerError(f"{path}: damaged checkpoint: {reason}") from error
     captioner.requires_grad_(False).eval()
     captioner.encoder.fold_batch_norm()
-    captioner.encoder.trunk.to(memory_format=torch.channels_last)
+    if isinstance(captioner.encoder, Encoder):
+        captioner.encoder.trunk.to(memory_format=torch.channels_last)
     return Checkpoint(captioner, vocabulary, transform, config, path)
 
 
@@ -276,7 +294,9 @@ def file_digest(path: Path) -> str:
     return "-".join(digests)
 
 
-def _encoder(saved: dict[str, Any], config: Config, side: int) -> Encoder:
+def _encoder(saved: dict[str, Any], config: Config, side: int) -> Encoder | GivenFeatures:
+    if saved.get("given") is True:
+        return GivenFeatures(saved["feature_size"])
     if saved["network"] is None:
         return build_encoder(replace(config.encoder, weights="none", train_from=None))[0]
     return Encoder(

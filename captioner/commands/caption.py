@@ -21,7 +21,7 @@ from captioner.commands.picture_flags import (
     with_pictures,
     with_what_is_drawn,
 )
-from captioner.commands.predictor_flags import add_run_arguments, load_predictor
+from captioner.commands.predictor_flags import add_regions_flag, add_run_arguments, load_predictor
 from captioner.commands.search_flags import (
     add_search_arguments,
     captions_a_photo,
@@ -71,9 +71,8 @@ def run(arguments: list[str]) -> int:
             f"use --format jsonl"
         )
     if options.attention and options.format != "jsonl":
-        raise UsageError(
-            f"caption: --format {options.format} cannot hold --attention; use --format jsonl"
-        )
+        held = f"--format {options.format} cannot hold --attention"
+        raise UsageError(f"caption: {held}; use --format jsonl")
     check_picture_arguments(options)
     if not options.paths and not options.list:
         raise UsageError("caption: no photo given; add PATH, or a list of paths with --list F")
@@ -113,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
         f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
+    add_regions_flag(inputs)
     output.add_argument(
         "--format", choices=FORMATS, help="default: text; jsonl if --output is a folder"
     )
@@ -277,7 +277,7 @@ def _recipe(options: Namespace) -> dict[str, Any]:
     from captioner.checkpoint.file import file_digest
 
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
-    for name in ("attention", "attention_figures"):  # older drafts and folders stay resumable
+    for name in ("attention", "attention_figures", "regions"):  # older drafts stay resumable
         if not chosen[name]:
             del chosen[name]
     paths = [*options.checkpoint, *([] if options.backward is None else [options.backward])]

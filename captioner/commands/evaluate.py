@@ -17,6 +17,7 @@ from captioner.files.atomic import check_folder, write_output
 from captioner.tables import FORMATS, json_text, render
 
 if TYPE_CHECKING:
+    from captioner.checkpoint.file import Checkpoint
     from captioner.evaluation.comparison import ComparisonReport
     from captioner.evaluation.report import Report, Section, SystemCaptions
 
@@ -43,12 +44,16 @@ def run(arguments: list[str]) -> int:
 
     from captioner.inference.split import caption_split
 
-    predictor = load_predictor(options)
     overrides = {
         field.name: value
         for field in fields(DataConfig)
         if (value := getattr(options, f"data.{field.name}", None)) is not None
     }
+
+    def regions(trained: "Checkpoint") -> str | None:
+        return replace(trained.config.data, **overrides).regions
+
+    predictor = load_predictor(options, regions)
     system, unreadable = caption_split(
         predictor,
         replace(predictor.trained.config.data, **overrides),

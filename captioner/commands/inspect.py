@@ -41,6 +41,11 @@ def run(arguments: list[str]) -> int:
     if not sources:
         raise CaptionerError("no photo found in the given paths")
     trained = checkpoint.load(Path(options.checkpoint))
+    if trained.reads_regions:
+        raise UsageError(
+            f"inspect: {trained.path} was trained on a detector's region features; inspect shows "
+            "checkpoints that encode photos themselves"
+        )
     search = {} if options.beam_size is None else {"beam_size": options.beam_size}
     predictor = Predictor(trained, choose_device(options.device), Strategy.of(trained, search))
     make_folder(folder)

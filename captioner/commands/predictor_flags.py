@@ -1,6 +1,7 @@
 """Flags of the predictor that `caption` and `evaluate` share, and the predictor they describe."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,24 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_predictor(options: argparse.Namespace) -> "Predictor":
-    """Load the predictor that the flags describe; the first checkpoint gives the defaults."""
+def add_regions_flag(parser: "argparse._ActionsContainer") -> None:
+    """Add the flag that names region features."""
+    parser.add_argument(
+        "--regions",
+        metavar="FOLDER",
+        help="region features of the photos, for a checkpoint that was trained on a detector's",
+    )
+
+
+def load_predictor(
+    options: argparse.Namespace, regions: Callable[["Checkpoint"], str | None] | None = None
+) -> "Predictor":
+    """Load the predictor that the flags describe; the first checkpoint gives the defaults.
+
+    Args:
+        options: the flags.
+        regions: returns the folder of region features, given the first checkpoint that reads them.
+    """
     check_search_arguments(options, len(options.checkpoint))
 
     from captioner import checkpoint
@@ -48,7 +65,11 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
     strategy = chosen_strategy(options, trained[0])
     backward = None if options.backward is None else checkpoint.load(Path(options.backward))
-    return Predictor(trained, device, strategy, backward=backward)
+    folder = getattr(options, "regions", None)
+    if regions is not None:
+        reading = [one for one in (*trained, backward) if one is not None and one.reads_regions]
+        folder = regions(reading[0]) if reading else None
+    return Predictor(trained, device, strategy, backward=backward, regions=folder)
 
 
 def chosen_strategy(options: argparse.Namespace, trained: "Checkpoint") -> "Strategy":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from captioner.commands.input_flags import add_url_argument, check_urls
 from captioner.commands.parser import Parser
+from captioner.commands.predictor_flags import add_regions_flag
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import warn
 from captioner.errors import CaptionerError, UsageError
@@ -28,6 +29,7 @@ def run(arguments: list[str]) -> int:
         options.checkpoint or [DEFAULT_CHECKPOINT],
         device=options.device,
         allow_url=options.allow_url,
+        regions=options.regions,
     )
     vocabulary = predictor.trained.vocabulary
     unknown = sum(word == UNKNOWN for text in sentences for word in vocabulary.encode(text))
@@ -71,6 +73,7 @@ def build_parser() -> Parser:
         help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
         f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
+    add_regions_flag(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     return parser
 

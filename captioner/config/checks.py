@@ -139,6 +139,11 @@ def check_texts(config: Config) -> None:
     """
     for name, text in (("output", config.output), ("data.root", config.data.root)):
         _require(name, text, bool(text.strip()), "the path of a folder")
+    if config.data.regions is not None and config.encoder.train_from is not None:
+        raise UsageError(
+            "encoder.train_from: data.regions names region features, so there is no encoder to "
+            "fine-tune; set one of them null"
+        )
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1
     _require("trainer.devices", devices, known, "a number of devices, at least 1, or auto")
@@ -237,7 +242,7 @@ def check_attention(config: Config) -> None:
             raise UsageError(
                 "optimization.attention_penalty: there is no attention; set decoder.attention"
             )
-    elif config.encoder.features != "grid":
+    elif config.encoder.features != "grid" and config.data.regions is None:
         raise UsageError(
             f"decoder.attention: {kind} looks at regions of the image; set encoder.features grid"
         )

@@ -49,6 +49,9 @@ class DataConfig:
     what is bad, counted and named."""
     features: str = "data/features"
     """Folder of the feature stores, each in a folder of its own; several data sets may share it."""
+    regions: str | None = None
+    """Folder of a detector's region features, one .npz or .npy file per photo, which are read
+    instead of encoding photos; null encodes photos."""
     batch_size: int = 32
     """Photos in a training batch on each device; each brings all its captions."""
     workers: int = 0
@@ -136,10 +139,10 @@ class DecoderConfig:
     """Apply a gru's reset gate after the product with the state, as torch does; false is the form
     of Cho et al. 2014."""
     attention: Literal["none", "soft", "spatial", "adaptive", "top_down"] = "none"
-    """Which regions of the image each word looks at; needs encoder.features grid. `soft`: the state
-    before the step attends (Xu et al. 2015); `spatial`: the state after it (Lu et al. 2017);
-    `adaptive`: the same, beside a sentinel (Lu et al. 2017); `top_down`: between two layers
-    (Anderson et al. 2018)."""
+    """Which regions of the image each word looks at; needs encoder.features grid or data.regions.
+    `soft`: the state before the step attends (Xu et al. 2015); `spatial`: the state after it (Lu et
+    al. 2017); `adaptive`: the same, beside a sentinel (Lu et al. 2017); `top_down`: between two
+    layers (Anderson et al. 2018)."""
     attention_score: Literal["dot", "scaled", "additive"] = "scaled"
     """How a state and a region are compared: dot product, divided by the root of attention_size, or
     a small network (Bahdanau et al. 2015)."""

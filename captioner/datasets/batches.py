@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from captioner.datasets.records import ImageId, Record
+from captioner.model.attention import stack
 from captioner.text.vocabulary import END, START, Vocabulary
 
 
@@ -91,9 +92,7 @@ class CaptionDataset(Dataset[Item]):
 def collate(items: Sequence[Item]) -> Batch:
     """Collate items into a batch with packed captions."""
     packed = pack([(caption, row) for row, item in enumerate(items) for caption in item.captions])
-    return Batch(
-        [item.image_id for item in items], torch.stack([item.image for item in items]), *packed
-    )
+    return Batch([item.image_id for item in items], stack([item.image for item in items]), *packed)
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,35 @@
 
 `prepare` computes what is missing. `load_prepared` only reads; if something is missing or stale,
 its error states the command to run. A fine-tuned encoder has no stored features, so its photos are
-read directly.
+read directly. So are region features that the user gives (`captioner.features.given_regions`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from captioner.build import build_encoder, read_records
 from captioner.config.schema import Config, EncoderConfig
-from captioner.console import Progress, say
+from captioner.console import say
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.coverage import tell_coverage
+from captioner.features.extract import extract
 from captioner.features.find import folder_of, open_store
+from captioner.features.given_regions import check_regions, open_regions, read_row, with_regions
 from captioner.features.header import StoreError, size_in_bytes
-from captioner.features.journal import Entry
 from captioner.features.store import FeatureStore
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
+from captioner.model.given_features import GivenFeatures
 from captioner.photos.decode import PhotoError, read_photo
 from captioner.photos.jpeg import quality_of
 from captioner.photos.transform import Transform
@@ -51,7 +51,8 @@ class Prepared:
     Attributes:
         records: Readable records of each split.
         vocabulary: Words of the training captions.
-        encoder: The encoder on the CPU; its batch norm is folded if it is frozen.
+        encoder: The encoder on the CPU; its batch norm is folded if it is frozen. Or what stands in
+            its place if region features are given.
         transform: Turns a photo into the encoder's input.
         source: Returns the tensor of a record's image.
         from_photos: Whether `source` returns photos, which a fine-tuned encoder must encode, rather
@@ -60,7 +61,7 @@ class Prepared:
 
     records: dict[str, list[Record]]
     vocabulary: Vocabulary
-    encoder: Encoder
+    encoder: Encoder | GivenFeatures
     transform: Transform
     source: ImageSource
     from_photos: bool = False
@@ -82,7 +83,8 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
     """
     records = read_all(config)
     part, parts = share or (1, 1)
-    if config.encoder.train_from is None:
+    given = open_regions(config.data)
+    if config.encoder.train_from is None and given is None:
         choose_device(config.trainer.accelerator)  # refuses a missing device before any work
     if part == 1:
         vocabulary = build_vocabulary(config, records)
@@ -90,6 +92,9 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         vocabulary.save(path)
         say(f"vocabulary: {len(vocabulary):,} words, in {path}")
+    if given is not None:
+        check_regions(records, given, config.data)
+        return
     if config.encoder.train_from is not None:
         say("features: nothing to compute, because the encoder is fine-tuned")
         return
@@ -157,6 +162,10 @@ def verify(config: Config) -> bool:
         say("features: none are stored, because the encoder is fine-tuned")
         return True
     records = read_all(config)
+    given = open_regions(config.data)
+    if given is not None:
+        check_regions(records, given, config.data)
+        return True
     encoder, transform, key = build_keyed_encoder(config, records["train"])
     store = open_store(Path(config.data.features), key, photos_of(records))
     folder = store.folder
@@ -188,12 +197,17 @@ def load_prepared(config: Config) -> Prepared:
     """
     records = read_all(config)
     vocabulary = build_vocabulary(config, records)
+    given = open_regions(config.data)
+    if given is not None:
+        found, width = with_regions(records, given, config.data)
+        source: ImageSource = partial(read_row, given)
+        return Prepared(found, vocabulary, GivenFeatures(width), Transform(), source)
     if config.encoder.train_from is not None:
         encoder, transform = build_encoder(config.encoder)
         transform = with_detail(config.encoder, transform, records["train"])
         encoder.train_from(config.encoder.train_from)
         feature_shape(encoder, transform, config.encoder.name)  # refuses an unsuitable size
-        source: ImageSource = partial(read_image, transform)
+        source = partial(read_image, transform)
         return Prepared(records, vocabulary, encoder, transform, source, from_photos=True)
     encoder, transform, key = build_keyed_encoder(config, records["train"])
     photos = photos_of(records)
@@ -298,62 +312,6 @@ def feature_shape(encoder: Encoder, transform: Transform, name: str) -> tuple[in
             f"({reason}); leave encoder.size null for the size that its weights were trained with"
         ) from error
     return tuple(features.shape[1:])
-
-
-class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
-    """A data set of encoder inputs, or of the reasons why photos could not be read."""
-
-    def __init__(self, records: Sequence[Record], transform: Transform, root: Path) -> None:
-        self.records = records
-        self.transform = transform
-        self.root = root
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> tuple[Record, Entry, Tensor | str]:
-        record = self.records[index]
-        entry = Entry.of(record.image_id, record.path, self.root)
-        try:
-            return record, entry, self.transform.load(record.path)
-        except PhotoError as error:
-            return record, entry, str(error)
-
-
-def extract(
-    records: Sequence[Record],
-    encoder: Encoder,
-    transform: Transform,
-    writer: FeatureWriter,
-    shape: Sequence[int],
-    config: Config,
-) -> list[tuple[Record, str]]:
-    """Compute and store the features of photos; return the unreadable ones with the reasons."""
-    device = choose_device(config.trainer.accelerator)
-    encoder.to(device)
-    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
-        Photos(records, transform, Path(config.data.root)),
-        batch_size=config.encoder.batch_size,
-        num_workers=config.encoder.workers,
-        collate_fn=list,
-    )
-    failed: list[tuple[Record, str]] = []
-    with (
-        torch.inference_mode(),
-        Progress("photos", len(records), shown=bool(records)) as bar,
-    ):
-        for items in loader:
-            entries = [entry for _, entry, photo in items if isinstance(photo, Tensor)]
-            photos = [photo for _, _, photo in items if isinstance(photo, Tensor)]
-            bad = [(record, entry, why) for record, entry, why in items if isinstance(why, str)]
-            rows = np.empty((0, *shape))
-            if photos:
-                rows = encoder(torch.stack(photos).to(device)).float().cpu().numpy()
-            writer.append(entries, rows, [(entry, why) for _, entry, why in bad])
-            failed += [(record, why) for record, _, why in bad]
-            bar.update(len(items))
-    encoder.cpu()
-    return failed
 
 
 def read_features(store: FeatureStore, record: Record) -> Tensor:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from captioner.files.regular import open_regular
 
@@ -57,7 +57,7 @@ def records_of(file: BinaryIO) -> list[Record]:
         ArchiveError: A record is compressed or encrypted, records overlap, headers contradict each
             other, or there are too many records.
     """
-    _check_directory(file)
+    check_directory(file, MAX_RECORDS)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
@@ -119,11 +119,18 @@ def checksums_of(path: Path) -> frozenset[tuple[int, int]]:
         return frozenset((record.size, record.crc32) for record in records_of(file))
 
 
-def _check_directory(file: BinaryIO) -> None:
-    """Check that the central directory is small and unambiguous.
+def check_directory(file: IO[bytes], most: int) -> None:
+    """Check that the central directory of a zip archive is small and unambiguous.
 
     The end record must be last in the file: if a comment follows, zip readers disagree about which
     end record is valid.
+
+    Args:
+        file: The archive.
+        most: Maximum number of records.
+
+    Raises:
+        ArchiveError: It is not, or there is none.
     """
     size = file.seek(0, os.SEEK_END)
     tail_size = min(size, _END.size + _LOCATOR_64.size + _END_64.size)
@@ -146,8 +153,8 @@ def _check_directory(file: BinaryIO) -> None:
         count, length, start = wide[7], wide[8], wide[9]
     if start + length != after:
         raise ArchiveError("not a whole archive: its directory is not where its end says")
-    if count > MAX_RECORDS or length > MAX_DIRECTORY:
-        raise ArchiveError(f"holds {count:,} records, more than the {MAX_RECORDS:,} allowed")
+    if count > most or length > min(MAX_DIRECTORY, most * 2**12):
+        raise ArchiveError(f"holds {count:,} records, more than the {most:,} allowed")
 
 
 def _start_of(file: BinaryIO, entry: zipfile.ZipInfo) -> int:

@@ -1,16 +1,12 @@
 """Checks of checkpoints that write together, and what they share."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from captioner.checkpoint.file import Checkpoint
 from captioner.decoding.options import SampleOptions
 from captioner.errors import UsageError
 from captioner.inference.phrases import Wording
 from captioner.inference.strategy import Strategy
-from captioner.model.encoder import Encoder
-
-T = TypeVar("T")
 
 
 def check_vocabularies(members: Sequence[Checkpoint]) -> None:
@@ -74,14 +70,3 @@ def check_agreement(
         raise UsageError("backward: a beam of 1 leaves nothing to choose; set beam_size 2 or more")
     if not 0 <= agreement <= 1:
         raise UsageError(f"agreement: {agreement!r} is out of range; it must be from 0 to 1")
-
-
-def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
-    """Return the distinct items in order, and for each item its index among them."""
-    different = list(dict.fromkeys(items))
-    return different, [different.index(item) for item in items]
-
-
-def encoder_key(encoder: Encoder) -> str:
-    """Return a key that encoders with the same features share: layers and weights."""
-    return f"{encoder.trunk}{encoder.fingerprint()}"

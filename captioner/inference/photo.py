@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from captioner.photos.regions import PhotoRegions
+from captioner.photos.source import Read
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -15,8 +18,9 @@ class Photo:
         path: the file.
         key: a number that identifies it, from which samples are seeded.
         pixels: (3, S, S) uint8, once per transform, or the reason why it could not be read.
-        size: width and height of the upright photo; (0, 0) where it could not be read.
+        size: width and height of the upright photo; (0, 0) where it could not be read, or was not.
         preview: (height, width, 3) uint8, if asked for.
+        regions: its region features, if a captioner reads them.
     """
 
     path: Path
@@ -24,6 +28,14 @@ class Photo:
     pixels: tuple[np.ndarray, ...] | str
     size: tuple[int, int] = (0, 0)
     preview: np.ndarray | None = None
+    regions: PhotoRegions | None = None
+
+    @classmethod
+    def of(cls, found: Read | str, path: Path, key: int = 0) -> "Photo":
+        """Return what reading a photo gave: its content, or the reason why there is none."""
+        if isinstance(found, str):
+            return cls(path, key, found)
+        return cls(path, key, found.pixels, found.size, found.preview, found.regions)
 
 
 def key_number(key: str) -> int:

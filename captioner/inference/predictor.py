@@ -20,6 +20,7 @@ Everything that the command line offers is an argument here (see `Strategy`): ::
     Predictor.load(path, attention=True)  # `PhotoCaptions.attention`: where each word looked
     Predictor.load(path, preview=320)  # `PhotoCaptions.preview`: a small copy of the photo
     Predictor.load(path, backward=other)  # re-ranked by one that reads from right to left
+    Predictor.load(path, regions="features/")  # of a detector, which it was trained on
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,9 +44,8 @@ from captioner.inference.compatibility import (
     check_agreement,
     check_directions,
     check_vocabularies,
-    distinct,
-    encoder_key,
 )
+from captioner.inference.encoding import Encoding
 from captioner.inference.generator import CaptionGenerator, reranked
 from captioner.inference.photo import Photo
 from captioner.inference.reading import Reading, Seconds, caption_photos
@@ -71,10 +70,13 @@ class Predictor:
         backward: a captioner that reads captions from the last word to the first, to re-rank what a
             beam search of the others found; see `captioner.inference.backward_rerank`.
         allow_url: whether photos may be addresses (``https://…``), which are then downloaded.
+        regions: folder with the region features of the photos, for captioners that were trained on
+            those of a detector; see `captioner.photos.regions`.
 
     Raises:
         UsageError: the vocabularies differ, a word of the wording is not in them, no checkpoint has
-            the attention that is asked for, or the strategy does not fit the checkpoints.
+            the attention that is asked for, the strategy does not fit the checkpoints, or `regions`
+            is missing or not needed.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Predictor:
         *,
         backward: Checkpoint | None = None,
         allow_url: bool = False,
+        regions: str | Path | None = None,
     ) -> None:
         self.members = (trained,) if isinstance(trained, Checkpoint) else tuple(trained)
         self.backward = backward
@@ -113,12 +116,7 @@ class Predictor:
             required=wording.required(self.trained.vocabulary),
             attention=self.strategy.attention,
         )
-        encoders = [member.captioner.encoder for member in every]
-        self._transforms, transform_of = distinct([member.transform for member in every])
-        keys = [encoder_key(encoder) for encoder in encoders] if len(encoders) > 1 else [""]
-        pairs, self._features_of = distinct(list(zip(keys, transform_of, strict=True)))
-        firsts = [self._features_of.index(i) for i in range(len(pairs))]
-        self._encoders = [(encoders[first], transform_of[first]) for first in firsts]
+        self._encoding = Encoding(every, device, None if regions is None else Path(regions))
 
     @classmethod
     def load(
@@ -127,6 +125,7 @@ class Predictor:
         *,
         device: str = "auto",
         backward: str | Path | None = None,
+        regions: str | Path | None = None,
         strategy: Strategy | None = None,
         allow_url: bool = False,
         **options: Any,
@@ -138,6 +137,7 @@ class Predictor:
                 pretrained captioner (default: ``flickr8k``); or several.
             device: auto, cpu, cuda, cuda:1, mps.
             backward: a checkpoint that re-ranks what the others found.
+            regions: folder with the photos' region features; see `Predictor`.
             strategy: how captions are searched for and chosen.
             allow_url: whether photos may be addresses (``https://…``), which are then downloaded.
             options: fields of `Strategy` (``search``, ``wording``, …) or of the checkpoint's own
@@ -160,6 +160,7 @@ class Predictor:
             strategy,
             backward=None if backward is None else checkpoint.load(Path(backward)),
             allow_url=allow_url,
+            regions=regions,
         )
 
     @overload  # text is an iterable of text too: the first signature wins
@@ -214,7 +215,10 @@ class Predictor:
             CaptionerError: a process that reads was killed or could not start.
         """
         preview = self.strategy.preview
-        reading = Reading(self._transforms, preview, batch_size, workers, self.allow_url)
+        encoding = self._encoding
+        reading = Reading(
+            encoding.transforms, preview, batch_size, workers, self.allow_url, encoding.regions
+        )
         return caption_photos(photos, self._search, reading, keys)
 
     def score(self, photo: OnePhoto, sentences: Sequence[str]) -> list[float]:
@@ -238,11 +242,10 @@ class Predictor:
         if not is_one(photo):
             raise UsageError(f"score: expected {KINDS}, not {type(photo).__name__}")
         source = as_source(photo, 0, allow_url=self.allow_url)
-        found = read_pixels(source, self._transforms)
+        found = read_pixels(source, self._encoding.transforms, None, self._encoding.regions)
         if isinstance(found, str):
             raise CaptionerError(f"{source.path}: {found}")
-        read = Photo(source.path, 0, found.pixels)
-        features = self._encoded([read])[: len(self.members)]
+        features = self._encoded([Photo.of(found, source.path)])[: len(self.members)]
         captioners = [member.captioner for member in self.members]
         vocabulary = self.trained.vocabulary
         return sentence_log_probs(
@@ -269,27 +272,25 @@ class Predictor:
         decoders = [member.captioner.decoder for member in self.members]
         sentinel = len(decoders) == 1 and decoders[0].kind == "adaptive"
         maps = zip(attention_maps(found, sentinel=sentinel), photos, strict=True)
+        if any(member.reads_regions for member in self._attending()):
+            pairs = ((one, photo.regions, photo.size) for one, photo in maps)
+            return [None if own is None else one.of_regions(own, size) for one, own, size in pairs]
         return [replace(one, size=photo.size, box=self._box(*photo.size)) for one, photo in maps]
+
+    def _attending(self) -> list[Checkpoint]:
+        return [one for one in self.members if one.captioner.decoder.kind != "none"]
 
     def _box(self, width: int, height: int) -> Box | None:
         """Return the part of a photo that every attention map covers."""
-        attending = [one for one in self.members if one.captioner.decoder.kind != "none"]
-        first, *others = {member.transform.box(width, height) for member in attending}
+        first, *others = {one.transform.box(width, height) for one in self._attending()}
         return None if others else first
 
     def _encoded(self, photos: Sequence[Photo]) -> list[Tensor]:
         """Features of photos for each member, and for the backward captioner."""
-        pixels = [
-            torch.from_numpy(
-                np.stack([one.pixels[i] for one in photos if isinstance(one.pixels, tuple)])
-            )
-            for i in range(len(self._transforms))
-        ]
         began = perf_counter()
-        with torch.inference_mode():
-            features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
+        features = self._encoding(photos)
         self.seconds.encoding += perf_counter() - began
-        return [features[i] for i in self._features_of]
+        return features
 
     def _hypotheses(self, photos: Sequence[Photo]) -> Hypotheses:
         """Photos are encoded by each encoder, decoded by all, and the samples ranked."""

@@ -15,6 +15,7 @@ from captioner.inference.photo import Photo, key_number
 from captioner.inference.result import PhotoCaptions
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.readers import READ_AHEAD, Held, readers
+from captioner.photos.regions import RegionFolder
 from captioner.photos.source import PhotoSource, Read, read_pixels
 from captioner.photos.transform import Transform
 
@@ -45,6 +46,7 @@ class Reading:
         batch_size: photos per batch.
         workers: processes that read ahead; 0 for threads of this one.
         allow_url: whether addresses (https://…) are downloaded.
+        regions: where region features of photos are read; None reads none.
     """
 
     transforms: Sequence[Transform]
@@ -52,6 +54,7 @@ class Reading:
     batch_size: int = 32
     workers: int = 0
     allow_url: bool = False
+    regions: RegionFolder | None = None
 
 
 def caption_photos(
@@ -110,7 +113,7 @@ def _read_ahead(
             source, key = following
             number = key_number(str(source.path if key is None else key))
             held.add(source.held)
-            reading = pool.submit(read_pixels, source, how.transforms, how.preview)
+            reading = pool.submit(read_pixels, source, how.transforms, how.preview, how.regions)
             reading.add_done_callback(partial(held.release, source.held))
             # What has been read, or is being read by others, need not be held here too.
             ahead.append((source.without_content(), number, reading))
@@ -118,11 +121,7 @@ def _read_ahead(
         if not ahead:
             break
         source, number, reading = ahead.popleft()
-        found = reading.result()
-        if isinstance(found, str):
-            batch.append(Photo(source.path, number, found))
-        else:
-            batch.append(Photo(source.path, number, found.pixels, found.size, found.preview))
+        batch.append(Photo.of(reading.result(), source.path, number))
         if len(batch) == how.batch_size or source.ends_batch:
             yield batch
             batch = []

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captioner.photos.regions import PhotoRegions
 from captioner.photos.transform import Box
 from captioner.text.vocabulary import END, Vocabulary
 
@@ -76,6 +77,8 @@ class AttentionMap:
         sentinel: (K, T) float32, the weight that a word gave the sentence instead of the photo;
             None if the network has no sentinel.
         size: width and height of the upright photo, in pixels; None where it is not known.
+        boxes: (R, 4) float32, left, top, right and bottom edge of each region in pixels of the
+            photo, if a detector found them; they take the place of `grid` and `box`.
         box: the part of that photo that the grid covers: left, top, right and bottom edge, in its
             pixels, as `Transform.box` gives it. The cell in row r and column c of a grid of
             `grid[0]` rows and `grid[1]` columns is the cell of equal size there. None where the
@@ -87,6 +90,24 @@ class AttentionMap:
     sentinel: np.ndarray | None = None
     size: tuple[int, int] | None = None
     box: Box | None = None
+    boxes: np.ndarray | None = None
+
+    def of_regions(self, regions: PhotoRegions, size: tuple[int, int]) -> "AttentionMap":
+        """Return the attention to a photo's own regions; a batch pads them to the most.
+
+        Args:
+            regions: the photo's regions.
+            size: width and height of the photo where the region file does not say; (0, 0) if
+                unknown.
+        """
+        count = len(regions.features)
+        return replace(
+            self,
+            weights=self.weights[..., :count],
+            grid=(1, count),
+            size=regions.size or (size if min(size) > 0 else None),
+            boxes=regions.boxes,
+        )
 
 
 def grid_of(regions: int) -> tuple[int, int]:

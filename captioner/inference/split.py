@@ -12,6 +12,7 @@ from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import SystemCaptions
 from captioner.inference.predictor import Predictor
 from captioner.inference.strategy import Strategy
+from captioner.photos.source import PhotoSource
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 
@@ -44,7 +45,7 @@ def caption_split(
     references: dict[ImageId, tuple[str, ...]] = {}
     unreadable: list[tuple[Path, str]] = []
     found = predictor.caption(
-        (record.path for record in records),
+        (PhotoSource(record.path, image_id=record.image_id) for record in records),
         batch_size=batch_size,
         keys=(record.image_id for record in records),
     )

@@ -10,7 +10,8 @@ the order drawn), ``caption``, ``log_prob``, ``score``, ``words`` and ``word_log
 are natural; ``word_log_probs`` are those of ``words``, the end word included, and sum to
 ``log_prob``; ``score`` is what ranked the caption. Where attention was asked for, ``"attention"``
 of the caption, and of each candidate: ``grid`` (rows and columns of the regions), ``words``,
-``weights`` (a row of region weights for each word) and, of a network with a sentinel, ``sentinel``.
+``weights`` (a row of region weights for each word) and, of a network with a sentinel, ``sentinel``;
+``boxes`` (left, top, right and bottom edge in pixels) where a detector found the regions.
 
 Whatever file names and captions hold, every record is one line of valid UTF-8. JSON keeps names
 exactly; text and CSV show control characters, line ends and bytes that are not UTF-8 as escapes
@@ -139,6 +140,8 @@ def attention_record(result: "PhotoCaptions", place: int) -> dict[str, Any]:
         "words": list(words),
         "weights": [[_rounded(weight) for weight in row] for row in rows],
     }
+    if attention.boxes is not None:
+        record["boxes"] = [[_rounded(edge) for edge in box] for box in attention.boxes.tolist()]
     if attention.sentinel is not None:
         own = attention.sentinel[place, : len(words)].tolist()
         record["sentinel"] = [_rounded(weight) for weight in own]

@@ -30,6 +30,7 @@ masked before the softmax, so its weight is exactly 0.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -256,6 +257,20 @@ def without_traces(scores: Tensor) -> Tensor:
         return scores
     least = scores.detach().amax(2, keepdim=True) - NEGLIGIBLE
     return scores.masked_fill(scores < least, -math.inf)
+
+
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Stack image tensors of a batch: photos, or features (F,) or (R, F).
+
+    Features of different numbers of regions are padded to the most with rows of NaN.
+    """
+    most = max(len(image) for image in images)
+    if images[0].dim() != 2 or all(len(image) == most for image in images):
+        return torch.stack(list(images))
+    padded = images[0].new_full((len(images), most, images[0].shape[1]), math.nan)
+    for row, image in zip(padded, images, strict=True):
+        row[: len(image)] = image
+    return padded
 
 
 def padding_of(features: Tensor) -> Tensor | None:

@@ -5,18 +5,21 @@ from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder, select_rows
 from captioner.model.encoder import Encoder
+from captioner.model.given_features import GivenFeatures
 
 
 class Captioner(nn.Module):
     """CNN + RNN captioner. Letters: B images, M captions, W words of all, T time steps.
 
     Args:
-        encoder: photos to features.
+        encoder: photos to features, or what stands in its place if features are given.
         decoder: features and words to the next word.
         backward: whether the decoder reads captions from the last word to the first.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, *, backward: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder | GivenFeatures, decoder: Decoder, *, backward: bool = False
+    ) -> None:
         super().__init__()
         self.backward = backward
         self.encoder = encoder

@@ -2,5 +2,6 @@
 
 `inputs` expands paths, folders, globs, lists and tars to a stream of `source` objects. `decode`
 reads one within the budgets of `limits`, by its format (`jpeg`, `png`, `tiff`, …). `transform`
-preprocesses it for the encoder. `readers` decodes ahead in threads or processes.
+preprocesses it for the encoder. `readers` decodes ahead in threads or processes. `regions` reads a
+detector's features of photos.
 """

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captioner.files.arrays import ArrayError
 from captioner.photos.address import Address
 from captioner.photos.decode import open_content, open_photo
 from captioner.photos.limits import PhotoError
+from captioner.photos.regions import PhotoRegions, RegionFolder, names_of
 from captioner.photos.transform import Transform
 
 
@@ -26,6 +28,7 @@ class PhotoSource:
         content: Bytes of a tar member; None to read the file.
         image: Upright RGB picture, if already decoded.
         error: Why the photo cannot be read.
+        image_id: Id of the photo in its data set, by which its region file may be named.
         ends_batch: Whether the next photo begins a new batch. The last digits of a probability
             depend on the batch, so reproducible output needs reproducible batches.
     """
@@ -34,6 +37,7 @@ class PhotoSource:
     content: bytes | None = None
     image: Image.Image | None = None
     error: str | None = None
+    image_id: int | str | None = None
     ends_batch: bool = False
 
     @property
@@ -55,15 +59,20 @@ class Read:
         pixels: The result of each transform, (3, S, S) uint8.
         size: Width and height of the upright photo, in pixels.
         preview: A small copy to show or draw on, (height, width, 3) uint8, if requested.
+        regions: Its region features, if requested.
     """
 
     pixels: tuple[np.ndarray, ...]
     size: tuple[int, int]
     preview: np.ndarray | None = None
+    regions: PhotoRegions | None = None
 
 
 def read_pixels(
-    source: PhotoSource, transforms: Sequence[Transform], preview: int | None = None
+    source: PhotoSource,
+    transforms: Sequence[Transform],
+    preview: int | None = None,
+    regions: RegionFolder | None = None,
 ) -> Read | str:
     """Read and transform a photo, or return the reason why it cannot be read.
 
@@ -71,9 +80,26 @@ def read_pixels(
         source: The photo.
         transforms: One transform per encoder with different preprocessing.
         preview: Longest side of the small copy, in pixels. Default: no copy.
+        regions: Where its region features are read. Default: not at all. The photo itself is not
+            opened if nothing else is asked for.
     """
     if source.error is not None:
         return source.error
+    if regions is None:
+        return _read_photo(source, transforms, preview)
+    try:
+        found = regions.read(names_of(source.path, source.image_id))
+    except ArrayError as error:
+        return str(error)
+    if not transforms and preview is None:
+        return Read((), found.size or (0, 0), regions=found)
+    read = _read_photo(source, transforms, preview)
+    return read if isinstance(read, str) else replace(read, regions=found)
+
+
+def _read_photo(
+    source: PhotoSource, transforms: Sequence[Transform], preview: int | None
+) -> Read | str:
     try:
         content, path = source.content, source.path
         if source.image is not None:

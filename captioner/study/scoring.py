@@ -16,6 +16,7 @@ from captioner.features.prepare import load_prepared
 from captioner.inference.generator import CaptionGenerator, write_captions
 from captioner.inference.split import recipe_of_split
 from captioner.inference.strategy import Strategy
+from captioner.model.attention import stack
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def caption_stored(config: Config, path: Path, split: str) -> Trained:
     candidates: dict[ImageId, list[str]] = {}
     for begin in range(0, len(records), config.data.batch_size):
         batch = records[begin : begin + config.data.batch_size]
-        features = torch.stack([prepared.source(record) for record in batch]).to(device)
+        features = stack([prepared.source(record) for record in batch]).to(device)
         if prepared.from_photos:
             with torch.inference_mode():
                 features = captioner.encode(features)

@@ -16,6 +16,7 @@ from captioner.datasets.batches import Batch, CaptionDataset
 from captioner.errors import CaptionerError
 from captioner.files.atomic import write_whole
 from captioner.files.csv_rows import append_rows, text_of, whole_rows
+from captioner.model.attention import stack
 from captioner.text.vocabulary import START
 from captioner.training.lightning_module import TrainingModule
 
@@ -53,7 +54,7 @@ def probe_captions(images: CaptionDataset, captions: int, steps: int) -> Probe:
     targets = torch.tensor([words for _, words in chosen])
     start = torch.full((len(chosen), 1), START)
     return Probe(
-        images=torch.stack([image for image, _ in chosen]),
+        images=stack([image for image, _ in chosen]),
         words=torch.cat((start, targets[:, :-1]), 1),
         targets=targets,
     )

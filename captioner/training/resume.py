@@ -8,6 +8,7 @@ from captioner.config.schema import Config
 from captioner.errors import UsageError
 from captioner.features.prepare import Prepared
 from captioner.model.captioner import Captioner
+from captioner.model.given_features import GivenFeatures
 from captioner.training.resume_checks import check_resume
 from captioner.training.stages import Stage, stage_of
 from captioner.training.wandb_log import new_run_id
@@ -60,8 +61,14 @@ def load_initial(captioner: Captioner, path: Path, prepared: Prepared, config: C
             f"set one of {len(prepared.vocabulary):,}; use the data and the vocabulary settings "
             "of that checkpoint"
         )
+    if given.reads_regions != isinstance(captioner.encoder, GivenFeatures):
+        what = "region features" if given.reads_regions else "encoded photos"
+        raise UsageError(
+            f"--initial: {path} was trained on {what}, this run is not; see data.regions"
+        )
     theirs, ours = given.config.encoder, config.encoder
-    if (theirs.name, theirs.features) != (ours.name, ours.features):
+    same = (theirs.name, theirs.features) == (ours.name, ours.features)
+    if not (same or given.reads_regions):
         raise UsageError(
             f"--initial: {path} was trained on {theirs.features} features of {theirs.name}; this "
             f"run uses {ours.features} features of {ours.name}"

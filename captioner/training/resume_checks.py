@@ -68,6 +68,7 @@ def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, An
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"--resume: {path}: damaged: it has no configuration") from error
     check_words(path, ours["vocabulary"], before, config, prepared)
+    check_regions(path, before, config)
     ahead = ("score.",) if stage.name == "cross_entropy" else ()  # that stage has not begun
     check_settings(path, before, config, MAY_CHANGE + ahead)
     if stage.name == "cross_entropy":
@@ -230,6 +231,21 @@ def check_data(path: Path, before: object, records: Mapping[str, Sequence[Record
             f"--resume: data: {path} was trained on {before.get('train')} photos; this data set "
             f"has {now['train']} with other ids or captions; resume with the data set of that run"
         )
+
+
+def check_regions(path: Path, before: Config, now: Config) -> None:
+    """Refuse region features where photos were encoded, or the other way round.
+
+    Raises:
+        UsageError: The message says what the checkpoint was trained on.
+    """
+    if (before.data.regions is None) == (now.data.regions is None):
+        return
+    what = "encoded photos" if before.data.regions is None else "region features"
+    right = "null" if before.data.regions is None else f"their folder ({before.data.regions})"
+    raise UsageError(
+        f"--resume: data.regions: {path} was trained on {what}; set data.regions to {right}"
+    )
 
 
 def check_encoder(path: Path, state: Mapping[str, Any], prepared: Prepared) -> None:

@@ -38,6 +38,7 @@ commands:
   prepare     write the vocabulary and image features of a data set
   train       train a captioner
   evaluate    score a checkpoint on a split, or a file of captions
+  report      write a page about the captions of one or more models
   caption     write captions for photos
   inspect     draw gates, states and image reach, word by word
   demo        serve a page in the browser to drop photos on

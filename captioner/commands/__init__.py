@@ -10,6 +10,7 @@ COMMANDS = (
     "prepare",
     "train",
     "evaluate",
+    "report",
     "caption",
     "score",
     "inspect",

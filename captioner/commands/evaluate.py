@@ -3,14 +3,14 @@
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.commands.parser import Parser
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import add_search_arguments, flag
-from captioner.config.schema import DataConfig
+from captioner.commands.split_flags import add_split_arguments, chosen_data
 from captioner.console import warn
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder, write_output
@@ -44,19 +44,13 @@ def run(arguments: list[str]) -> int:
 
     from captioner.inference.split import caption_split
 
-    overrides = {
-        field.name: value
-        for field in fields(DataConfig)
-        if (value := getattr(options, f"data.{field.name}", None)) is not None
-    }
-
     def regions(trained: "Checkpoint") -> str | None:
-        return replace(trained.config.data, **overrides).regions
+        return chosen_data(options, trained.config.data).regions
 
     predictor = load_predictor(options, regions)
     system, unreadable = caption_split(
         predictor,
-        replace(predictor.trained.config.data, **overrides),
+        chosen_data(options, predictor.trained.config.data),
         options.split or "test",
         options.batch_size,
     )
@@ -80,9 +74,7 @@ def build_parser() -> Parser:
         help="checkpoint, exported folder or name of a pretrained captioner; repeat it for an "
         "ensemble",
     )
-    parser.add_argument(
-        "--split", choices=("train", "val", "test"), help="split of the data set; default: test"
-    )
+    of_split = add_split_arguments(parser)
     parser.add_argument(
         "--results",
         metavar="R",
@@ -95,15 +87,7 @@ def build_parser() -> Parser:
     )
     add_report_flags(parser)
     add_run_arguments(parser)
-    of_checkpoint = ["split", *add_search_arguments(parser)]
-    for field in fields(DataConfig):
-        if field.type in (str, str | None) or field.name in ("format", "on_problem"):
-            of_checkpoint.append(f"data.{field.name}")
-            parser.add_argument(
-                f"--data.{field.name}",
-                metavar="VALUE",
-                help="replaces the checkpoint's setting" if field.name == "root" else None,
-            )
+    of_checkpoint = [*of_split, *add_search_arguments(parser)]
     parser.set_defaults(of_checkpoint=of_checkpoint)
     return parser
 

@@ -224,6 +224,32 @@ def compare_pair(
     ]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """On how many images each of two systems has the higher score."""
+
+    first: int
+    ties: int
+    second: int
+
+
+def count_wins(first: Sequence[float], second: Sequence[float]) -> Outcome:
+    """Count on how many images each system has the higher score.
+
+    Args:
+        first: Scores of the first system, one per image.
+        second: Scores of the second system, of the same images.
+
+    Example:
+        >>> count_wins([0.1, 0.5, 0.5], [0.2, 0.5, 0.4])
+        Outcome(first=1, ties=1, second=1)
+    """
+    difference = np.subtract(second, first)
+    # Sums in another order differ in the last digits.
+    higher, lower = int((difference > 1e-9).sum()), int((difference < -1e-9).sum())
+    return Outcome(lower, len(difference) - higher - lower, higher)
+
+
 def _warnings(systems: Sequence[System], n_tests: int, resamples: int) -> list[str]:
     told = [set(run.warnings) for system in systems for run in system.runs]
     common = set.intersection(*told) if len(told) > 1 else set()

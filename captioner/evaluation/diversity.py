@@ -111,9 +111,14 @@ def describe(
         distinct_captions=len({" ".join(caption) for caption in tokens}) / n_captions,
         seen=seen,
         novel=None if seen is None else 1 - seen,
-        bad_endings=sum(caption[-1] in BAD_ENDINGS for caption in tokens if caption) / n_captions,
+        bad_endings=sum(map(ends_badly, tokens)) / n_captions,
         repetitions=sum(map(repeats_itself, tokens)) / n_captions,
     )
+
+
+def ends_badly(tokens: Tokens) -> bool:
+    """Return whether a caption ends with a word of `BAD_ENDINGS`."""
+    return bool(tokens) and tokens[-1] in BAD_ENDINGS
 
 
 def repeats_itself(tokens: Tokens) -> bool:

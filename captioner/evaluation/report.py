@@ -176,7 +176,12 @@ def report_on(
 
 
 def read_system(
-    results: Path, references: Path, *, n_best: int = 1, subset: bool = False
+    results: Path,
+    references: Path,
+    *,
+    n_best: int = 1,
+    subset: bool = False,
+    known: References | None = None,
 ) -> SystemCaptions:
     """Read captions and references from files.
 
@@ -185,12 +190,13 @@ def read_system(
         references: Annotation file in any format of `references`.
         n_best: Maximum number of captions per image.
         subset: Whether to ignore images that have references but no caption.
+        known: What `references` holds, if it has been read already.
 
     Raises:
         UsageError: A file does not exist.
         CaptionerError: A file has the wrong format, or images and captions do not match.
     """
-    known = load_references(references)
+    known = known or load_references(references)
     found = load_results(results, known, n_best=n_best)
     candidates, groups = found.groups, known.groups
     recipe: Recipe = {"results": results.name}

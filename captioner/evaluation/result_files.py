@@ -95,7 +95,7 @@ def load_results(path: Path | str, references: References, *, n_best: int = 1) -
     names = ImageNames(references.groups.keys(), references.names)
     notes = []
     if file.is_dir():
-        parts = _files_of_folder(file)
+        parts = files_of_folder(file)
         pairs = [pair for part in parts for pair in _read_lines(part, n_best, names)]
     elif file.suffix.lower() in (".jsonl", ".ndjson"):
         pairs = _read_lines(file, n_best, names)
@@ -133,7 +133,7 @@ def load_results(path: Path | str, references: References, *, n_best: int = 1) -
     return Results(groups, tuple(notes))
 
 
-def _files_of_folder(folder: Path) -> list[Path]:
+def files_of_folder(folder: Path) -> list[Path]:
     """Return the shard files of an output folder of `captioner caption`, in order.
 
     Raises:
@@ -199,7 +199,7 @@ def _read_lines(file: Path, n_best: int, names: ImageNames) -> _Pairs:
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, not {shown(row)}")
             if "error" not in row:
-                image = _image_of_row(row, names)
+                image = image_of_row(row, names)
                 pairs += [(image, check_text(text)) for text in _captions_of_row(row, n_best)]
         except json.JSONDecodeError as error:
             faults.append(f"line {number}: not JSON: {error.msg}")
@@ -229,7 +229,12 @@ def _read_rows(file: Path, names: ImageNames) -> _Pairs:
     return pairs
 
 
-def _image_of_row(row: dict[str, Any], names: ImageNames) -> ImageId:
+def image_of_row(row: dict[str, Any], names: ImageNames) -> ImageId:
+    """Return the image of a record of JSON Lines.
+
+    Raises:
+        ValueError: The record names no image, or several images match.
+    """
     if "image_id" in row:
         return check_id(row["image_id"])
     if not isinstance(row.get("image"), str):

@@ -1,6 +1,6 @@
 """Captions of a split with their references and recipe, ready to be scored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from captioner.build import read_records
@@ -11,13 +11,18 @@ from captioner.errors import CaptionerError
 from captioner.evaluation.recipe import Recipe
 from captioner.evaluation.report import SystemCaptions
 from captioner.inference.predictor import Predictor
+from captioner.inference.result import PhotoCaptions
 from captioner.inference.strategy import Strategy
 from captioner.photos.source import PhotoSource
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 
 def caption_split(
-    predictor: Predictor, data: DataConfig, split: str, batch_size: int
+    predictor: Predictor,
+    data: DataConfig,
+    split: str,
+    batch_size: int,
+    seen: Callable[[ImageId, PhotoCaptions], None] | None = None,
 ) -> tuple[SystemCaptions, list[tuple[Path, str]]]:
     """Caption the photos of a split from their files.
 
@@ -26,6 +31,7 @@ def caption_split(
         data: the data set.
         split: "train", "val" or "test".
         batch_size: photos per batch.
+        seen: called with each captioned photo, for what the returned captions do not hold.
 
     Returns:
         The captions with references and recipe; and the photos without a caption, with the reason.
@@ -57,6 +63,8 @@ def caption_split(
                 continue
             candidates[record.image_id] = [candidate.caption for candidate in result.candidates]
             references[record.image_id] = record.captions
+            if seen is not None:
+                seen(record.image_id, result)
     if not candidates:
         raise CaptionerError(f"{data.root}: no photo of the {split} split can be captioned")
     trained = by_split(all_records, "train")

@@ -51,7 +51,7 @@ function textsOf(kind, compute) {
   return texts.get(kind);
 }
 
-function testOf(word) {
+function wordTest(word) {
   const bare = plain(word).trim();
   if (!bare) return (text, raw) => raw.includes(word.toLowerCase());
   if (UNSPACED.test(bare)) return (text) => text.includes(bare);
@@ -60,7 +60,7 @@ function testOf(word) {
 }
 
 function finder(query, models) {
-  const tests = query.find.split(/\s+/).filter(Boolean).map(testOf);
+  const tests = query.find.split(/\s+/).filter(Boolean).map(wordTest);
   if (!tests.length) return () => true;
   const said = models.map((at) => textsOf(`model ${at}`, (i) => [REPORT.models[at].captions[i][0] ?? ""]));
   const people = textsOf("references", (i) => REPORT.images[i][2]);

@@ -48,14 +48,14 @@ from captioner.inference.compatibility import (
 from captioner.inference.encoding import Encoding
 from captioner.inference.generator import CaptionGenerator, reranked
 from captioner.inference.photo import Photo
-from captioner.inference.reading import Reading, Seconds, caption_photos
+from captioner.inference.reading import Reading, Seconds, caption_batch, caption_photos
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
 from captioner.inference.sentences import sentence_log_probs
 from captioner.inference.strategy import Strategy, check_beam
 from captioner.photos.kinds import KINDS, as_source, is_one
 from captioner.photos.kinds import Photo as OnePhoto
 from captioner.photos.source import read_pixels
-from captioner.photos.transform import Box
+from captioner.photos.transform import Box, Transform
 
 
 class Predictor:
@@ -251,6 +251,15 @@ class Predictor:
         return sentence_log_probs(
             captioners, features, vocabulary, sentences, self.strategy.average
         )
+
+    @property
+    def transforms(self) -> Sequence[Transform]:
+        """Each turns a photo into the input of one encoder."""
+        return self._encoding.transforms
+
+    def caption_batch(self, batch: Sequence[Photo]) -> Iterator[PhotoCaptions]:
+        """Caption photos that have been read, by `transforms`, all at once and in order."""
+        return caption_batch(batch, self._search)
 
     def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
         """Caption photos that have been read."""

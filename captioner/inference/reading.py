@@ -91,7 +91,7 @@ def _caption_all(
     named = zip(sources, repeat(None)) if keys is None else zip(sources, keys, strict=True)
     with readers(reading.workers) as pool:
         for batch in _read_ahead(pool, named, reading):
-            yield from _caption_batch(batch, search)
+            yield from caption_batch(batch, search)
 
 
 def _read_ahead(
@@ -129,7 +129,8 @@ def _read_ahead(
         yield batch
 
 
-def _caption_batch(batch: Sequence[Photo], search: Search) -> Iterator[PhotoCaptions]:
+def caption_batch(batch: Sequence[Photo], search: Search) -> Iterator[PhotoCaptions]:
+    """Caption photos that have been read, all at once and in order."""
     good = [photo for photo in batch if not isinstance(photo.pixels, str)]
     found = iter(_searched(good, search))
     for photo in batch:

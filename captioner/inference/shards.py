@@ -166,7 +166,7 @@ def differing(name: str, old: object, new: object) -> list[str]:
     return [name.replace("shard_size", "--shard-size")]
 
 
-def lock_folder(folder: Path) -> BinaryIO:
+def lock_folder(folder: Path, name: str = "lock") -> BinaryIO:
     """Create a folder of captions and lock it against other writers, until the file is closed.
 
     Raises:
@@ -178,7 +178,7 @@ def lock_folder(folder: Path) -> BinaryIO:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output: {folder} is a file; name a folder")
     folder.mkdir(exist_ok=True)
-    lock = (folder / "lock").open("ab")
+    lock = (folder / name).open("ab")
     if not take_lock(lock):
         lock.close()
         raise CaptionerError(f"{folder}: another `captioner caption` is writing there")

@@ -63,6 +63,7 @@ def expand(
     images: Path | None = None,
     allow_url: bool = False,
     note: Callable[[str], None] = lambda sentence: None,
+    whole_tars: bool = False,
 ) -> Iterator[PhotoInput]:
     """Yield the photos of the given inputs, in order.
 
@@ -83,13 +84,14 @@ def expand(
         images: Folder of the photos of COCO files. Default: search near the file.
         allow_url: Whether addresses are downloaded.
         note: Called with a message for each folder or tar in which files were skipped.
+        whole_tars: Whether to yield a tar itself instead of its pictures, without opening it.
 
     Raises:
         UsageError: A list does not exist, a brace range is invalid, or a COCO file's photos are not
             found.
         CaptionerError: A COCO file is invalid.
     """
-    naming = _Naming(images, note, allow_url)
+    naming = _Naming(images, note, allow_url, whole_tars)
     for name in names:
         if name == "-":
             yield from naming.listed(standard_input)
@@ -145,8 +147,15 @@ def braces(name: str) -> list[str]:
 class _Naming:
     """Implementation of `expand`, with a cache of folder listings."""
 
-    def __init__(self, images: Path | None, note: Callable[[str], None], allow_url: bool) -> None:
+    def __init__(
+        self,
+        images: Path | None,
+        note: Callable[[str], None],
+        allow_url: bool,
+        whole_tars: bool,
+    ) -> None:
         self.images = images
+        self.whole_tars = whole_tars
         self.note = note
         self.allow_url = allow_url
         self.spellings = Spellings()
@@ -179,7 +188,7 @@ class _Naming:
 
     def one(self, path: Path, skipped: Skipped | None = None) -> Iterator[PhotoInput]:
         """Yield a photo, or the members of a tar followed by its error, if any."""
-        if not is_shard(path.name):
+        if self.whole_tars or not is_shard(path.name):
             yield PhotoInput(path)
             return
         counted = skipped or Skipped()

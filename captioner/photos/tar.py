@@ -11,6 +11,7 @@ tarfile, optionally compressed with gzip. Headers follow POSIX.1-2001, "pax".
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -78,9 +79,34 @@ def members(path: Path, skipped: Skipped | None = None) -> Iterator[Member]:
     Raises:
         TarError: The file is missing, not a tar, damaged or truncated. Earlier members are valid.
     """
+    with _explained(), _open(path) as file:
+        yield from _members(file, path.stat().st_size, skipped or Skipped())
+
+
+def members_of(
+    file: IO[bytes], name: str, size: int, skipped: Skipped | None = None
+) -> Iterator[Member]:
+    """Yield the pictures of an open tar, which object storage may hold; otherwise like `members`.
+
+    Args:
+        file: The file, which must support `seek`.
+        name: Its name; one that does not end in `.tar` is uncompressed while it is read.
+        size: Its size in bytes.
+        skipped: Counts the other files in it.
+
+    Raises:
+        TarError: As in `members`.
+    """
+    with _explained():
+        if not name.lower().endswith(".tar"):
+            file = cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+        yield from _members(file, size, skipped or Skipped())
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
-        with _open(path) as file:
-            yield from _members(file, path.stat().st_size, skipped or Skipped())
+        yield
     except FileNotFoundError as error:
         raise TarError("no such file") from error
     except (OSError, EOFError, zlib.error) as error:  # gzip's complaints are among them

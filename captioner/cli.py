@@ -46,6 +46,7 @@ commands:
   study       train a grid of configurations with several seeds, and compare them
   words       print nearest neighbours of words in the embeddings, or export them
   export      convert a checkpoint to safetensors and JSON
+  push        publish a captioner on the Hugging Face hub
   completion  print a script for bash, zsh or fish that completes commands and flags
 
 Run `captioner COMMAND --help` for the options of a command.

@@ -22,9 +22,9 @@ from captioner import __version__
 from captioner.build import build_encoder
 from captioner.checkpoint.encoder_description import describe
 from captioner.checkpoint.file import FORMAT_VERSION
+from captioner.checkpoint.model_card import shareable
 from captioner.checkpoint.pretrained import PRETRAINED, Pretrained, quantised
-from captioner.config.schema import Config, DataConfig
-from captioner.config.settings import from_dict
+from captioner.config.schema import DataConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.evaluation.report import Report, report_on
 from captioner.files.atomic import write_whole
@@ -100,7 +100,14 @@ def write_model(
     """
     raw = read_tensors(path)
     ours = raw["captioner"]
-    config = shareable(ours["config"], search)
+    settings = ours["config"]
+    config = shareable(
+        settings
+        | {
+            "search": settings["search"] | search,
+            "encoder": settings["encoder"] | {"weights": "DEFAULT"},
+        }
+    )
     if config.encoder.name != model.encoder or config.encoder.train_from is not None:
         raise UsageError(f"{path}: {model.name} needs a frozen encoder {model.encoder}")
     encoder, _ = build_encoder(config.encoder)
@@ -125,25 +132,6 @@ def write_model(
     write_whole(decoder, save(quantised(weights)))
     write_contents(described, contents)
     return contents
-
-
-def shareable(settings: dict[str, Any], search: dict[str, Any]) -> Config:
-    """Return a checkpoint's configuration without the settings of its training machine."""
-    usual = asdict(Config())
-    kept = {key: settings[key] for key in ("seed", "vocabulary", "decoder", "objective", "score")}
-    kept |= {"optimization": settings["optimization"], "search": settings["search"] | search}
-    data = {"format": settings["data"]["format"], "batch_size": settings["data"]["batch_size"]}
-    trainer = {key: settings["trainer"][key] for key in ("max_epochs", "gradient_clip_val")}
-    return from_dict(
-        Config,
-        usual
-        | kept
-        | {
-            "data": usual["data"] | data,
-            "encoder": settings["encoder"] | {"weights": "DEFAULT"},
-            "trainer": usual["trainer"] | trainer,
-        },
-    )
 
 
 def add_scores(model: Pretrained, contents: dict[str, Any], root: str) -> None:

@@ -30,6 +30,8 @@ from captioner.checkpoint.encoder_description import (
     describe,
     rebuild,
 )
+from captioner.checkpoint.hub import local
+from captioner.checkpoint.model_card import shareable
 from captioner.checkpoint.plain import check_own_search
 from captioner.checkpoint.pretrained import PRETRAINED, find
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS, read_export, write_export
@@ -133,12 +135,15 @@ def read(path: Path) -> dict[str, Any]:
     """Read the raw contents of a checkpoint, and check that it is one of ours.
 
     Args:
-        path: A file, the folder of an export, or the name of a pretrained captioner.
+        path: A file, the folder of an export, the name of a pretrained captioner, or `hf://` with
+            the name of one on the Hugging Face hub.
 
     Raises:
         UsageError: The file does not exist, or is not a captioner checkpoint.
-        CaptionerError: A pretrained captioner lacks the package of its encoder.
+        CaptionerError: A pretrained captioner lacks the package of its encoder, or the hub cannot
+            be reached.
     """
+    path = local(path)
     model = find(path)
     if model is not None or path.is_dir():
         ours, weights = read_export(path) if model is None else model.read()
@@ -197,8 +202,16 @@ def check_whole(path: Path) -> None:
         raise UsageError(f"{path}: damaged: the checksum of {damaged[0]} does not match")
 
 
-def export(path: Path, folder: Path) -> None:
+def export(path: Path, folder: Path, *, shared: bool = False) -> dict[str, Any]:
     """Write a checkpoint as safetensors and JSON; `load` accepts the folder like the file.
+
+    Args:
+        path: See `load`.
+        folder: New or empty folder.
+        shared: Whether to leave out what describes this machine, such as paths of data.
+
+    Returns:
+        The contents of `captioner.json`.
 
     Raises:
         UsageError: See `load`; or the folder contains other files.
@@ -206,7 +219,12 @@ def export(path: Path, folder: Path) -> None:
     """
     load(path)  # refuses unusable checkpoints
     raw = read(path)
-    write_export(folder, raw["captioner"], _weights(raw))
+    contents = dict(raw["captioner"])
+    if shared:
+        contents["config"] = asdict(shareable(contents["config"]))
+        contents.pop("wandb_run", None)
+    write_export(folder, contents, _weights(raw))
+    return contents
 
 
 def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
@@ -222,7 +240,7 @@ def load(path: Path) -> Checkpoint:
     """Load a trained captioner.
 
     Args:
-        path: A checkpoint, the folder of an export, or the name of a pretrained captioner.
+        path: See `read`.
 
     Raises:
         UsageError: The file does not exist, or is not a captioner checkpoint.
@@ -271,6 +289,7 @@ def load(path: Path) -> Checkpoint:
 
 def files_of(path: Path) -> list[Path]:
     """Return the files of a checkpoint: itself, or a folder's description and weights."""
+    path = local(path)
     model = find(path)
     if model is not None:
         return model.files

@@ -18,6 +18,7 @@ COMMANDS = (
     "study",
     "words",
     "export",
+    "push",
     "completion",
 )
 """Each is a module here: `run(arguments)` returns the exit code, `build_parser()` has its flags."""

@@ -20,7 +20,7 @@ from captioner.commands.caption_run import (
     tell_of_names,
 )
 from captioner.commands.input_flags import add_input_arguments, counted, named_photos
-from captioner.commands.parser import Parser, not_negative, positive
+from captioner.commands.parser import CHECKPOINT_HELP, Parser, not_negative, positive
 from captioner.commands.picture_flags import (
     add_picture_arguments,
     check_picture_arguments,
@@ -106,8 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
-        f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
+        help=f"{CHECKPOINT_HELP}; repeat it for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
     add_regions_flag(inputs)
     output.add_argument(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.commands.parser import Parser
+from captioner.commands.parser import CHECKPOINT_HELP, Parser
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import add_search_arguments, flag
 from captioner.commands.split_flags import add_split_arguments, chosen_data
@@ -71,8 +71,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="checkpoint, exported folder or name of a pretrained captioner; repeat it for an "
-        "ensemble",
+        help=f"{CHECKPOINT_HELP}; repeat it for an ensemble",
     )
     of_split = add_split_arguments(parser)
     parser.add_argument(

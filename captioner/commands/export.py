@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from captioner.commands.parser import Parser
+from captioner.commands.parser import CHECKPOINT_HELP, Parser
 
 
 def run(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         required=True,
         metavar="P",
-        help="trained checkpoint or name of a pretrained captioner",
+        help=CHECKPOINT_HELP,
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new or empty folder")
     return parser

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.commands.input_flags import add_url_argument, check_urls
-from captioner.commands.parser import Parser, positive
+from captioner.commands.parser import CHECKPOINT_HELP, Parser, positive
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import say, warn
 from captioner.errors import CaptionerError, UsageError
@@ -77,8 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint",
         default=DEFAULT_CHECKPOINT,
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; default: "
-        f"{DEFAULT_CHECKPOINT}",
+        help=f"{CHECKPOINT_HELP}; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the pages")
     parser.add_argument(

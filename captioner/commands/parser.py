@@ -32,6 +32,12 @@ SYNONYMS = {
 """Names of flags in other programs, with ours."""
 
 
+CHECKPOINT_HELP = (
+    "trained checkpoint, exported folder, name of a pretrained captioner, or hf://USER/NAME"
+)
+"""What `--checkpoint` takes."""
+
+
 class Parser(argparse.ArgumentParser):
     """An `argparse` parser that reports a mistake in one line and suggests the closest flag."""
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from captioner.commands.input_flags import add_url_argument, check_urls
-from captioner.commands.parser import Parser
+from captioner.commands.parser import CHECKPOINT_HELP, Parser
 from captioner.commands.predictor_flags import add_regions_flag
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.console import warn
@@ -70,8 +70,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; repeat it "
-        f"for an ensemble; default: {DEFAULT_CHECKPOINT}",
+        help=f"{CHECKPOINT_HELP}; repeat it for an ensemble; default: {DEFAULT_CHECKPOINT}",
     )
     add_regions_flag(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from captioner.commands.parser import Parser, positive
+from captioner.commands.parser import CHECKPOINT_HELP, Parser, positive
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder
@@ -37,8 +37,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         default=DEFAULT_CHECKPOINT,
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; default: "
-        f"{DEFAULT_CHECKPOINT}",
+        help=f"{CHECKPOINT_HELP}; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument(
         "--nearest", action="append", default=[], metavar="WORD", help="word; may be repeated"

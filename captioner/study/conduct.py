@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
+from typing import Any
 
 from captioner.config.schema import Config
 from captioner.console import StatusLine
@@ -79,7 +80,7 @@ def report(study: Study) -> str:
     from captioner.files.atomic import write_whole
     from captioner.study.plots import draw
     from captioner.study.results import rank
-    from captioner.study.table import as_content, as_csv, as_table, notes
+    from captioner.study.table import as_content, as_csv, as_table, flat, notes
     from captioner.tables import json_text, render
 
     ranking = rank(study)
@@ -92,7 +93,18 @@ def report(study: Study) -> str:
     write_whole(study.output / "table.csv", as_csv(ranking))
     write_whole(study.output / "table.json", json_text(content) + "\n")
     draw(study, ranking)
+    log_to_wandb(study, flat(ranking))
     return render("table", tables, below, content)
+
+
+def log_to_wandb(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log the table and plots to Weights & Biases, if the study's runs log there."""
+    wandb = study.runs[0].config.wandb
+    if wandb.mode == "disabled":
+        return  # without importing Lightning
+    from captioner.training.wandb_log import log_study
+
+    log_study(study.output, mode=wandb.mode, project=wandb.project, tags=wandb.tags, rows=rows)
 
 
 def check_score(name: str) -> None:

@@ -114,31 +114,37 @@ def best_epoch(result: Result) -> str:
 
 
 def as_csv(ranking: Ranking) -> str:
-    """Return the table as CSV: one row per configuration, scores on the scale of the COCO tool."""
-    settings = dict.fromkeys(
-        name for result in ranking.results for name in result.configuration.settings
-    )
-    rows = []
-    for record, result in zip(records(ranking), ranking.results, strict=True):
-        flat: dict[str, Any] = {"configuration": record["configuration"]}
-        flat |= {name: result.configuration.settings.get(name, "") for name in settings}
-        flat["runs"] = len(result.runs)
-        for name, values in record["scores"].items():
-            flat[name] = values["mean"]
-            flat[f"{name} deviation"] = values["deviation"]
-            flat[f"{name} low"], flat[f"{name} high"] = values["interval"]
-        flat |= {key: record[key] for key in ("parameters", "words_per_second")}
-        flat["best_epoch"] = sum(record["best_epochs"]) / len(record["best_epochs"])
-        for key in ("than_next", "than_best"):
-            found = record[key]
-            flat[f"{key}_p"] = found and found["p_holm"]
-            flat[f"{key}_verdict"] = found and found["verdict"]
-        rows.append(flat)
+    """Return the rows of `flat` as CSV."""
+    rows = flat(ranking)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def flat(ranking: Ranking) -> list[dict[str, Any]]:
+    """Return one row per configuration, best first, with scores on the scale of the COCO tool."""
+    settings = dict.fromkeys(
+        name for result in ranking.results for name in result.configuration.settings
+    )
+    rows = []
+    for record, result in zip(records(ranking), ranking.results, strict=True):
+        row: dict[str, Any] = {"configuration": record["configuration"]}
+        row |= {name: result.configuration.settings.get(name, "") for name in settings}
+        row["runs"] = len(result.runs)
+        for name, values in record["scores"].items():
+            row[name] = values["mean"]
+            row[f"{name} deviation"] = values["deviation"]
+            row[f"{name} low"], row[f"{name} high"] = values["interval"]
+        row |= {key: record[key] for key in ("parameters", "words_per_second")}
+        row["best_epoch"] = sum(record["best_epochs"]) / len(record["best_epochs"])
+        for key in ("than_next", "than_best"):
+            found = record[key]
+            row[f"{key}_p"] = found and found["p_holm"]
+            row[f"{key}_verdict"] = found and found["verdict"]
+        rows.append(row)
+    return rows
 
 
 def as_content(study: Study, ranking: Ranking) -> dict[str, Any]:

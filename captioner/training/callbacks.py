@@ -1,14 +1,12 @@
-"""Callbacks that report on a training run: throughput and sample captions."""
+"""Callbacks of a training run: its beginning and its throughput."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import WandbLogger
 
 from captioner.datasets.batches import Batch
-from captioner.datasets.records import Record
 from captioner.training.lightning_module import TrainingModule
 
 
@@ -76,38 +74,3 @@ class Throughput(L.Callback):
         seconds = time.perf_counter() - self._since
         rate = self._words * trainer.world_size / max(seconds, 1e-9)
         module.log("words_per_second", rate, prog_bar=True)
-
-
-class SampleCaptions(L.Callback):
-    """Logs validation photos with their references and captions as a W&B table.
-
-    Args:
-        records: Photos to show, the same at each validation.
-    """
-
-    def __init__(self, records: list[Record]) -> None:
-        self.records = records
-
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Log the table, if the run logs to W&B."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        assert isinstance(module, TrainingModule)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                self._log_table(logger, module, max(trainer.global_step - 1, 0))
-
-    def _log_table(self, logger: WandbLogger, module: TrainingModule, step: int) -> None:
-        import wandb
-
-        rows = [
-            [
-                wandb.Image(str(record.path)),
-                "\n".join(record.captions),
-                module.written[record.image_id],
-            ]
-            for record in self.records
-            if record.image_id in module.written
-        ]
-        columns = ["image", "references", "caption"]
-        logger.log_table("samples", columns=columns, data=rows, step=step)

@@ -16,7 +16,7 @@ from captioner.features.prepare import Prepared
 from captioner.model.captioner import Captioner
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_vectors import read_vectors
-from captioner.training.callbacks import SampleCaptions, Throughput
+from captioner.training.callbacks import Throughput
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.csv_log import CSVLog
 from captioner.training.datamodule import CaptionDataModule
@@ -30,6 +30,7 @@ from captioner.training.resume import Start, load_initial
 from captioner.training.resume_checks import described
 from captioner.training.reward import Reward, document_frequencies, with_end
 from captioner.training.run_files import best_checkpoint, last_checkpoint
+from captioner.training.sample_captions import SampleCaptions
 from captioner.training.self_critical import Sampling, SelfCritical, ValidationSamples
 from captioner.training.stages import Stage
 from captioner.training.wandb_log import open_wandb_log
@@ -223,7 +224,7 @@ def build_callbacks(
         checkpoints,
         LearningRateMonitor(logging_interval="step"),
         Throughput(),
-        SampleCaptions(prepared.records["val"][:SAMPLES]),
+        SampleCaptions(data.val_images, SAMPLES, prepared.transform),
     ]
     watch = config.watch
     if watch.gradient_every is not None:

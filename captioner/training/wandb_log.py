@@ -3,7 +3,7 @@
 import netrc
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
 from captioner.console import say
+from captioner.files.atomic import write_whole
 
 
 class WandbLog(WandbLogger):
@@ -83,6 +84,44 @@ def open_wandb_log(
     if mode == "offline" and first:
         say(f"W&B: the run is logged offline; {later}")
     return WandbLog(**about, offline=mode == "offline", resume="allow" if resumed else None)
+
+
+def log_study(
+    output: Path, *, mode: str, project: str, tags: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Log the table and plots of a study as a W&B run of its own; reporting again updates it.
+
+    Args:
+        output: Folder of the study, which holds plots.png.
+        mode: As in `open_wandb_log`.
+        project: W&B project.
+        tags: Tags of the run.
+        rows: The table, one row per run.
+    """
+    known = output / "wandb_run"
+    run_id = known.read_text("utf-8").strip() if known.is_file() else new_run_id()
+    log = open_wandb_log(
+        output,
+        mode=mode,
+        run_id=run_id,
+        resumed=known.is_file(),
+        project=project,
+        name=output.name,
+        job_type="study",
+        tags=list(tags),
+    )
+    if log is None:
+        return
+    import wandb
+
+    write_whole(known, f"{run_id}\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        log.log_image("study", [str(output / "plots.png")])
+        log.log_table("runs", columns=columns, data=[[row.get(c) for c in columns] for row in rows])
+        log.experiment.finish()
+    except (wandb.Error, OSError) as error:
+        say(f"W&B: {one_line(error)}; {output} holds the table and plots")
 
 
 def has_wandb_key() -> bool:

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,6 +158,24 @@ def test_report_from_what_is_there(
     report(study)
     assert (study.output / "plots.svg").read_text() == first, "the same runs, the same picture"
     assert not list(study.output.glob("*.part"))
+
+
+def test_a_report_is_logged_where_the_runs_are(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _ = ranked(tmp_path, data, [[0.9], [0.1]])
+    logged: list[tuple[Path, str, Any]] = []
+
+    def note(output: Path, *, mode: str, rows: Any, **about: Any) -> None:
+        assert (output / "plots.png").is_file()
+        logged.append((output, mode, rows))
+
+    monkeypatch.setattr("captioner.training.wandb_log.log_study", note)
+    report(study)
+    ((output, mode, rows),) = logged
+    assert (output, mode) == (study.output, study.runs[0].config.wandb.mode)
+    assert [row["configuration"] for row in rows] == ["hidden_size=2", "hidden_size=1"]
+    assert rows[0]["CIDEr-D"] > rows[1]["CIDEr-D"]
 
 
 def test_score_and_split_of_the_file_are_used(tmp_path: Path, data: Path) -> None:

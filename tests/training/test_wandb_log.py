@@ -12,7 +12,9 @@ from test_run import arguments
 
 from captioner import checkpoint
 from captioner.cli import main
-from captioner.training.wandb_log import WandbLog, new_run_id, open_wandb_log
+from captioner.training.wandb_log import WandbLog, log_study, new_run_id, open_wandb_log
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, of many kinds
 
@@ -123,6 +125,52 @@ def test_a_run_is_silent_and_leaves_no_folder_behind(
     assert about_wandb == ([] if mode == "auto" else [said])
     assert not list(here.rglob("wandb"))
     assert (root / "run" / "wandb").is_dir() == (mode == "offline")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_key")
+def test_a_study_logs_its_table_and_plots(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "plots.png")
+    rows = [{"configuration": "cell=gru", "CIDEr-D": 0.5}, {"configuration": "cell=lstm"}]
+    for _ in range(2):
+        log_study(tmp_path, mode="offline", project="captioner", tags=[], rows=rows)
+    run_id = (tmp_path / "wandb_run").read_text().strip()
+    folders = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert {folder.name.rpartition("-")[2] for folder in folders} == {run_id}
+    files = [file.name for folder in folders for file in folder.rglob("*.*")]
+    assert any(name.startswith("study_") and name.endswith(".png") for name in files)
+    assert any(name.startswith("runs_") and name.endswith(".table.json") for name in files)
+
+
+def test_a_study_without_wandb_logs_nothing(tmp_path: Path) -> None:
+    log_study(tmp_path, mode="disabled", project="captioner", tags=[], rows=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweep_fits_the_settings() -> None:
+    """Every value of scripts/sweep.yaml is one that `captioner train` takes, as W&B passes it."""
+    import yaml
+
+    from captioner.config.checks import check
+    from captioner.config.parser import config_parser, parse_config
+
+    sweep = yaml.safe_load((ROOT / "scripts" / "sweep.yaml").read_text("utf-8"))
+    command = sweep["command"][2].split()
+    base = ROOT / command[command.index("--config") + 1]
+    choices = {
+        name: one.get("values") or [one["min"], one["max"]]
+        for name, one in sweep["parameters"].items()
+    }
+    assert {"decoder.attention", "score.epochs"} <= set(choices)
+    parser = config_parser("train", "")
+    for i in range(max(map(len, choices.values()))):
+        flags = [f"--{name}={values[i % len(values)]}" for name, values in choices.items()]
+        config, _ = parse_config(parser, ["--config", str(base), *flags])
+        check(config)
+        assert config.decoder.attention == choices["decoder.attention"][i % 4]
+    assert sweep["metric"]["name"] == "val/CIDEr-D"
 
 
 def test_ids_differ() -> None:

@@ -46,6 +46,7 @@ def check_counts(config: Config) -> None:
         "vocabulary.min_count": config.vocabulary.min_count,
         "vocabulary.max_length": config.vocabulary.max_length,
         "encoder.batch_size": config.encoder.batch_size,
+        "encoder.views": config.encoder.views,
         "decoder.embedding_size": config.decoder.embedding_size,
         "decoder.hidden_size": config.decoder.hidden_size,
         "decoder.layers": config.decoder.layers,
@@ -143,6 +144,11 @@ def check_texts(config: Config) -> None:
         raise UsageError(
             "encoder.train_from: data.regions names region features, so there is no encoder to "
             "fine-tune; set one of them null"
+        )
+    if config.data.regions is not None and config.encoder.views > 1:
+        raise UsageError(
+            f"encoder.views {config.encoder.views}: data.regions names region features, so photos "
+            "have no other views; set encoder.views 1"
         )
     devices = config.trainer.devices
     known = devices == "auto" if isinstance(devices, str) else devices >= 1

@@ -97,6 +97,9 @@ class EncoderConfig:
     """Pixels of the short side that larger photos are reduced to first, so that they look like the
     training photos where those had to be enlarged; auto asks the training photos, null never does
     it."""
+    views: int = 1
+    """Views of each training photo: 2 adds its mirror image, more add random crops; each epoch
+    draws one per photo. Features of each view are stored."""
     train_from: str | None = None
     """Fine-tune from this block of the network on (layer4, features.14, …), or `all`; null keeps
     the encoder frozen, and its features are computed once."""

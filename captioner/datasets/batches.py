@@ -60,6 +60,8 @@ class CaptionDataset(Dataset[Item]):
         vocabulary: Converts captions to word ids.
         max_length: Maximum words per caption; longer captions are truncated.
         backward: Whether to reverse the words of each caption.
+        views: Return other views of a record's image: index n * len(records) + i is image i as the
+            n-th of them returns it.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class CaptionDataset(Dataset[Item]):
         max_length: int,
         *,
         backward: bool = False,
+        views: Sequence[ImageSource] = (),
     ) -> None:
         self.records = records
-        self.source = source
+        self.sources = (source, *views)
         self.captions = [
             [
                 vocabulary.encode(caption)[:max_length][:: -1 if backward else 1]
@@ -85,8 +88,9 @@ class CaptionDataset(Dataset[Item]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Item:
-        record = self.records[index]
-        return Item(record.image_id, self.source(record), self.captions[index])
+        view, row = divmod(index, len(self.records))
+        record = self.records[row]
+        return Item(record.image_id, self.sources[view](record), self.captions[row])
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -158,6 +162,8 @@ class SharedBatches(Sampler[list[int]]):
         world: Number of processes.
         seed: Seed of the order, which differs in each epoch. Default: no shuffling.
         start: Where a resumed run continues: the epoch and the number of its batches to skip.
+        views: Views of each image; each epoch draws one of them, and index v * n + i stands for
+            view v of image i.
 
     Example:
         >>> list(SharedBatches(5, 2)), list(SharedBatches(5, 1, rank=1, world=2))
@@ -173,8 +179,10 @@ class SharedBatches(Sampler[list[int]]):
         world: int = 1,
         seed: int | None = None,
         start: tuple[int, int] = (0, 0),
+        views: int = 1,
     ) -> None:
         self.n = n
+        self.views = views
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
@@ -199,7 +207,10 @@ class SharedBatches(Sampler[list[int]]):
         order = list(range(self.n))
         if self.seed is not None:
             draw = torch.Generator().manual_seed(self.seed + self.epoch)
-            order = torch.randperm(self.n, generator=draw).tolist()
+            shuffled = torch.randperm(self.n, generator=draw)
+            if self.views > 1:
+                shuffled += self.n * torch.randint(self.views, (self.n,), generator=draw)
+            order = shuffled.tolist()
         together = self.batch_size * self.world
         first = self.start[1] if self.epoch == self.start[0] else 0
         for begin in range(first * together, self.n, together):

@@ -13,16 +13,16 @@ from captioner.console import Progress
 from captioner.datasets.records import Record
 from captioner.device import choose_device
 from captioner.features.journal import Entry
+from captioner.features.views import ViewTransform
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.photos.decode import PhotoError
-from captioner.photos.transform import Transform
 
 
 class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
     """A data set of encoder inputs, or of the reasons why photos could not be read."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform, root: Path) -> None:
+    def __init__(self, records: Sequence[Record], transform: ViewTransform, root: Path) -> None:
         self.records = records
         self.transform = transform
         self.root = root
@@ -34,7 +34,7 @@ class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
         record = self.records[index]
         entry = Entry.of(record.image_id, record.path, self.root)
         try:
-            return record, entry, self.transform.load(record.path)
+            return record, entry, self.transform.load(record)
         except PhotoError as error:
             return record, entry, str(error)
 
@@ -42,7 +42,7 @@ class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
 def extract(
     records: Sequence[Record],
     encoder: Encoder,
-    transform: Transform,
+    transform: ViewTransform,
     writer: FeatureWriter,
     shape: Sequence[int],
     config: Config,

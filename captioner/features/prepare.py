@@ -28,6 +28,13 @@ from captioner.features.find import folder_of, open_store
 from captioner.features.given_regions import check_regions, open_regions, read_row, with_regions
 from captioner.features.header import StoreError, size_in_bytes
 from captioner.features.store import FeatureStore
+from captioner.features.views import (
+    Records,
+    ViewTransform,
+    in_every_store,
+    key_of_view,
+    records_with_view,
+)
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.model.given_features import GivenFeatures
@@ -55,15 +62,17 @@ class Prepared:
             its place if region features are given.
         transform: Turns a photo into the encoder's input.
         source: Returns the tensor of a record's image.
+        views: Return further views of a training record's image.
         from_photos: Whether `source` returns photos, which a fine-tuned encoder must encode, rather
             than stored features.
     """
 
-    records: dict[str, list[Record]]
+    records: Records
     vocabulary: Vocabulary
     encoder: Encoder | GivenFeatures
     transform: Transform
     source: ImageSource
+    views: Sequence[ImageSource] = ()
     from_photos: bool = False
 
 
@@ -82,7 +91,7 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         CaptionerError: The data set is refused, the disk is full, or another process is writing.
     """
     records = read_all(config)
-    part, parts = share or (1, 1)
+    part = 1 if share is None else share[0]
     given = open_regions(config.data)
     if config.encoder.train_from is None and given is None:
         choose_device(config.trainer.accelerator)  # refuses a missing device before any work
@@ -99,8 +108,36 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         say("features: nothing to compute, because the encoder is fine-tuned")
         return
     encoder, transform, key = build_keyed_encoder(config, records["train"])
+    failed: dict[ImageId, str] = {}
+    for view in range(config.encoder.views):
+        failed |= prepare_view(config, records, encoder, ViewTransform(transform, view), key, share)
+    for reason in [*failed.values()][:10]:
+        say(f"skipped: {reason}")
+    if failed:
+        say(f"skipped {len(failed):,} unreadable photos; training and scores leave them out")
+
+
+def prepare_view(
+    config: Config,
+    records: Records,
+    encoder: Encoder,
+    transform: ViewTransform,
+    key: dict[str, Any],
+    share: tuple[int, int] | None = None,
+) -> dict[ImageId, str]:
+    """Compute the missing features of one view of the photos; see `prepare`.
+
+    Returns:
+        The reason for each photo that cannot be read.
+
+    Raises:
+        CaptionerError: The disk is full, or another process is writing.
+    """
+    part, parts = share or (1, 1)
+    records = records_with_view(records, transform.view)
+    key = key_of_view(key, transform.view)
     folder = folder_of(Path(config.data.features), key, photos_of(records))
-    shape = feature_shape(encoder, transform, config.encoder.name)
+    shape = feature_shape(encoder, transform.transform, config.encoder.name)
     photos = photos_of(records)[part - 1 :: parts]
     number = None if share is None else part
     with FeatureWriter(folder, key, shape, config.encoder.dtype, share=number) as writer:
@@ -108,15 +145,13 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         every = (record for split in SPLITS for record in records[split])
         missing = [record for record in every if record.image_id in stale]
         size = size_in_bytes(len(missing), shape, config.encoder.dtype)
+        which = "" if transform.view == 0 else f"view {transform.view}: "
         say(
-            f"features: {folder} has {len(photos) - len(missing):,} of {len(photos):,} photos; "
-            f"computing {len(missing):,} more ({size / 1e6:,.1f} MB)"
+            f"features: {which}{folder} has {len(photos) - len(missing):,} of {len(photos):,} "
+            f"photos; computing {len(missing):,} more ({size / 1e6:,.1f} MB)"
         )
         failed = extract(missing, encoder, transform, writer, shape, config)
-    for record, reason in failed[:10]:
-        say(f"skipped: {record.path}: {reason}")
-    if failed:
-        say(f"skipped {len(failed):,} unreadable photos; training and scores leave them out")
+    return {record.image_id: f"{record.path}: {reason}" for record, reason in failed}
 
 
 def with_detail(
@@ -167,7 +202,17 @@ def verify(config: Config) -> bool:
         check_regions(records, given, config.data)
         return True
     encoder, transform, key = build_keyed_encoder(config, records["train"])
-    store = open_store(Path(config.data.features), key, photos_of(records))
+    shape = feature_shape(encoder, transform, config.encoder.name)
+    intact = True
+    for view in range(config.encoder.views):
+        photos = photos_of(records_with_view(records, view))
+        store = open_store(Path(config.data.features), key_of_view(key, view), photos)
+        intact &= verify_store(store, shape, config.encoder.dtype)
+    return intact
+
+
+def verify_store(store: FeatureStore, shape: tuple[int, ...], dtype: str) -> bool:
+    """Verify the features of one store; see `verify`."""
     folder = store.folder
     damaged = store.verify()
     faults = store.damage()
@@ -178,9 +223,8 @@ def verify(config: Config) -> bool:
     say(f"features: {len(store) - len(damaged):,} of {len(store):,} rows in {folder} are intact")
     if not damaged and not faults:
         return True
-    shape = feature_shape(encoder, transform, config.encoder.name)
     try:
-        with FeatureWriter(folder, key, shape, config.encoder.dtype) as writer:
+        with FeatureWriter(folder, store.key, shape, dtype) as writer:
             writer.forget(damaged, "the features were damaged on the disk")
     except StoreError as error:
         say(f"warning: the damaged features could not be marked as stale: {error}")
@@ -207,11 +251,26 @@ def load_prepared(config: Config) -> Prepared:
         transform = with_detail(config.encoder, transform, records["train"])
         encoder.train_from(config.encoder.train_from)
         feature_shape(encoder, transform, config.encoder.name)  # refuses an unsuitable size
-        source = partial(read_image, transform)
-        return Prepared(records, vocabulary, encoder, transform, source, from_photos=True)
+        source, *views = (
+            partial(read_image, ViewTransform(transform, view))
+            for view in range(config.encoder.views)
+        )
+        return Prepared(records, vocabulary, encoder, transform, source, views, from_photos=True)
     encoder, transform, key = build_keyed_encoder(config, records["train"])
-    photos = photos_of(records)
-    store = open_store(Path(config.data.features), key, photos)
+    stores = [open_view(config, records, key, view) for view in range(config.encoder.views)]
+    source, *views = (partial(read_features, store) for store in stores)
+    found = in_every_store(records, stores)
+    return Prepared(found, vocabulary, encoder, transform, source, views)
+
+
+def open_view(config: Config, records: Records, key: dict[str, Any], view: int) -> FeatureStore:
+    """Open the store of a view, which holds the features of all its photos.
+
+    Raises:
+        CaptionerError: Features are missing or stale; the message states the command to run.
+    """
+    photos = photos_of(records_with_view(records, view))
+    store = open_store(Path(config.data.features), key_of_view(key, view), photos)
     stale = store.stale(photos)
     if store.touched:
         say(
@@ -223,13 +282,10 @@ def load_prepared(config: Config) -> Prepared:
             f"{store.folder}: {len(stale):,} photos have no features or have changed since (first: "
             f"{stale[0]!r}); run `captioner prepare` with the same configuration"
         )
-    readable = {
-        split: [record for record in records[split] if record.image_id in store] for split in SPLITS
-    }
-    return Prepared(readable, vocabulary, encoder, transform, partial(read_features, store))
+    return store
 
 
-def read_all(config: Config) -> dict[str, list[Record]]:
+def read_all(config: Config) -> Records:
     """Read the records of each split, and print what was skipped."""
     loaded = read_records(config.data)
     records = {split: by_split(loaded.records, split) for split in SPLITS}
@@ -243,12 +299,12 @@ def read_all(config: Config) -> dict[str, list[Record]]:
     return records
 
 
-def photos_of(records: dict[str, list[Record]]) -> list[tuple[ImageId, Path]]:
+def photos_of(records: Records) -> list[tuple[ImageId, Path]]:
     """Return the image id and photo path of all records, split by split."""
     return [(record.image_id, record.path) for split in SPLITS for record in records[split]]
 
 
-def build_vocabulary(config: Config, records: dict[str, list[Record]]) -> Vocabulary:
+def build_vocabulary(config: Config, records: Records) -> Vocabulary:
     """Build the vocabulary of the training captions.
 
     Raises:
@@ -319,13 +375,13 @@ def read_features(store: FeatureStore, record: Record) -> Tensor:
     return torch.from_numpy(store.read([record.image_id])[0]).float()
 
 
-def read_image(transform: Transform, record: Record) -> Tensor:
+def read_image(transform: ViewTransform, record: Record) -> Tensor:
     """Read a record's photo, (3, S, S) uint8.
 
     Raises:
         CaptionerError: The photo cannot be read; the message names the file.
     """
     try:
-        return transform.load(record.path)
+        return transform.load(record)
     except PhotoError as error:
         raise CaptionerError(f"{record.path}: {error}") from error

@@ -53,6 +53,7 @@ class CaptionDataModule(L.LightningDataModule):
         workers: Data-loading processes per training process.
         seed: Seed of the order of the training images.
         backward: Reverse the word order of captions.
+        views: Return other views of the training images; each epoch draws one per image.
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class CaptionDataModule(L.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         backward: bool = False,
+        views: Sequence[ImageSource] = (),
     ) -> None:
         super().__init__()
-        self.train_images = CaptionDataset(train, source, vocabulary, max_length, backward=backward)
+        self.train_images = CaptionDataset(
+            train, source, vocabulary, max_length, backward=backward, views=views
+        )
         self.val_images = CaptionDataset(val, source, vocabulary, max_length, backward=backward)
         self.batch_size = batch_size
         self.workers = workers
@@ -122,6 +126,7 @@ class CaptionDataModule(L.LightningDataModule):
             world=self.trainer.world_size,
             seed=seed,
             start=start,
+            views=1 if seed is None else len(images.sources),
         )
         return DataLoader(
             images,  # type: ignore[arg-type]  # collate turns items into a batch

@@ -191,6 +191,7 @@ def build_data(config: Config, prepared: Prepared) -> CaptionDataModule:
         workers=config.data.workers,
         seed=config.seed,
         backward=config.decoder.direction == "backward",
+        views=prepared.views,
     )
 
 

@@ -77,3 +77,48 @@ def test_a_batch_without_items_counts_nothing(tmp_path: object) -> None:
 def test_fewer_images_than_processes(world: int) -> None:
     shares = [list(SharedBatches(2, 4, rank=rank, world=world)) for rank in range(world)]
     assert shares == [[[0]], [[1]], *[[[]]] * (world - 2)]
+
+
+def in_row(n: int, views: int, seed: int, epoch: int, world: int = 1) -> list[int]:
+    """Return the indices of an epoch, step by step."""
+    shares = []
+    for rank in range(world):
+        batches = SharedBatches(n, 12 // world, rank=rank, world=world, seed=seed, views=views)
+        batches.set_epoch(epoch)
+        shares.append(list(batches))
+    return [index for step in zip(*shares, strict=True) for index in sorted(chain(*step))]
+
+
+@given(n=st.integers(1, 40), views=st.integers(1, 5), epoch=st.integers(0, 3))
+def test_every_image_once_in_one_of_its_views(n: int, views: int, epoch: int) -> None:
+    indices = in_row(n, views, 3, epoch)
+    assert sorted(index % n for index in indices) == list(range(n))
+    assert max(indices) < n * views
+    assert in_row(n, views, 3, epoch, world=3) == [
+        index for first in range(0, n, 12) for index in sorted(order(n, views, epoch)[first:][:12])
+    ]
+
+
+def order(n: int, views: int, epoch: int) -> list[int]:
+    batches = SharedBatches(n, n, seed=3, views=views)
+    batches.set_epoch(epoch)
+    return list(chain(*batches))
+
+
+def test_views_do_not_change_the_order_and_are_drawn_alike() -> None:
+    once, thrice = order(900, 1, 2), order(900, 3, 2)
+    assert [index % 900 for index in thrice] == once
+    counts = torch.bincount(torch.tensor([index // 900 for index in thrice]), minlength=3)
+    assert counts.min() > 250
+    assert [index // 900 for index in order(900, 3, 3)] != [index // 900 for index in thrice]
+
+
+def test_an_index_names_an_image_and_its_view() -> None:
+    records = [Record(name, __file__, ("a dog",), "train") for name in "ab"]  # type: ignore[arg-type]
+    vocabulary = Vocabulary.build(["a dog"], min_count=1)
+    sources = [lambda record, view=view: torch.tensor([view]) for view in range(3)]
+    images = CaptionDataset(records, sources[0], vocabulary, 5, views=sources[1:])
+    assert len(images) == 2
+    assert [(images[i].image_id, int(images[i].image)) for i in range(6)] == [
+        ("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)
+    ]  # fmt: skip

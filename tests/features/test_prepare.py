@@ -10,6 +10,7 @@ import pytest
 from conftest import write_jsonl
 
 from captioner.cli import main
+from captioner.errors import CaptionerError
 from captioner.features.writer import FeatureWriter
 
 SMALL = ("--data.format", "jsonl", "--encoder.name", "squeezenet1_1", "--encoder.weights", "none",
@@ -173,3 +174,37 @@ def test_enlarged_training_photos_set_the_detail_of_larger_ones(
         "larger photos are reduced to 34 pixels first"
     )
     assert (line in capsys.readouterr().err) is told
+
+
+def test_views_have_stores_of_their_own(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from captioner.config.parser import parse_config
+    from captioner.features.prepare import load_prepared
+
+    def config_of(views: int):  # type: ignore[no-untyped-def]
+        from captioner.commands.prepare import build_parser
+
+        return parse_config(build_parser(), [*flags, "--encoder.views", str(views)])[0]
+
+    assert main(["prepare", *flags]) == 0
+    assert main(["prepare", *flags, "--encoder.views", "3", "--share", "1/2"]) == 0
+    capsys.readouterr()
+    with pytest.raises(CaptionerError, match="2 photos have no features or have changed"):
+        load_prepared(config_of(3))
+    assert main(["prepare", *flags, "--encoder.views", "3"]) == 0
+    said = capsys.readouterr().err
+    assert "has 7 of 7 photos; computing 0 more" in said
+    assert said.count("has 2 of 4 photos; computing 2 more") == 2  # of the training split alone
+    assert len(list((tmp_path / "features").iterdir())) == 3
+    assert main(["prepare", *flags, "--encoder.views", "3", "--verify"]) == 0
+    said = capsys.readouterr().err
+    assert "7 of 7 rows" in said
+    assert said.count("4 of 4 rows") == 2
+
+    alone, prepared = load_prepared(config_of(1)), load_prepared(config_of(3))
+    record = prepared.records["train"][0]
+    features = [source(record) for source in (prepared.source, *prepared.views)]
+    assert alone.source(record).equal(features[0])
+    assert not alone.views
+    assert all(not features[i].equal(features[j]) for i, j in ((0, 1), (0, 2), (1, 2)))

@@ -55,7 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     torch.save(models.squeezenet1_1().state_dict(), weights)
     settings = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
     flags = arguments(root, "--encoder.weights", str(weights), *settings)
-    assert main(["prepare", *flags]) == 0
+    assert main(["prepare", *flags, "--encoder.views", "2"]) == 0
     return root, flags
 
 
@@ -178,6 +178,7 @@ def test_no_batch_is_read_twice(
         ("--trainer.accumulate_grad_batches", "3", "--checkpoint.every_steps", "1"),
         ("--trainer.check_val_every_n_epoch", "2", "--data.batch_size", "3"),
         ("--trainer.limit_train_batches", "3", "--decoder.cell", "lstm"),
+        ("--encoder.views", "2"),
         pytest.param(("--data.workers", "1"), marks=pytest.mark.slow),
     ],
     ids=" ".join,

@@ -45,7 +45,7 @@ commands:
   score       log-probabilities of given sentences for photos
   study       train a grid of configurations with several seeds, and compare them
   words       print nearest neighbours of words in the embeddings, or export them
-  export      convert a checkpoint to safetensors and JSON
+  export      convert a checkpoint to safetensors, ONNX or torch.export
   push        publish a captioner on the Hugging Face hub
   completion  print a script for bash, zsh or fish that completes commands and flags
 

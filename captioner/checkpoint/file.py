@@ -7,10 +7,8 @@ strings, lists and dictionaries. It is read with `weights_only=True`, so that lo
 code from it.
 """
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from captioner.checkpoint.encoder_description import (
     describe,
     rebuild,
 )
+from captioner.checkpoint.graph_folder import DESCRIPTION
 from captioner.checkpoint.hub import local
 from captioner.checkpoint.model_card import shareable
 from captioner.checkpoint.plain import check_own_search
@@ -41,7 +40,7 @@ from captioner.config.settings import from_dict
 from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError, UsageError
 from captioner.files.archive import ArchiveError, checksums_of, damaged_records
-from captioner.files.regular import NotRegularError, open_regular
+from captioner.files.regular import NotRegularError, digest_of
 from captioner.files.tensors import read_tensors
 from captioner.model.captioner import Captioner
 from captioner.model.encoder import Encoder
@@ -145,6 +144,11 @@ def read(path: Path) -> dict[str, Any]:
     """
     path = local(path)
     model = find(path)
+    if (path / DESCRIPTION).is_file():
+        raise UsageError(
+            f"{path}: holds exported graphs; caption with `captioner caption --runtime onnx`, or "
+            "name the checkpoint that it was exported from"
+        )
     if model is not None or path.is_dir():
         ours, weights = read_export(path) if model is None else model.read()
         raw = {
@@ -302,15 +306,10 @@ def file_digest(path: Path) -> str:
     Raises:
         UsageError: The file does not exist.
     """
-    new = partial(hashlib.blake2b, digest_size=16)
     try:
-        digests = []
-        for name in files_of(path):
-            with open_regular(name) as file:
-                digests.append(hashlib.file_digest(file, new).hexdigest())
+        return digest_of(files_of(path))
     except OSError as error:
         raise UsageError(f"{path}: no such checkpoint") from error
-    return "-".join(digests)
 
 
 def _encoder(saved: dict[str, Any], config: Config, side: int) -> Encoder | GivenFeatures:

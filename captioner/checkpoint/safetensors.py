@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from captioner.checkpoint.export_folder import write_folder
 from captioner.errors import CaptionerError, UsageError
-from captioner.files.atomic import remove_drafts, write_whole
 from captioner.files.json_file import MAX_SMALL_BYTES, read_json
 
 WEIGHTS = "weights.safetensors"
@@ -29,24 +29,10 @@ def write_export(folder: Path, contents: Mapping[str, Any], weights: Mapping[str
     """
     from safetensors.torch import save
 
-    if not folder.parent.is_dir():
-        raise UsageError(f"--output: no such folder: {folder.parent}")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output: {folder} is a file; name a folder")
-    if folder.is_dir():
-        for name in (WEIGHTS, CONTENTS):  # drafts of killed exports, of this or older versions
-            remove_drafts(folder / name)
-            (folder / f"{name}.part").unlink(missing_ok=True)
-        names = [path.name for path in folder.iterdir()]
-        strange = [name for name in names if name not in (WEIGHTS, CONTENTS)]
-        if strange:
-            raise UsageError(f"--output: {folder} holds {strange[0]}; name an empty folder")
-    folder.mkdir(exist_ok=True)
-    (folder / CONTENTS).unlink(missing_ok=True)
     # Copy each tensor, because safetensors refuses shared memory of tied weights.
     tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items()}
-    write_whole(folder / WEIGHTS, save(tensors))
-    write_whole(folder / CONTENTS, json.dumps(dict(contents), ensure_ascii=False) + "\n")
+    description = json.dumps(dict(contents), ensure_ascii=False) + "\n"
+    write_folder(folder, {WEIGHTS: save(tensors), CONTENTS: description})
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -27,6 +27,7 @@ from captioner.commands.picture_flags import (
     with_figures,
 )
 from captioner.commands.predictor_flags import add_regions_flag, add_run_arguments
+from captioner.commands.runtime_flags import add_runtime_argument, check_runtime_arguments
 from captioner.commands.search_flags import (
     add_search_arguments,
     captions_a_photo,
@@ -53,6 +54,7 @@ def run(arguments: list[str]) -> int:
     options = with_figures(build_parser(), arguments)
     options.checkpoint = options.checkpoint or [DEFAULT_CHECKPOINT]
     check_search_arguments(options, len(options.checkpoint))
+    check_runtime_arguments(options)
     several = captions_a_photo(options)
     cluster.check_cluster_arguments(options)
     to_folder = _wants_folder(options)
@@ -146,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     cluster.add_cluster_arguments(parser)
     add_picture_arguments(parser)
     add_run_arguments(parser)
+    add_runtime_argument(parser)
     add_search_arguments(parser)
     return parser
 

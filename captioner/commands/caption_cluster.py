@@ -7,10 +7,10 @@ from captioner.commands.caption_run import (
     SHARD_SIZE,
     ending,
     lists_candidates,
-    predictor_of,
     recipe_of,
 )
 from captioner.commands.parser import positive
+from captioner.commands.predictor_flags import load_predictor
 from captioner.console import say
 from captioner.errors import CaptionerError, UsageError
 
@@ -105,7 +105,7 @@ def caption_on_ray(options: Namespace) -> int:
 
         check_answers(options.address)
     device, options.device = options.device, "cpu"
-    predictor = predictor_of(options)
+    predictor = load_predictor(options)
     from captioner.cluster.caption import Task, caption_on_cluster
     from captioner.cluster.photos import Columns, units
 

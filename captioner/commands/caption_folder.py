@@ -23,7 +23,7 @@ from captioner.errors import UsageError
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards
 
 if TYPE_CHECKING:
-    from captioner.inference.predictor import Predictor
+    from captioner.commands.runtime_flags import AnyPredictor
     from captioner.inference.result import PhotoCaptions
     from captioner.photos.source import PhotoSource
 
@@ -71,7 +71,7 @@ def _caption_share(
     """Write every `ranks`-th file, starting at `rank`; return the total number of photos."""
     began = perf_counter()
     written = 0
-    predictor: Predictor | None = None
+    predictor: AnyPredictor | None = None
 
     def caption(sources: Iterator["PhotoSource"]) -> Iterator["PhotoCaptions"]:
         nonlocal began, written, predictor

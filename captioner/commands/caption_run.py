@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.commands import caption_sidecars as sidecars
 from captioner.commands.picture_flags import with_pictures, with_what_is_drawn
-from captioner.commands.predictor_flags import load_predictor
+from captioner.commands.runtime_flags import checkpoint_digest, load_for_runtime
 from captioner.commands.search_flags import captions_a_photo
 from captioner.console import warn
 from captioner.errors import CaptionerError
 from captioner.inference.writers import RecordWriter
 
 if TYPE_CHECKING:
-    from captioner.inference.predictor import Predictor
+    from captioner.commands.runtime_flags import AnyPredictor
     from captioner.inference.result import PhotoCaptions
     from captioner.photos.source import PhotoSource
 
@@ -37,16 +37,16 @@ def lists_candidates(options: Namespace) -> bool:
 
 
 def caption_all(
-    predictor: "Predictor", options: Namespace, sources: Iterator["PhotoSource"]
+    predictor: "AnyPredictor", options: Namespace, sources: Iterator["PhotoSource"]
 ) -> Iterator["PhotoCaptions"]:
     """Caption photos, and draw what is asked for."""
     found = predictor.caption(sources, batch_size=options.batch_size, workers=options.workers)
     return with_pictures(options, found)
 
 
-def predictor_of(options: Namespace) -> "Predictor":
+def predictor_of(options: Namespace) -> "AnyPredictor":
     """Load the predictor of the flags."""
-    return load_predictor(with_what_is_drawn(options))
+    return load_for_runtime(with_what_is_drawn(options))
 
 
 @contextmanager
@@ -74,17 +74,17 @@ def tell_of_names(writer: RecordWriter) -> None:
 
 def recipe_of(options: Namespace) -> dict[str, Any]:
     """Return the settings that captions depend on; a draft or folder with others cannot resume."""
-    from captioner.checkpoint.file import file_digest
-
     chosen = {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_TEXT}
     for name in ("attention", "attention_figures", "regions"):  # older drafts stay resumable
         if not chosen[name]:
             del chosen[name]
+    if options.runtime == "torch":  # the same
+        del chosen["runtime"]
     paths = [*options.checkpoint, *([] if options.backward is None else [options.backward])]
     return {
         "inputs": [*options.paths, *(f"@{name}" for name in options.list)],
         "options": chosen,
-        "checkpoints": [file_digest(Path(path)) for path in paths],
+        "checkpoints": [checkpoint_digest(Path(path), options.runtime) for path in paths],
     }
 
 

@@ -18,7 +18,7 @@ from captioner.commands.search_flags import (
 if TYPE_CHECKING:
     from captioner.checkpoint.file import Checkpoint
     from captioner.inference.predictor import Predictor
-    from captioner.inference.strategy import Strategy
+    from captioner.inference.strategy import HasSearch, Strategy
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def load_predictor(
     return Predictor(trained, device, strategy, backward=backward, regions=folder)
 
 
-def chosen_strategy(options: argparse.Namespace, trained: "Checkpoint") -> "Strategy":
+def chosen_strategy(options: argparse.Namespace, trained: "HasSearch") -> "Strategy":
     """Return the strategy that the flags describe; a checkpoint gives the defaults.
 
     Raises:

@@ -5,8 +5,11 @@ and a downloaded folder may contain a FIFO or a link to a device. A FIFO would b
 `/dev/zero` would exhaust the memory. So all readers open their files here.
 """
 
+import hashlib
 import os
 import stat
+from collections.abc import Iterable
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
@@ -78,6 +81,20 @@ def read_regular(path: Path, most: int) -> bytes:
         if size > most:
             raise CaptionerError(f"{path}: has more than the {most:,} bytes allowed")
         return data
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Return the blake2b-128 of each file in hexadecimal, joined by hyphens.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    new = partial(hashlib.blake2b, digest_size=16)
+    digests = []
+    for path in paths:
+        with open_regular(path) as file:
+            digests.append(hashlib.file_digest(file, new).hexdigest())
+    return "-".join(digests)
 
 
 def _check_kind(path: Path, mode: int) -> None:

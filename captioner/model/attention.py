@@ -274,7 +274,12 @@ def stack(images: Sequence[Tensor]) -> Tensor:
 
 
 def padding_of(features: Tensor) -> Tensor | None:
-    """Return where features (B, R, F) hold no region (B, R), or None if all are regions."""
+    """Return where features (B, R, F) hold no region (B, R), or None if all are regions.
+
+    An exported graph reads features of its own encoder, which have no padding.
+    """
+    if torch.compiler.is_exporting():  # a graph cannot depend on values
+        return None
     padding = features[:, :, 0].isnan()
     return padding if bool(padding.any()) else None
 

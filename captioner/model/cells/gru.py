@@ -39,7 +39,8 @@ class GRU(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from x (M, E) and state (h,), (M, H); return h_t and (h_t,)."""
-        if onednn_multiplies(x):
+        # The kernel writes in place, which fixes sizes in an exported graph.
+        if onednn_multiplies(x) or torch.compiler.is_exporting():
             return super().step(x, state)
         h = torch.gru_cell(x, state[0], *self.recurrence.all_weights[0])
         return h, (h,)

@@ -37,7 +37,8 @@ class LSTM(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from x (M, E) and state (h, c), (M, H); return h_t, (h_t, c_t)."""
-        if onednn_multiplies(x):
+        # The kernel writes in place, which fixes sizes in an exported graph.
+        if onednn_multiplies(x) or torch.compiler.is_exporting():
             return super().step(x, state)
         h, c = torch.lstm_cell(x, state, *self.recurrence.all_weights[0])
         return h, (h, c)

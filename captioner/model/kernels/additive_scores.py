@@ -20,8 +20,9 @@ MOST = 2**20
 
 def additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
     """Return the scores (B, P, R) of queries (B, P, A), keys (B, R, A) and weight (A,)."""
-    if not torch.is_grad_enabled() or queries.device.type != "cpu":
-        if queries.device.type == "cpu":
+    graph = torch.compiler.is_exporting()  # in which the number of images varies
+    if not torch.is_grad_enabled() or queries.device.type != "cpu" or graph:
+        if queries.device.type == "cpu" and not graph:
             return _forward(queries, keys, weight)
         return torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight.to(queries.dtype)
     scores: Tensor = AdditiveScores.apply(queries, keys, weight)

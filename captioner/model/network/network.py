@@ -139,8 +139,10 @@ class Network(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Map normalised photos (B, 3, S, S) to maps (B, F, h, w) or tokens (B, 1 + R, F)."""
-        if self.at_once is not None and len(photos) > self.at_once:
-            return torch.cat([self._run(some) for some in photos.split(self.at_once)])
+        # The caller of an exported graph divides its batches.
+        at_once = None if torch.compiler.is_exporting() else self.at_once
+        if at_once is not None and len(photos) > at_once:
+            return torch.cat([self._run(some) for some in photos.split(at_once)])
         return self._run(photos)
 
     def _run(self, photos: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ commands:
   caption     write captions for photos
   inspect     draw gates, states and image reach, word by word
   demo        serve a page in the browser to drop photos on
+  merge       join captions that several processes wrote in shares
   score       log-probabilities of given sentences for photos
   study       train a grid of configurations with several seeds, and compare them
   words       print nearest neighbours of words in the embeddings, or export them

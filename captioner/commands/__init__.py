@@ -12,6 +12,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "caption",
+    "merge",
     "score",
     "inspect",
     "demo",

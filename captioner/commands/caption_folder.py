@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -18,9 +19,11 @@ from captioner.commands.caption_run import (
     resumable,
 )
 from captioner.commands.input_flags import counted, named_photos
+from captioner.commands.parser import share_of
 from captioner.console import Progress, say
 from captioner.errors import UsageError
 from captioner.inference.shards import Manifest, Shard, lock_folder, write_shards
+from captioner.inference.shares import locked_share, manifest_name
 
 if TYPE_CHECKING:
     from captioner.commands.runtime_flags import AnyPredictor
@@ -32,6 +35,8 @@ def caption_to_folder(options: Namespace) -> int:
     """Write the files that are missing, and return the exit code."""
     devices = _devices(options)
     folder = Path(options.output)
+    if options.share is not None:
+        return _caption_one_share(options, devices)
     with lock_folder(folder):
         manifest = Manifest.begin(folder, recipe_of(options), options.shard_size or SHARD_SIZE)
         if manifest.shards:
@@ -44,6 +49,29 @@ def caption_to_folder(options: Namespace) -> int:
                 count = caption_on_all(_caption_share, options, manifest, devices)
             manifest.complete(count)
     return ending(count, sum(shard.errors for shard in manifest.shards.values()))
+
+
+def _caption_one_share(options: Namespace, devices: list[str]) -> int:
+    """Write every N-th file and a manifest of its own; `captioner merge` joins them."""
+    part, parts = share_of(options.share)
+    if len(devices) > 1:
+        raise UsageError("--share: one device per share; give each process one of --devices")
+    if "-" in options.paths:
+        raise UsageError("--share: shares cannot divide standard input; use --list F instead")
+    options.device = devices[0]
+    folder = Path(options.output)
+    with locked_share(folder, part, parts):
+        name = manifest_name(part, parts)
+        size = options.shard_size or SHARD_SIZE
+        manifest = Manifest.begin(folder, recipe_of(options), size, name)
+        if manifest.shards:
+            say(f"{folder} already holds {_done(manifest):,} photos of share {part}")
+        with resumable(lambda: _done(manifest), folder):
+            count = _caption_share(options, manifest, part - 1, parts, manifest.add, alone=True)
+            manifest.complete(count)
+    say(f"share {part} of {parts} is complete; when all are, run: captioner merge {folder}")
+    errors = sum(shard.errors for shard in manifest.shards.values())
+    return ending(_done(manifest), errors) if _done(manifest) or not count else 0
 
 
 def _done(manifest: Manifest) -> int:
@@ -67,6 +95,8 @@ def _caption_share(
     rank: int,
     ranks: int,
     finished: Callable[[int, Shard], None],
+    *,
+    alone: bool = False,
 ) -> int:
     """Write every `ranks`-th file, starting at `rank`; return the total number of photos."""
     began = perf_counter()
@@ -81,8 +111,10 @@ def _caption_share(
         predictor = predictor_of(options)
         began = perf_counter()
         # With several processes, the one that starts them shows the progress of all.
-        progress = Progress("photos", done=_done(manifest), shown=ranks == 1)
-        with progress, counted(options, progress):
+        shown = ranks == 1 or alone
+        progress = Progress("photos", done=_done(manifest), shown=shown)
+        counting = counted(options, progress) if ranks == 1 else nullcontext()
+        with progress, counting:
             for one in caption_all(predictor, options, chain([first], sources)):
                 written += 1
                 progress.update()

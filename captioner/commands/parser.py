@@ -1,6 +1,7 @@
 """The `argparse` parser of all commands: one-line errors, and checked numbers."""
 
 import argparse
+import re
 from typing import Any, NoReturn
 
 from captioner.errors import UsageError, suggestion
@@ -86,3 +87,15 @@ def whole_number(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return number
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """Parse `--share 2/4` into (1, 4).
+
+    Raises:
+        UsageError: The text is not a share.
+    """
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise UsageError(f"--share {text!r}: expected I/N, for example 2/4 for the second of four")
+    return int(numbers[1]), int(numbers[2])

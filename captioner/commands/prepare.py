@@ -1,9 +1,8 @@
 """`captioner prepare`: write the vocabulary and the image features of a data set."""
 
-import re
 from typing import TYPE_CHECKING
 
-from captioner.errors import UsageError
+from captioner.commands.parser import share_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -42,15 +41,3 @@ def build_parser() -> "ArgumentParser":
         help="Compute every N-th photo from the I-th; other processes compute the rest.",
     )
     return parser
-
-
-def share_of(text: str) -> tuple[int, int]:
-    """Parse `--share 2/4` into (1, 4).
-
-    Raises:
-        UsageError: The text is not a share.
-    """
-    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
-        raise UsageError(f"--share {text!r}: expected I/N, for example 2/4 for the second of four")
-    return int(numbers[1]), int(numbers[2])

@@ -84,6 +84,7 @@ class Manifest:
         shard_size: photos a file.
         shards: the files that are whole, by number.
         count: photos in all, once that is known.
+        name: of the file; a share has a manifest of its own (`captioner.inference.shares`).
     """
 
     folder: Path
@@ -91,19 +92,27 @@ class Manifest:
     shard_size: int
     shards: dict[int, Shard] = field(default_factory=dict)
     count: int | None = None
+    name: str = "manifest.json"
 
     @classmethod
-    def begin(cls, folder: Path, recipe: Mapping[str, Any], shard_size: int) -> "Manifest":
+    def begin(
+        cls, folder: Path, recipe: Mapping[str, Any], shard_size: int, name: str = "manifest.json"
+    ) -> "Manifest":
         """Read the manifest of a folder, or begin one; damaged files do not count as complete.
 
         Raises:
             UsageError: it was begun with other options, checkpoints, inputs or size of shards.
             CaptionerError: it cannot be read.
         """
-        manifest = cls(folder, json.loads(json.dumps(dict(recipe))), shard_size)
-        path = folder / "manifest.json"
+        manifest = cls(folder, json.loads(json.dumps(dict(recipe))), shard_size, name=name)
+        path = folder / name
         if not path.exists():
-            if any(folder.glob("captions-*.jsonl")):
+            if name == "manifest.json" and any(folder.glob("manifest-*-of-*.json")):
+                raise UsageError(
+                    f"--output: {folder} holds captions of shares; run `captioner merge {folder}`, "
+                    "or name another folder"
+                )
+            if any(folder.glob("captions-*.jsonl")) and not any(folder.glob("manifest-*.json")):
                 raise UsageError(
                     f"--output: {folder} holds captions without a manifest; name another folder"
                 )
@@ -156,7 +165,7 @@ class Manifest:
             "count": self.count,
             "shards": {str(i): asdict(self.shards[i]) for i in sorted(self.shards)},
         }
-        write_whole(self.folder / "manifest.json", json.dumps(values, indent=1) + "\n")
+        write_whole(self.folder / self.name, json.dumps(values, indent=1) + "\n")
 
 
 def differing(name: str, old: object, new: object) -> list[str]:
@@ -166,7 +175,7 @@ def differing(name: str, old: object, new: object) -> list[str]:
     return [name.replace("shard_size", "--shard-size")]
 
 
-def lock_folder(folder: Path, name: str = "lock") -> BinaryIO:
+def lock_folder(folder: Path, name: str = "lock", *, shared: bool = False) -> BinaryIO:
     """Create a folder of captions and lock it against other writers, until the file is closed.
 
     Raises:
@@ -179,7 +188,7 @@ def lock_folder(folder: Path, name: str = "lock") -> BinaryIO:
         raise UsageError(f"--output: {folder} is a file; name a folder")
     folder.mkdir(exist_ok=True)
     lock = (folder / name).open("ab")
-    if not take_lock(lock):
+    if not take_lock(lock, shared=shared):
         lock.close()
         raise CaptionerError(f"{folder}: another `captioner caption` is writing there")
     return lock

@@ -6,8 +6,17 @@ The packages below take plain arguments. Only this file maps settings to them.
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-from captioner.config.schema import Config, DataConfig, DecoderConfig, EncoderConfig, SearchConfig
+from captioner.config.schema import (
+    Config,
+    DataConfig,
+    DataFormat,
+    DecoderConfig,
+    EncoderConfig,
+    SearchConfig,
+)
+from captioner.datasets.detect import detect_format
 from captioner.datasets.load import load_records
 from captioner.datasets.records import Loaded
 from captioner.decoding.options import SearchOptions
@@ -36,23 +45,36 @@ from captioner.photos.transform import Transform
 
 def read_records(config: DataConfig) -> Loaded:
     """Read the records of all splits."""
-
-    def path(name: str | None) -> Path | None:
-        return None if name is None else Path(name)
-
     return load_records(
         format=config.format,
         root=Path(config.root),
-        images=path(config.images),
-        annotations=path(config.annotations),
-        train_annotations=path(config.train_annotations),
-        val_annotations=path(config.val_annotations),
-        test_annotations=path(config.test_annotations),
+        images=_path(config.images),
+        annotations=_path(config.annotations),
+        train_annotations=_path(config.train_annotations),
+        val_annotations=_path(config.val_annotations),
+        test_annotations=_path(config.test_annotations),
         columns=config.columns,
         split=config.split,
         split_seed=config.split_seed,
         on_problem=config.on_problem,
     )
+
+
+def detected_format(config: DataConfig) -> DataFormat:
+    """Return the format of a data set; `auto` looks at its files."""
+    if config.format != "auto":
+        return config.format
+    found = detect_format(
+        Path(config.root),
+        images=_path(config.images),
+        annotations=_path(config.annotations),
+        columns=config.columns,
+    )
+    return cast(DataFormat, found)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, Transform]:

@@ -7,8 +7,8 @@ strings, lists and dictionaries. It is read with `weights_only=True`, so that lo
 code from it.
 """
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Checkpoint:
         transform: Turns a photo into the encoder's input.
         config: Configuration of the training run.
         path: The file.
+        encoder: Description of the encoder as plain values, with batch norm not folded.
     """
 
     captioner: Captioner
@@ -77,6 +78,7 @@ class Checkpoint:
     transform: Transform
     config: Config
     path: Path
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def reads_regions(self) -> bool:
@@ -99,16 +101,28 @@ class Checkpoint:
 
 
 def contents(
-    captioner: Captioner, vocabulary: Vocabulary, transform: Transform, config: Config
+    captioner: Captioner,
+    vocabulary: Vocabulary,
+    transform: Transform,
+    config: Config,
+    encoder: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the `captioner` entry of a checkpoint: everything but the weights, as plain values."""
+    """Return the `captioner` entry of a checkpoint: everything but the weights, as plain values.
+
+    Args:
+        captioner: The network.
+        vocabulary: Its words.
+        transform: Turns a photo into the encoder's input.
+        config: Configuration of the training run.
+        encoder: Description of the encoder if it comes from a checkpoint, which has no graph.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "program_version": __version__,
         "config": asdict(config),
         "vocabulary": list(vocabulary.words),
         "transform": transform.asdict(),
-        "encoder": _described(captioner.encoder),
+        "encoder": dict(encoder or _described(captioner.encoder)),
     }
 
 
@@ -240,11 +254,12 @@ def _weights(raw: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, *, fold: bool = True) -> Checkpoint:
     """Load a trained captioner.
 
     Args:
         path: See `read`.
+        fold: Whether to fold the encoder's batch norm, which is faster, but not its description.
 
     Raises:
         UsageError: The file does not exist, or is not a captioner checkpoint.
@@ -285,10 +300,11 @@ def load(path: Path) -> Checkpoint:
         reason = " ".join(str(error).split())[:200]
         raise CaptionerError(f"{path}: damaged checkpoint: {reason}") from error
     captioner.requires_grad_(False).eval()
-    captioner.encoder.fold_batch_norm()
+    if fold:
+        captioner.encoder.fold_batch_norm()
     if isinstance(captioner.encoder, Encoder):
         captioner.encoder.trunk.to(memory_format=torch.channels_last)
-    return Checkpoint(captioner, vocabulary, transform, config, path)
+    return Checkpoint(captioner, vocabulary, transform, config, path, ours["encoder"])
 
 
 def files_of(path: Path) -> list[Path]:

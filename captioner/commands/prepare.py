@@ -1,8 +1,10 @@
 """`captioner prepare`: write the vocabulary and the image features of a data set."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.commands.parser import share_of
+from captioner.commands.start_flag import add_start_argument, parse_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -10,16 +12,19 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Write the vocabulary and the features of all photos."""
-    from captioner.config.parser import parse_config
-
-    config, parsed = parse_config(build_parser(), arguments)
+    config, parsed = parse_run(build_parser(), arguments)
     share = None if parsed.share is None else share_of(parsed.share)
+    inherited = None
+    if config.finetune.checkpoint is not None:
+        from captioner.training.finetune import inherit
+
+        inherited = inherit(config, Path(config.finetune.checkpoint))
 
     from captioner.features.prepare import prepare, verify
 
     if parsed.verify:
-        return 0 if verify(config) else 1
-    prepare(config, share)
+        return 0 if verify(config, inherited) else 1
+    prepare(config, share, inherited)
     return 0
 
 
@@ -28,6 +33,7 @@ def build_parser() -> "ArgumentParser":
     from captioner.config.parser import config_parser
 
     parser = config_parser("prepare", "Write the vocabulary and the features of all photos.")
+    add_start_argument(parser)
     parser.add_argument(
         "--verify",
         action="store_true",

@@ -1,7 +1,10 @@
 """`captioner train`: train and validate a captioner, keeping the best and last checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from captioner.commands.start_flag import add_start_argument, parse_run
+from captioner.errors import UsageError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -9,14 +12,18 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Train and validate a captioner."""
-    from captioner.config.parser import parse_config
-
-    config, parsed = parse_config(build_parser(), arguments)
-
     from captioner.training.run_files import to_resume
 
-    resume = to_resume(Path(config.output), parsed.resume)
+    def resumed(parsed: Any) -> Path | None:
+        return to_resume(Path(parsed.output), parsed.resume)
+
+    config, parsed = parse_run(build_parser(), arguments, resumed)
+    resume = resumed(parsed)
     initial = None if parsed.initial is None else Path(parsed.initial)
+    if initial is not None and config.finetune.checkpoint is not None:
+        raise UsageError(
+            "--initial: starts from weights with the same vocabulary, --from adds words; give one"
+        )
 
     from captioner.training.run import train
 
@@ -29,7 +36,9 @@ def build_parser() -> "ArgumentParser":
     """The flags of the command."""
     from captioner.config.parser import config_parser
 
-    parser = config_parser("train", "Train a captioner; run `captioner prepare` first.")
+    parser = config_parser(
+        "train", "Train a captioner; run `captioner prepare` first, except with --from."
+    )
     parser.add_argument(
         "--resume",
         type=str,
@@ -37,6 +46,7 @@ def build_parser() -> "ArgumentParser":
         metavar="PATH",
         help="Checkpoint to resume from; auto resumes from the run's last one, if there is one.",
     )
+    add_start_argument(parser)
     parser.add_argument(
         "--initial",
         type=str,

@@ -33,6 +33,8 @@ def check(config: Config) -> None:
     check_decoder(config.decoder)
     check_score(config)
     check_attention(config)
+    if config.finetune.keep and config.finetune.checkpoint is None:
+        raise UsageError("finetune.keep: there is no checkpoint to start from; add --from P")
 
 
 def check_counts(config: Config) -> None:
@@ -107,6 +109,7 @@ def check_numbers(config: Config) -> None:
     shares = {
         "decoder.dropout": config.decoder.dropout,
         "decoder.image_dropout": config.decoder.image_dropout,
+        "finetune.keep": config.finetune.keep,
         "optimization.label_smoothing": config.optimization.label_smoothing,
         "objective.sampling_probability": config.objective.sampling_probability,
     }

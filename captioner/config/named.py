@@ -67,3 +67,28 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
         else:
             replaced.append(argument)
     return replaced
+
+
+def with_start(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--from P` as `--config finetune` at the beginning and the setting it means.
+
+    Later configurations and flags change what `configs/finetune.yaml` sets.
+
+    Raises:
+        UsageError: `--from` has no value.
+
+    Example:
+        >>> with_start(["--data.root", "photos", "--from", "flickr8k"])
+        ['--config', 'finetune', '--data.root', 'photos', '--finetune.checkpoint', 'flickr8k']
+    """
+    replaced: list[str] = []
+    for i, argument in enumerate(arguments):
+        if argument == "--from":
+            if i + 1 == len(arguments) or arguments[i + 1].startswith("--"):
+                raise UsageError("--from: needs a checkpoint, an export or a name such as flickr8k")
+            replaced.append("--finetune.checkpoint")
+        elif argument.startswith("--from="):
+            replaced.append(f"--finetune.checkpoint={argument.removeprefix('--from=')}")
+        else:
+            replaced.append(argument)
+    return replaced if replaced == list(arguments) else ["--config", "finetune", *replaced]

@@ -6,7 +6,7 @@ messages are rewritten to name the file, the key and what would be right.
 
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from captioner.config.checks import check
 from captioner.config.hardware import check_names
 from captioner.config.help import requested_help
-from captioner.config.named import with_config_paths
+from captioner.config.named import with_config_paths, with_start
 from captioner.config.schema import Config
 from captioner.config.settings import from_dict
 from captioner.errors import CaptionerError, UsageError, shown, suggestion
@@ -93,10 +93,20 @@ def config_parser(command: str, description: str) -> ArgumentParser:
     return parser
 
 
-def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Any]:
+def parse_config(
+    parser: ArgumentParser,
+    arguments: Sequence[str],
+    inherit: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> tuple[Config, Any]:
     """Parse arguments into a configuration; return it with all parsed arguments.
 
     Arguments that ask for help print it and exit.
+
+    Args:
+        parser: From `config_parser`.
+        arguments: The command line without the command.
+        inherit: Returns the defaults of a run that fine-tunes a checkpoint, by dotted name, from
+            all parsed arguments.
 
     Raises:
         UsageError: A file, key or value is wrong.
@@ -104,18 +114,29 @@ def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Conf
     if (text := requested_help(parser, arguments)) is not None:
         print(text, end="")
         parser.exit()
-    arguments = with_config_paths(arguments)
+    arguments = with_config_paths(with_start(arguments))
     for path in config_files(arguments):
         check_file(parser, path)
-    try:
-        parsed = parser.parse_args(arguments)
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UsageError(in_our_words(str(error))) from error
-    values = parsed.as_dict()
-    config = from_dict(Config, values)
+    parsed = parsed_arguments(parser, arguments)
+    if inherit is not None and parsed.finetune.checkpoint is not None:
+        parser.set_defaults(dict(inherit(parsed)))
+        parsed = parsed_arguments(parser, arguments)
+    config = from_dict(Config, parsed.as_dict())
     check(config)
     check_names(config.trainer)
     return config, parsed
+
+
+def parsed_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
+    """Parse arguments, with errors in the words of this program.
+
+    Raises:
+        UsageError: A flag, key or value is wrong.
+    """
+    try:
+        return parser.parse_args(arguments)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UsageError(in_our_words(str(error))) from error
 
 
 def read_config(path: Path) -> Config:
@@ -293,7 +314,7 @@ def settings(cls: type = Config, prefix: str = "") -> Iterator[str]:
 
 def suggest_setting(name: str) -> str:
     """Suggest the setting that was meant: in the same group, or else anywhere."""
-    known = [*settings(), "config", "resume"]
+    known = [*settings(), "config", "from", "initial", "resume"]
     group, _, last = name.rpartition(".")
     last = last.replace("-", "_")
     inside = [s.removeprefix(f"{group}.") for s in settings() if s.startswith(f"{group}.")]

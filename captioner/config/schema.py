@@ -11,6 +11,8 @@ from typing import Literal
 
 from captioner.decoding.options import VALIDATION_BEAM, LengthNorm, SearchOptions
 
+DataFormat = Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar", "auto"]
+
 DEFAULT_CHECKPOINT = "flickr8k"
 """The pretrained captioner that is used where no checkpoint is named."""
 
@@ -19,9 +21,7 @@ DEFAULT_CHECKPOINT = "flickr8k"
 class DataConfig:
     """Where photos and captions come from, and how they are fed to training."""
 
-    format: Literal["shapes", "coco", "karpathy", "flickr8k", "jsonl", "csv", "sidecar", "auto"] = (
-        "shapes"
-    )
+    format: DataFormat = "shapes"
     """Kind of source; `shapes` is the built-in set of drawn scenes, made on first use; `auto`
     detects it from the files in root."""
     root: str = "data/shapes"
@@ -339,6 +339,18 @@ class WandbConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """Training that starts from a trained captioner."""
+
+    checkpoint: str | None = None
+    """Checkpoint, export or name (flickr8k) to start from, set by --from: its vocabulary, encoder,
+    transform and decoder; null starts from random weights."""
+    keep: float = 0.0
+    """Share of the starting weights in best.ckpt: after training its decoder is mixed with the one
+    that it started from (Wortsman et al. 2022), so that captions of other photos hardly change."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, whole."""
 
@@ -350,6 +362,7 @@ class Config:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)

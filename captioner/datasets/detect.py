@@ -5,7 +5,7 @@ from pathlib import Path
 
 from captioner.datasets import csv_file, flickr8k, jsonl, karpathy, sidecar
 from captioner.datasets.annotation_files import Names
-from captioner.datasets.caption_table import is_table
+from captioner.datasets.caption_table import is_table, parse_columns
 from captioner.datasets.records import Collector
 from captioner.errors import UsageError
 
@@ -15,25 +15,27 @@ def detect_format(
     *,
     images: Path | None = None,
     annotations: Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: str | None = None,
 ) -> str:
     """Return the format of a data set, by the names of its files and their first lines.
 
     Args:
         root: Folder of the data set.
-        images: Folder of the photos, if the user names one.
+        images: Folder of the photos, if the user names one; relative to `root`, like the next.
         annotations: The annotation file, if the user names one.
-        columns: Custom headings of a table.
+        columns: Custom headings of a table, such as `image=photo, caption=title`.
 
     Raises:
         UsageError: There is no folder, no captions, or captions in several formats.
         CaptionerError: A file cannot be read.
     """
+    root = root.expanduser()
     if not root.is_dir():
         raise UsageError(f"data.root: no folder {root}")
     if annotations is not None:
-        return _format_of(annotations)
-    found = dict(_found(root, images or root, columns or {}))
+        return _format_of(root / annotations.expanduser())
+    folder = root if images is None else root / images.expanduser()
+    found = dict(_found(root, folder, parse_columns(columns)))
     if not found:
         raise UsageError(
             f"data.root: no captions in {root}; expected a text file beside each photo (a.jpg and "

@@ -71,7 +71,7 @@ def load_records(
     file, folder = _under(root, annotations), _under(root, images)
     named, shares = parse_columns(columns), parse_shares(split) if split else None
     if format == "auto":
-        format = detect_format(root, images=folder, annotations=file, columns=named)
+        format = detect_format(root, images=images, annotations=annotations, columns=columns)
     if format != "coco" and any(by_split.values()):
         raise UsageError(
             f"data.*_annotations require format coco, not {format}; use data.annotations"

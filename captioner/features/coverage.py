@@ -10,6 +10,20 @@ MOST_UNKNOWN = 0.2
 """Share of unknown words in training captions above which `prepare` and `train` warn."""
 
 
+LISTED = 12
+"""Number of added words that a message lists."""
+
+
+def added_words(known: Vocabulary, vocabulary: Vocabulary) -> str:
+    """Return a sentence about the words that a vocabulary has beyond a known one."""
+    new = vocabulary.words[len(known) :]
+    if not new:
+        return f"no new word; the checkpoint's {len(known):,} words are kept"
+    listed = ", ".join(new[:LISTED]) + (", …" if len(new) > LISTED else "")
+    words = "1 word" if len(new) == 1 else f"{len(new):,} words"
+    return f"{words} added to the checkpoint's {len(known):,}: {listed}"
+
+
 def tell_coverage(
     vocabulary: Vocabulary, captions: Sequence[str], settings: VocabularyConfig
 ) -> Iterator[str]:

@@ -6,8 +6,7 @@ read directly. So are region features that the user gives (`captioner.features.g
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.build import build_encoder, read_records
-from captioner.config.schema import Config, EncoderConfig
+from captioner.build import read_records
+from captioner.config.schema import Config
 from captioner.console import say
 from captioner.datasets.batches import ImageSource
 from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
-from captioner.errors import CaptionerError, UsageError
-from captioner.features.coverage import tell_coverage
+from captioner.errors import CaptionerError
+from captioner.features.coverage import added_words, tell_coverage
 from captioner.features.extract import extract
 from captioner.features.find import folder_of, open_store
 from captioner.features.given_regions import check_regions, open_regions, read_row, with_regions
 from captioner.features.header import StoreError, size_in_bytes
+from captioner.features.keyed_encoder import (
+    Inherited,
+    build_keyed_encoder,
+    feature_shape,
+    trainable_encoder,
+)
 from captioner.features.store import FeatureStore
 from captioner.features.views import (
     Records,
@@ -38,17 +43,9 @@ from captioner.features.views import (
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.model.given_features import GivenFeatures
-from captioner.photos.decode import PhotoError, read_photo
-from captioner.photos.jpeg import quality_of
+from captioner.photos.decode import PhotoError
 from captioner.photos.transform import Transform
-from captioner.text.vocabulary import Vocabulary
-
-LOOKED_AT = 16
-"""Number of photos whose size is read before features are computed."""
-
-
-RANDOM_ENCODER_SEED = 0
-"""Seed of the random weights of a frozen encoder."""
+from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,7 @@ class Prepared:
         views: Return further views of a training record's image.
         from_photos: Whether `source` returns photos, which a fine-tuned encoder must encode, rather
             than stored features.
+        inherited: What comes from the checkpoint that the run fine-tunes.
     """
 
     records: Records
@@ -74,9 +72,12 @@ class Prepared:
     source: ImageSource
     views: Sequence[ImageSource] = ()
     from_photos: bool = False
+    inherited: Inherited | None = None
 
 
-def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
+def prepare(
+    config: Config, share: tuple[int, int] | None = None, inherited: Inherited | None = None
+) -> None:
     """Write the vocabulary, and compute the missing features of all photos.
 
     The run may be killed at any time and repeated; finished features are kept. An unreadable photo
@@ -86,17 +87,17 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
         config: Configuration with the data set and the encoder.
         share: (i, n) computes every n-th photo from index i, while other processes compute the
             other shares of the same store. Only share 0 writes the vocabulary.
+        inherited: What comes from the checkpoint that the run fine-tunes.
 
     Raises:
         CaptionerError: The data set is refused, the disk is full, or another process is writing.
     """
     records = read_all(config)
-    part = 1 if share is None else share[0]
     given = open_regions(config.data)
     if config.encoder.train_from is None and given is None:
         choose_device(config.trainer.accelerator)  # refuses a missing device before any work
-    if part == 1:
-        vocabulary = build_vocabulary(config, records)
+    if share is None or share[0] == 1:
+        vocabulary = build_vocabulary(config, records, inherited)
         path = Path(config.output) / "vocabulary.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         vocabulary.save(path)
@@ -107,7 +108,17 @@ def prepare(config: Config, share: tuple[int, int] | None = None) -> None:
     if config.encoder.train_from is not None:
         say("features: nothing to compute, because the encoder is fine-tuned")
         return
-    encoder, transform, key = build_keyed_encoder(config, records["train"])
+    compute_features(config, records, share, inherited)
+
+
+def compute_features(
+    config: Config,
+    records: Records,
+    share: tuple[int, int] | None = None,
+    inherited: Inherited | None = None,
+) -> None:
+    """Compute the missing features of all views; see `prepare`."""
+    encoder, transform, key = build_keyed_encoder(config, records["train"], inherited)
     failed: dict[ImageId, str] = {}
     for view in range(config.encoder.views):
         failed |= prepare_view(config, records, encoder, ViewTransform(transform, view), key, share)
@@ -154,37 +165,7 @@ def prepare_view(
     return {record.image_id: f"{record.path}: {reason}" for record, reason in failed}
 
 
-def with_detail(
-    config: EncoderConfig, transform: Transform, training: Sequence[Record]
-) -> Transform:
-    """Return the transform, limited to the detail of the training photos if they are enlarged.
-
-    A network trained on enlarged photos expects their smoothness and their compression artefacts.
-    It writes worse captions of other photos (EXPERIMENTS.md). Larger photos are therefore reduced
-    and compressed first, like the training photos.
-    """
-    if config.detail != "auto":
-        return replace(transform, detail=config.detail)
-    sizes, qualities = [], []
-    for record in training[:LOOKED_AT]:
-        with suppress(PhotoError, OSError):  # reported later, when its features are computed
-            sizes.append(read_photo(record.path).size)
-            qualities.append(quality_of(record.path))
-    detail = transform.detail_for(sizes)
-    if detail is None:
-        return transform
-    known = sorted(quality for quality in qualities if quality is not None)
-    quality = known[len(known) // 2] if 2 * len(known) > len(qualities) else None
-    say(
-        f"features: training photos are enlarged, from {detail} to {transform.size} pixels; "
-        f"larger photos are reduced to {detail} pixels first"
-        + ("" if quality is None else f" and compressed at JPEG quality {quality}")
-        + " to match them"
-    )
-    return replace(transform, detail=detail, quality=quality)
-
-
-def verify(config: Config) -> bool:
+def verify(config: Config, inherited: Inherited | None = None) -> bool:
     """Verify all stored features, report damaged ones and mark them as stale.
 
     Returns:
@@ -201,7 +182,7 @@ def verify(config: Config) -> bool:
     if given is not None:
         check_regions(records, given, config.data)
         return True
-    encoder, transform, key = build_keyed_encoder(config, records["train"])
+    encoder, transform, key = build_keyed_encoder(config, records["train"], inherited)
     shape = feature_shape(encoder, transform, config.encoder.name)
     intact = True
     for view in range(config.encoder.views):
@@ -233,34 +214,59 @@ def verify_store(store: FeatureStore, shape: tuple[int, ...], dtype: str) -> boo
     return False
 
 
-def load_prepared(config: Config) -> Prepared:
+def load_prepared(
+    config: Config, inherited: Inherited | None = None, *, compute: bool = False
+) -> Prepared:
     """Load the output of `prepare` for training.
 
+    Args:
+        config: Configuration of the run.
+        inherited: What comes from the checkpoint that the run fine-tunes.
+        compute: Whether to compute missing features instead of refusing them.
+
     Raises:
+        UsageError: The region features do not fit the checkpoint.
         CaptionerError: Features are missing or stale; the message states the command to run.
     """
     records = read_all(config)
-    vocabulary = build_vocabulary(config, records)
+    vocabulary = build_vocabulary(config, records, inherited)
     given = open_regions(config.data)
     if given is not None:
         found, width = with_regions(records, given, config.data)
+        if inherited is not None:
+            inherited.check_regions(width)
         source: ImageSource = partial(read_row, given)
-        return Prepared(found, vocabulary, GivenFeatures(width), Transform(), source)
+        return Prepared(
+            found, vocabulary, GivenFeatures(width), Transform(), source, inherited=inherited
+        )
     if config.encoder.train_from is not None:
-        encoder, transform = build_encoder(config.encoder)
-        transform = with_detail(config.encoder, transform, records["train"])
+        encoder, transform = trainable_encoder(config, records["train"], inherited)
         encoder.train_from(config.encoder.train_from)
         feature_shape(encoder, transform, config.encoder.name)  # refuses an unsuitable size
         source, *views = (
             partial(read_image, ViewTransform(transform, view))
             for view in range(config.encoder.views)
         )
-        return Prepared(records, vocabulary, encoder, transform, source, views, from_photos=True)
-    encoder, transform, key = build_keyed_encoder(config, records["train"])
+        return Prepared(
+            records,
+            vocabulary,
+            encoder,
+            transform,
+            source,
+            views,
+            from_photos=True,
+            inherited=inherited,
+        )
+    if compute:
+        compute_features(config, records, inherited=inherited)
+    encoder, transform, key = build_keyed_encoder(config, records["train"], inherited)
     stores = [open_view(config, records, key, view) for view in range(config.encoder.views)]
     source, *views = (partial(read_features, store) for store in stores)
     found = in_every_store(records, stores)
-    return Prepared(found, vocabulary, encoder, transform, source, views)
+    if inherited is not None:
+        # Its batch norm is not folded, so that its description in the checkpoint stays true.
+        encoder = inherited.photo_encoder()
+    return Prepared(found, vocabulary, encoder, transform, source, views, inherited=inherited)
 
 
 def open_view(config: Config, records: Records, key: dict[str, Any], view: int) -> FeatureStore:
@@ -304,70 +310,24 @@ def photos_of(records: Records) -> list[tuple[ImageId, Path]]:
     return [(record.image_id, record.path) for split in SPLITS for record in records[split]]
 
 
-def build_vocabulary(config: Config, records: Records) -> Vocabulary:
-    """Build the vocabulary of the training captions.
+def build_vocabulary(
+    config: Config, records: Records, inherited: Inherited | None = None
+) -> Vocabulary:
+    """Build the vocabulary of the training captions, or add their words to an inherited one.
 
     Raises:
         CaptionerError: No word occurs often enough.
     """
     captions = [caption for record in records["train"] for caption in record.captions]
     settings = config.vocabulary
-    vocabulary = Vocabulary.build(
-        captions,
-        min_count=settings.min_count,
-        max_size=settings.max_size,
-        tokenizer=settings.tokenizer,
-    )
+    known = inherited.vocabulary if inherited else Vocabulary(SPECIAL_WORDS, settings.tokenizer)
+    vocabulary = known.extended(captions, min_count=settings.min_count, max_size=settings.max_size)
+    if inherited is not None:
+        say(f"vocabulary: {added_words(known, vocabulary)}")
     if captions:
         for line in tell_coverage(vocabulary, captions, settings):
             say(line)
     return vocabulary
-
-
-def build_keyed_encoder(
-    config: Config, training: Sequence[Record]
-) -> tuple[Encoder, Transform, dict[str, Any]]:
-    """Build a frozen encoder, its transform, and the key of their features.
-
-    Random weights (`encoder.weights none`) do not depend on `seed`, so that `prepare`, `train` and
-    all runs of a study use the same ones.
-    """
-    if config.encoder.weights == "none":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(RANDOM_ENCODER_SEED)
-            encoder, transform = build_encoder(config.encoder)
-    else:
-        encoder, transform = build_encoder(config.encoder)
-    transform = with_detail(config.encoder, transform, training)
-    key = {
-        "encoder": config.encoder.name,
-        "fingerprint": encoder.fingerprint(),
-        "features": config.encoder.features,
-        "transform": transform.asdict(),
-        "dtype": config.encoder.dtype,
-    }
-    encoder.fold_batch_norm()
-    return encoder, transform, key
-
-
-def feature_shape(encoder: Encoder, transform: Transform, name: str) -> tuple[int, ...]:
-    """Return the shape of one photo's features, (F,) or (R, F).
-
-    Raises:
-        UsageError: The network does not support that photo size.
-    """
-    side = transform.size
-    try:
-        with torch.inference_mode():
-            features = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-    # Layers fail in many ways: too few pixels for a convolution, a fixed number of patches.
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(
-            f"encoder.size {side}: {name} does not support photos of {side} x {side} pixels "
-            f"({reason}); leave encoder.size null for the size that its weights were trained with"
-        ) from error
-    return tuple(features.shape[1:])
 
 
 def read_features(store: FeatureStore, record: Record) -> Tensor:

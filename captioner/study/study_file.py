@@ -127,7 +127,10 @@ def read_base(names: Any, folder: Path) -> Config:
             f"base: expected the path of a run configuration, or a list, not {names!r}"
         )
     layers = [part for name in names for part in ("--config", str(folder / name))]
-    return parse_config(config_parser("train", ""), layers)[0]
+    config = parse_config(config_parser("train", ""), layers)[0]
+    if config.finetune.checkpoint is not None:
+        raise UsageError("finetune.checkpoint: a study trains from the start; remove it")
+    return config
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -81,13 +81,26 @@ class Vocabulary:
         Raises:
             UsageError: The tokenizer is unknown.
         """
-        tokenize = word_tokenizer(tokenizer)
-        counts = Counter(word for caption in captions for word in tokenize(caption))
+        special = cls(SPECIAL_WORDS, tokenizer)
+        return special.extended(captions, min_count=min_count, max_size=max_size)
+
+    def extended(
+        self, captions: Iterable[str], *, min_count: int = 1, max_size: int | None = None
+    ) -> "Vocabulary":
+        """Return a vocabulary with the words of further captions; known words keep their ids.
+
+        Args:
+            captions: Captions of the training split.
+            min_count: Minimum number of occurrences of a new word.
+            max_size: Maximum number of words, including special words; the most frequent new words
+                are kept.
+        """
+        counts = Counter(word for caption in captions for word in self.tokenize(caption))
         # Sort ties alphabetically, so that the order of the captions does not matter.
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        known = [w for w, n in ranked if n >= min_count and w not in SPECIAL_WORDS]
-        limit = None if max_size is None else max_size - len(SPECIAL_WORDS)
-        return cls([*SPECIAL_WORDS, *known[:limit]], tokenizer)
+        new = [w for w, n in ranked if n >= min_count and w not in self and w not in SPECIAL_WORDS]
+        limit = None if max_size is None else max(0, max_size - len(self))
+        return Vocabulary([*self.words, *new[:limit]], self.tokenizer)
 
     def encode(self, caption: str) -> list[int]:
         """Return the word ids of a caption, without start and end; `UNKNOWN` for unknown words."""

@@ -50,6 +50,7 @@ class TrainingModule(L.LightningModule):
         skip_not_finite: Skip and count a step whose loss or gradient is not finite, instead of
             ending the run.
         between_steps: Called before each training batch, between two complete steps.
+        start: Weights of the decoder that checkpoints carry as the ones it started from.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class TrainingModule(L.LightningModule):
         samples: ValidationSamples | None = None,
         skip_not_finite: bool = False,
         between_steps: Callable[[L.Trainer], None] | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.captioner = captioner
@@ -83,6 +85,7 @@ class TrainingModule(L.LightningModule):
         """Words in the loss of the last batch, on this process."""
         self.skip_not_finite = skip_not_finite
         self.between_steps = between_steps
+        self.start = start
         self.written: dict[ImageId, str] = {}
         """Captions of the last validation by image id, on every process."""
         self.counts = {"steps": 0.0, "clipped": 0.0, "skipped": 0.0}
@@ -200,6 +203,8 @@ class TrainingModule(L.LightningModule):
         checkpoint["captioner"] = dict(self.contents)
         checkpoint["counts"] = dict(self.counts)
         checkpoint["stage"] = self.stage.asdict()
+        if self.start is not None:
+            checkpoint["start"] = dict(self.start)
         checkpoint["products"] = library()  # two libraries round differently, in the last digit
         # The epoch of the last step, even if the next epoch is about to begin.
         epoch, batches = next_batch(self.trainer)
@@ -208,6 +213,7 @@ class TrainingModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the counts, and the library that the run started to multiply with."""
         self.counts |= checkpoint.get("counts", {})
+        self.start = checkpoint.get("start", self.start)
         use_library(checkpoint.get("products", "onednn"))  # earlier versions knew no other
 
     def _leave_out(self, norm: float, seen: Sequence[tuple[list[ImageId], Tensor]]) -> None:

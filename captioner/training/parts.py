@@ -14,7 +14,8 @@ from captioner.config.schema import Config, OptimizationConfig
 from captioner.console import say
 from captioner.features.prepare import Prepared
 from captioner.model.captioner import Captioner
-from captioner.text.vocabulary import Vocabulary
+from captioner.model.new_words import with_new_words
+from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioner.text.word_vectors import read_vectors
 from captioner.training.callbacks import Throughput
 from captioner.training.checkpoints import RunCheckpoints
@@ -56,8 +57,21 @@ def build_module(
         load_vectors(captioner, prepared.vocabulary, Path(config.decoder.vectors))
     if initial is not None and start.checkpoint is None:
         load_initial(captioner, initial, prepared, config)
+    inherited = prepared.inherited
+    initial_weights = None
+    if inherited is not None and start.checkpoint is None:
+        first = len(SPECIAL_WORDS)
+        weights = with_new_words(inherited.decoder, captioner.decoder, first)
+        captioner.decoder.load_state_dict(weights)
+        initial_weights = weights if config.finetune.keep else None
     objective, samples = build_objective(config, prepared, start.stage)
-    contents = checkpoint.contents(captioner, prepared.vocabulary, prepared.transform, config)
+    contents = checkpoint.contents(
+        captioner,
+        prepared.vocabulary,
+        prepared.transform,
+        config,
+        inherited.description if inherited is not None else None,
+    )
     return TrainingModule(
         captioner,
         vocabulary=prepared.vocabulary,
@@ -75,6 +89,7 @@ def build_module(
         samples=samples,
         skip_not_finite=config.optimization.on_nonfinite == "skip",
         between_steps=checkpoints.between_steps,
+        start=initial_weights,
     )
 
 

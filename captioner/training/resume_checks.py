@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "encoder.batch_size",
     "encoder.weights",  # the weights are compared directly
     "encoder.workers",
+    "finetune.checkpoint",  # read only at the start of a run
     "optimization.monitor",
     "optimization.on_nonfinite",
     "optimization.patience",
@@ -58,10 +59,7 @@ def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, An
         UsageError: The checkpoint is missing, damaged, or from another run; the message names the
             difference.
     """
-    try:
-        raw = read_whole(path)
-    except CaptionerError as error:
-        raise UsageError(f"--resume: {error}{other_file(path, Path(config.output))}") from error
+    raw = read_resumed(path, config)
     ours = raw["captioner"]
     try:
         before, stage = from_dict(Config, ours["config"]), stage_of(raw)
@@ -79,6 +77,18 @@ def check_resume(path: Path, config: Config, prepared: Prepared) -> dict[str, An
     if config.encoder.train_from is None:
         check_encoder(path, raw["state_dict"], prepared)
     return raw
+
+
+def read_resumed(path: Path, config: Config) -> dict[str, Any]:
+    """Read a checkpoint to resume from; see `read_whole`.
+
+    Raises:
+        UsageError: The file is damaged; the message names another one if the run has an intact one.
+    """
+    try:
+        return read_whole(path)
+    except CaptionerError as error:
+        raise UsageError(f"--resume: {error}{other_file(path, Path(config.output))}") from error
 
 
 def read_whole(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from captioner.build import search_options
 from captioner.config.schema import Config
+from captioner.console import say
 from captioner.datasets.division import splits_table
 from captioner.errors import CaptionerError, UsageError
 from captioner.features.prepare import Prepared, load_prepared
@@ -23,6 +24,7 @@ from captioner.training.callbacks import Beginning
 from captioner.training.checkpoints import RunCheckpoints
 from captioner.training.datamodule import CaptionDataModule
 from captioner.training.failures import InterruptedRunError, TerminatedError, explained
+from captioner.training.finetune import described, inherit, keep_start
 from captioner.training.hardware import check_hardware
 from captioner.training.lightning_module import TrainingModule
 from captioner.training.lightning_setup import is_rank_zero, quiet_lightning
@@ -35,6 +37,7 @@ from captioner.training.parts import (
     build_trainer,
 )
 from captioner.training.resume import Start, start_of
+from captioner.training.resume_checks import read_resumed
 from captioner.training.run_files import (
     best_checkpoint,
     last_checkpoint,
@@ -65,7 +68,8 @@ def train(config: Config, resume: Path | None = None, initial: Path | None = Non
         TerminatedError: The process received SIGTERM or Ctrl-C; a checkpoint was written.
     """
     only_score = config.objective.name == "self_critical"
-    if only_score and resume is None and initial is None:
+    started = resume or initial or config.finetune.checkpoint
+    if only_score and started is None:
         raise UsageError(
             "objective.name self_critical: needs a trained network; name its checkpoint with "
             "--initial, or start with objective.name cross_entropy"
@@ -93,10 +97,25 @@ def train_stages(
     """
     L.seed_everything(config.seed, workers=True, verbose=False)
     use_library(None)  # a run before this one may have been resumed with another
-    prepared = load_prepared(config)
+    inherited = None
+    if config.finetune.checkpoint is not None:
+        if resume is not None:
+            read_resumed(resume, config)  # a damaged one is reported as such
+        inherited = inherit(config, resume or Path(config.finetune.checkpoint))
+        say(described(config))
+    prepared = load_prepared(config, inherited, compute=inherited is not None and is_rank_zero())
     check_prepared(prepared, config)
-    last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))
     start = start_of(resume, config, prepared)
+    train_both(config, prepared, start, initial, only_score=only_score)
+    if config.finetune.keep and is_rank_zero():
+        keep_start(best_checkpoint(Path(config.output)), config.finetune.keep)
+
+
+def train_both(
+    config: Config, prepared: Prepared, start: Start, initial: Path | None, *, only_score: bool
+) -> None:
+    """Train the remaining part of both stages, from prepared data; see `train_stages`."""
+    last, best = last_checkpoint(Path(config.output)), best_checkpoint(Path(config.output))
     loggers = None
     if start.stage.name == "cross_entropy":
         trainer = train_stage(config, prepared, start, initial=initial, skip=only_score)

@@ -78,7 +78,7 @@ def test_headings_of_ones_own(tmp_path: Path) -> None:
     make(tmp_path, {"x.jpg": "", "bilder.csv": "bild;satz\nx.jpg;ein Hund\n"})
     with pytest.raises(UsageError, match="no captions in"):
         detect_format(tmp_path)
-    assert detect_format(tmp_path, columns={"image": "bild", "caption": "satz"}) == "csv"
+    assert detect_format(tmp_path, columns="image=bild, caption=satz") == "csv"
 
 
 def test_nothing_and_too_much_are_one_line(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from captioner.errors import CaptionerError
 from captioner.photos.colours import to_rgb
 from captioner.photos.formats import FIRST_BYTES, identify
-from captioner.photos.jpeg import Frame, read_frame
+from captioner.photos.jpeg import QUALITY, Frame, image_quality, read_frame
 from captioner.photos.limits import (
     DECODING,
     MAX_BYTES,
@@ -94,7 +94,7 @@ def read_photo(
         max_bytes: Maximum size of the file, in bytes.
 
     Returns:
-        A picture in mode `RGB` without open file and metadata.
+        A picture in mode `RGB` without open file and without metadata, except `QUALITY`.
 
     Raises:
         PhotoError: The file is missing, has an unsupported format, or is truncated, damaged or too
@@ -307,7 +307,8 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 def _upright(photo: Image.Image, source: Image.Image) -> Image.Image:
     """Apply the EXIF orientation, ignoring a damaged EXIF block.
 
-    A TIFF is already rotated by its reader, which then sets its orientation to 1.
+    A TIFF is already rotated by its reader, which then sets its orientation to 1. Of the metadata,
+    only the quality of a JPEG is kept, under `QUALITY`: some transforms depend on it.
     """
     try:
         orientation = source.getexif().get(0x0112, 1)
@@ -324,6 +325,9 @@ def _upright(photo: Image.Image, source: Image.Image) -> Image.Image:
     }.get(orientation if isinstance(orientation, int) else 1)
     upright = photo if turn is None else photo.transpose(turn)
     upright.info.clear()
+    quality = image_quality(source)
+    if quality is not None:
+        upright.info[QUALITY] = quality
     return upright
 
 

@@ -43,23 +43,35 @@ class Frame:
         return 0 if self.scans == 1 else 2 * self.pixels * self.components
 
 
+QUALITY = "jpeg_quality"
+"""Key of a decoded JPEG's quality in Pillow's `Image.info`."""
+
 _LUMINANCE_AT_50 = 3688
 """Sum of libjpeg's quantisation table of luminance at quality 50 (ITU T.81, table K.1)."""
 
 
 def quality_of(path: Path) -> int | None:
-    """Return the quality, from 1 to 95, at which libjpeg quantises like a JPEG file; None: no JPEG.
-
-    libjpeg scales a standard table by a percentage that follows from the quality; other programs
-    have tables of their own, and get the quality of a table as coarse.
+    """Return the quality of a JPEG file as `image_quality` does; None if it is no JPEG.
 
     Raises:
         OSError: the file cannot be read.
     """
     with open_regular(path) as file, Image.open(file) as photo:
-        tables = getattr(photo, "quantization", None)
-        if photo.format not in ("JPEG", "MPO") or not tables:
-            return None
+        return image_quality(photo)
+
+
+def image_quality(photo: Image.Image) -> int | None:
+    """Return the quality, from 1 to 95, at which libjpeg quantises like an opened JPEG file.
+
+    libjpeg scales a standard table by a percentage that follows from the quality; other programs
+    have tables of their own, and get the quality of a table as coarse.
+
+    Returns:
+        The quality; None for pictures that were not opened from a JPEG file.
+    """
+    tables = getattr(photo, "quantization", None)
+    if photo.format not in ("JPEG", "MPO") or not tables:
+        return None
     percent = 100 * sum(min(tables.items())[1]) / _LUMINANCE_AT_50
     quality = 5000 / percent if percent > 100 else 100 - percent / 2
     return max(1, min(95, round(quality)))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from captioner.errors import UsageError, suggestion
 from captioner.photos.decode import read_photo
+from captioner.photos.jpeg import QUALITY
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,9 @@ Box = tuple[float, float, float, float]
 
 _JPEG_SIDE = 65_500
 """Longest side that libjpeg can write, in pixels."""
+
+_ABOUT = 5
+"""A JPEG whose quality is higher than wanted by at most this is not compressed again."""
 
 _LONGEST = 8
 """Up to this aspect ratio, a photo is resized completely, bit-identical to torchvision."""
@@ -51,10 +55,10 @@ class Transform:
         detail: Short side in pixels to which larger photos are reduced first; None for no
             reduction. A network trained on photos enlarged to `size` has never seen finer detail
             and captions photos with it badly.
-        quality: JPEG quality with which photos are compressed after reduction to `detail`, unless
-            they already are `detail` pixels high and wide; None for no compression. A network
-            trained only on small compressed photos relies on JPEG artefacts and repeats words
-            without them.
+        quality: JPEG quality with which photos are compressed after reduction to `detail`; None
+            for no compression. A network trained only on small compressed photos relies on JPEG
+            artefacts and repeats words without them. JPEGs of `detail` x `detail` pixels and at
+            most about this quality are not compressed again.
 
     Raises:
         UsageError: A value is out of range.
@@ -121,7 +125,10 @@ class Transform:
 
     def array(self, photo: Image.Image) -> np.ndarray:
         """Transform one photo to a numpy array, (3, S, S) uint8."""
-        photo = self._compressed(self._reduced(photo), photo.size)
+        if self.quality is not None and not self._is_compressed(photo):
+            photo = self._compressed(self._reduced(photo), self.quality)
+        else:
+            photo = self._reduced(photo)
         square = self._squash(photo) if self.fit == "squash" else self._crop(photo)
         return np.asarray(square).transpose(2, 0, 1).copy()
 
@@ -216,14 +223,22 @@ class Transform:
         width, height = (max(1, round(side * self.detail / short)) for side in (width, height))
         return width, height
 
-    def _compressed(self, photo: Image.Image, original: tuple[int, int]) -> Image.Image:
-        """Apply JPEG compression, unless the original is `detail` pixels high and wide."""
-        if self.quality is None or original == (self.detail, self.detail):
-            return photo
+    def _is_compressed(self, photo: Image.Image) -> bool:
+        """Return whether a photo is like those of training: small, and decoded from such a JPEG."""
+        found = photo.info.get(QUALITY)
+        return (
+            photo.size == (self.detail, self.detail)
+            and self.quality is not None
+            and found is not None
+            and found <= self.quality + _ABOUT
+        )
+
+    def _compressed(self, photo: Image.Image, quality: int) -> Image.Image:
+        """Compress as JPEG."""
         if max(photo.size) > _JPEG_SIDE:  # too long for libjpeg; it is cropped or squashed next
             return photo
         file = io.BytesIO()
-        photo.save(file, "JPEG", quality=self.quality)
+        photo.save(file, "JPEG", quality=quality)
         return Image.open(file).convert("RGB")
 
     def _squash(self, photo: Image.Image) -> Image.Image:

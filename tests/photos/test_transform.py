@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
 from captioner.errors import UsageError
-from captioner.photos.decode import PhotoError
+from captioner.photos.decode import PhotoError, convert_image, decode_photo
 from captioner.photos.jpeg import quality_of
 from captioner.photos.transform import Transform
 
@@ -209,8 +209,9 @@ def test_quality_shows_a_photo_as_the_compressed_training_photos_were():
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     np.testing.assert_array_equal(compressing.array(photo), plain.array(Image.open(file)))
-    # Those of that size are such photos already.
-    np.testing.assert_array_equal(compressing.array(small), plain.array(small))
+    # JPEGs of that size and quality are such photos already.
+    read = decode_photo(file.getvalue())
+    np.testing.assert_array_equal(compressing.array(read), plain.array(read))
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop"])
@@ -227,6 +228,43 @@ def test_quality_reduces_each_side_that_is_longer_than_the_detail():
     photo = noise(200, 20)
     small = photo.resize((32, 20), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(transform.array(photo), transform.array(small))
+
+
+def saved_as(photo: Image.Image, form: str, **options: int) -> Image.Image:
+    file = io.BytesIO()
+    photo.save(file, form, **options)
+    return decode_photo(file.getvalue())
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+def test_small_photo_that_never_was_a_jpeg_is_compressed_too(fit: str) -> None:
+    photo = noise(32, 32)
+    plain = Transform(size=32, resize=32, fit=fit, detail=32)
+    compressing = replace(plain, quality=80)
+    wanted = plain.array(saved_as(photo, "JPEG", quality=80))
+    for one in (photo, saved_as(photo, "PNG"), saved_as(photo, "BMP")):
+        np.testing.assert_array_equal(compressing.array(one), wanted)
+        np.testing.assert_array_equal(plain.array(one), plain.array(photo))
+    fine = saved_as(photo, "JPEG", quality=95)  # far above the quality of training photos
+    assert (compressing.array(fine) != plain.array(fine)).any()
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 80, 84])
+def test_small_jpeg_of_about_the_quality_is_left_alone(quality: int) -> None:
+    photo = saved_as(noise(32, 32), "JPEG", quality=quality)
+    plain = Transform(size=32, resize=32, detail=32)
+    np.testing.assert_array_equal(replace(plain, quality=80).array(photo), plain.array(photo))
+
+
+def test_opened_jpeg_counts_like_its_file() -> None:
+    file = io.BytesIO()
+    noise(32, 32).save(file, "JPEG", quality=80)
+    transform = Transform(size=32, resize=32, detail=32, quality=80)
+    with Image.open(file) as opened:
+        image = convert_image(opened)
+        wanted = transform.array(decode_photo(file.getvalue()))
+        np.testing.assert_array_equal(transform.array(image), wanted)
+        assert (transform.array(convert_image(opened.transpose(0))) != wanted).any()
 
 
 def test_quality_is_kept_where_it_is_given_alone():

@@ -87,13 +87,14 @@ class Audit:
         }
 
 
-def audit(data: DataConfig, vocabulary: Path, *, radius: int) -> Audit:
+def audit(data: DataConfig, vocabulary: Path, *, radius: int, tokenizer: str = "ptb") -> Audit:
     """Audit a data set; every photo is decoded once.
 
     Args:
         data: Configuration of the data set.
         vocabulary: Vocabulary file to check, if it exists.
         radius: Maximum number of differing bits, of 128, between hashes of photos that look alike.
+        tokenizer: Name of the tokenizer that the vocabulary and the captions need.
 
     Raises:
         CaptionerError: The data set has no usable record.
@@ -105,8 +106,8 @@ def audit(data: DataConfig, vocabulary: Path, *, radius: int) -> Audit:
     findings = [
         *audit_problems(loaded.problems, unreadable),
         *audit_photos(readable, fingerprints, radius),
-        *audit_captions(records),
-        _check_vocabulary(vocabulary, records),
+        *audit_captions(records, tokenizer),
+        _check_vocabulary(vocabulary, records, tokenizer),
     ]
     return Audit(
         {split: len(by_split(records, split)) for split in SPLITS},
@@ -138,7 +139,8 @@ def _read(record: Record) -> Fingerprint | str:
         return str(error)
 
 
-def _check_vocabulary(path: Path, records: Sequence[Record]) -> Finding:
+def _check_vocabulary(path: Path, records: Sequence[Record], tokenizer: str) -> Finding:
     if path.is_file():
-        return audit_vocabulary(records, Vocabulary.load(path).words)
+        words = Vocabulary.load(path, tokenizer).words
+        return audit_vocabulary(records, words, tokenizer=tokenizer)
     return audit_vocabulary(records, None, f"no {path}: `captioner prepare` writes it")

@@ -26,7 +26,12 @@ def run(arguments: list[str]) -> int:
     vocabulary = Path(options.vocabulary or Path(config.output, "vocabulary.txt"))
     if options.vocabulary is not None and not vocabulary.is_file():
         raise UsageError(f"--vocabulary: no such file: {vocabulary}")
-    found = audit(config.data, vocabulary, radius=options.radius)
+    found = audit(
+        config.data,
+        vocabulary,
+        radius=options.radius,
+        tokenizer=config.vocabulary.tokenizer,
+    )
     if options.output is not None:
         write_output(options.output, json_text(found.content()) + "\n")
     print(render(options.format, found.tables(), found.summary(), found.content()))

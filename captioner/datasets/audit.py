@@ -19,8 +19,8 @@ from captioner.photos.near_duplicates import (
     like_hashes,
     same_colours,
 )
-from captioner.text.tokenizer import tokenize_all
 from captioner.text.vocabulary import SPECIAL_WORDS
+from captioner.text.word_tokenizers import tokenize_by
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,14 @@ class Finding:
     unchecked: str | None = None
 
 
-def audit_captions(records: Sequence[Record]) -> list[Finding]:
-    """Find captions shared by photos of two splits, or repeated for one photo."""
-    texts = _texts(records)
+def audit_captions(records: Sequence[Record], tokenizer: str = "ptb") -> list[Finding]:
+    """Find captions shared by photos of two splits, or repeated for one photo.
+
+    Args:
+        records: Records of all splits.
+        tokenizer: Name of the tokenizer by whose words captions are compared.
+    """
+    texts = _texts(records, tokenizer)
     heard: dict[str, dict[str, Record]] = defaultdict(dict)  # caption -> split -> a photo
     whole: dict[frozenset[str], dict[str, Record]] = defaultdict(dict)
     doubled = []
@@ -69,7 +74,11 @@ def audit_captions(records: Sequence[Record]) -> list[Finding]:
 
 
 def audit_vocabulary(
-    records: Sequence[Record], words: Collection[str] | None, unchecked: str | None = None
+    records: Sequence[Record],
+    words: Collection[str] | None,
+    unchecked: str | None = None,
+    *,
+    tokenizer: str = "ptb",
 ) -> Finding:
     """Find words of a vocabulary that occur only in held-out captions.
 
@@ -77,6 +86,7 @@ def audit_vocabulary(
         records: Records of all splits.
         words: The vocabulary; None to skip the check.
         unchecked: Why the check is skipped.
+        tokenizer: Name of the vocabulary's tokenizer.
     """
     what = "words of the vocabulary that occur only in held-out captions"
     if words is None:
@@ -85,7 +95,7 @@ def audit_vocabulary(
     held_out: set[str] = set()
     for record in records:
         known = trained if record.split == "train" else held_out
-        for caption in tokenize_all(list(record.captions)):
+        for caption in tokenize_by(tokenizer, record.captions):
             known.update(caption)
     leaked = sorted((held_out - trained).intersection(words).difference(SPECIAL_WORDS))
     return Finding(what, True, tuple(leaked))
@@ -155,9 +165,10 @@ def _look_alikes(
         yield one, other, int((bits[one] != bits[other]).sum())
 
 
-def _texts(records: Sequence[Record]) -> list[list[str]]:
+def _texts(records: Sequence[Record], tokenizer: str) -> list[list[str]]:
     """Return the captions of each record in lower case without punctuation, for comparison."""
-    flat = iter(tokenize_all([caption for record in records for caption in record.captions]))
+    captions = [caption for record in records for caption in record.captions]
+    flat = iter(tokenize_by(tokenizer, captions))
     return [[" ".join(next(flat)) for _ in record.captions] for record in records]
 
 

@@ -12,12 +12,12 @@ nltk is imported on first use of one of its tokenizers.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from captioner.display import blank_out
 from captioner.errors import UsageError, shown, suggestion
-from captioner.text.tokenizer import tokenize
+from captioner.text.tokenizer import tokenize, tokenize_all
 
 WordTokenizer = Callable[[str], list[str]]
 
@@ -64,6 +64,17 @@ def word_tokenizer(name: str) -> WordTokenizer:
         return [part for part in parts(text) if not _is_punctuation(part)]
 
     return words
+
+
+def tokenize_by(name: str, captions: Sequence[str]) -> list[list[str]]:
+    """Return the words of many captions by a named tokenizer; `ptb` takes them all at once.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    if name == "ptb":
+        return tokenize_all(captions)
+    return list(map(word_tokenizer(name), captions))
 
 
 def join_words(words: list[str], name: str) -> str:

@@ -170,3 +170,17 @@ def test_wrong_calls(root, capsys) -> None:
         assert main(["audit", *flags, *more]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_words_are_those_of_the_configured_tokenizer(root, tmp_path, capsys) -> None:
+    """Of captions without spaces, PTB would make one word each, so that no word would be found."""
+    rows = [json.loads(line) for line in (root / "captions.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["captions"] = ["狗在跑。", "狗。"] if row["split"] == "train" else ["狗和猫", "狗在跑"]
+    write(root, rows)
+    file = tmp_path / "v.txt"
+    file.write_text("\n".join(["<pad>", "<start>", "<end>", "<unk>", "狗", "在", "跑", "猫"]))
+    cjk = ["--vocabulary", str(file), "--vocabulary.tokenizer", "cjk"]
+    got = found(root, capsys, 1, *cjk)
+    assert got[WORDS] == ["猫"]
+    assert [line.partition(":")[0] for line in got[SHARED]] == ["狗 在 跑"] * 3

@@ -25,6 +25,7 @@ from captioner.commands.picture_flags import (
     add_picture_arguments,
     check_picture_arguments,
     with_figures,
+    write_gallery,
 )
 from captioner.commands.predictor_flags import add_regions_flag, add_run_arguments
 from captioner.commands.runtime_flags import add_runtime_argument, check_runtime_arguments
@@ -191,6 +192,7 @@ def _caption_to_stream(options: Namespace, stream: IO[str]) -> int:
 
 def _caption_to_file(options: Namespace) -> int:
     """Append each record to a draft, which a rerun resumes from; finally write the file."""
+    page, options = options.gallery, Namespace(**vars(options) | {"gallery": None})
     with Draft(Path(options.output), recipe_of(options), batch_size=options.batch_size) as draft:
         if draft.count:
             say(f"{draft.path} already holds {draft.count:,} photos; resuming after them")
@@ -208,6 +210,10 @@ def _caption_to_file(options: Namespace) -> int:
                 progress.update()
                 if result.error is not None:
                     warn(f"{result.path}: {result.error}")
+            if draft.count and page is not None:  # of this run's photos and those before it
+                write_gallery(
+                    page, (one.source() for one in named_photos(options)), draft.records()
+                )
             if draft.count:
                 tell_of_names(draft.finish(options.format))
         return ending(draft.count, draft.errors)

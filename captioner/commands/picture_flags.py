@@ -1,15 +1,16 @@
 """Pictures that `caption` writes besides its records: figures of attention, and a gallery."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioner.errors import UsageError
 from captioner.files.atomic import check_folder
 
 if TYPE_CHECKING:
     from captioner.inference.result import PhotoCaptions
+    from captioner.photos.source import PhotoSource
 
 FIGURE_SIDE = 640
 """Longest side, in pixels, of the photo copies that figures are drawn on."""
@@ -72,17 +73,18 @@ def check_picture_arguments(options: argparse.Namespace) -> None:
     """Check the flags before any work.
 
     Raises:
-        UsageError: The folder of figures is a file, or the gallery cannot be written, or it would
-            belong to a run that writes its captions to a file.
+        UsageError: The folder of figures is a file, or the gallery cannot be written, or the run
+            writes a folder of captions.
     """
     figures = options.attention_figures
     if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
         raise UsageError(f"--attention-figures: {figures} is a file; name a folder")
     check_folder(options.gallery, "--gallery")
-    if options.gallery is not None and options.output is not None:
+    to_folder = options.shard_size is not None or (options.output or "").endswith("/")
+    if options.gallery is not None and to_folder:
         raise UsageError(
-            "--gallery: shows the photos of one uninterrupted run, but --output resumes; remove "
-            "--output (and redirect standard output with `> F` to keep the captions)"
+            f"--gallery: {options.output} is a folder of captions, which may hold millions; name "
+            "a file with --output, or remove it"
         )
 
 
@@ -108,3 +110,14 @@ def with_pictures(
 
         captioned = gathered(captioned, options.gallery)
     return captioned
+
+
+def write_gallery(
+    page: str,
+    sources: Iterable["PhotoSource"],
+    records: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write the gallery of a run that resumes, once all its captions are known."""
+    from captioner.pages.gallery import gathered_from_records
+
+    gathered_from_records(zip(sources, records, strict=False), page)

@@ -113,6 +113,11 @@ class Draft:
             self.errors += result.error is not None
             yield result
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the record of each photo that is done, in order."""
+        for _, record in self._entries():
+            yield record
+
     def finish(self, form: str) -> RecordWriter:
         """Write the output in one of `FORMATS` and remove the draft; returns its writer.
 

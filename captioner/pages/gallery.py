@@ -6,9 +6,9 @@ and can be sent to others. Control characters and marks that reorder text become
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,9 @@ from PIL import Image
 from captioner.console import warn
 from captioner.display import one_line
 from captioner.files.atomic import write_output
-from captioner.inference.result import PhotoCaptions
+from captioner.inference.result import Candidate, PhotoCaptions
 from captioner.pages.page import render
+from captioner.photos.source import PhotoSource, Read, read_pixels
 
 THUMBNAIL = 256
 """Longest side of a thumbnail, in pixels."""
@@ -86,6 +87,35 @@ def gathered(captioned: Iterable[PhotoCaptions], page: str) -> Iterator[PhotoCap
         warn(f"{page}: a gallery holds {MOST:,} photos; {left_out:,} are left out of it")
     if entries:
         write_output(page, gallery(entries, left_out=left_out))
+
+
+def gathered_from_records(
+    captioned: Iterable[tuple[PhotoSource, Mapping[str, Any]]], page: str
+) -> None:
+    """Write the gallery of photos whose captions are in a file, by this run or an earlier one.
+
+    Args:
+        captioned: photos, and their records as `captioner.inference.writers` describes them; the
+            photos are read again for their thumbnails.
+        page: the file.
+
+    Raises:
+        CaptionerError: the file cannot be written.
+    """
+    for _ in gathered((_recorded(source, record) for source, record in captioned), page):
+        pass
+
+
+def _recorded(source: PhotoSource, record: Mapping[str, Any]) -> PhotoCaptions:
+    """Return a record as captions with a preview; captions only, where the photo is gone."""
+    error = record.get("error")
+    if error is not None:
+        return PhotoCaptions(source.path, error=str(error))
+    texts = [one["caption"] for one in record.get("candidates", [record])]
+    candidates = tuple(Candidate(text, 0.0, 0.0, (), ()) for text in texts)
+    read = read_pixels(source, [], THUMBNAIL)
+    preview = read.preview if isinstance(read, Read) else None
+    return PhotoCaptions(source.path, candidates, preview=preview)
 
 
 def gallery(entries: Sequence[Entry], *, title: str = "Captions", left_out: int = 0) -> str:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.config.checks import MAX_SEED
+from captioner.config.named import config_names
 from captioner.config.parser import (
     config_parser,
     parse_config,
@@ -120,13 +121,24 @@ def read_part(part: Mapping[str, Any], seeds: Sequence[int], where: str) -> Iter
 
 
 def read_base(names: Any, folder: Path) -> Config:
-    """Read the base configuration from its layers, relative to the study file's folder."""
+    """Read the base configuration from its layers.
+
+    A layer is a path relative to the study file's folder, or a configuration by name (`shapes`).
+    """
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(
             f"base: expected the path of a run configuration, or a list, not {names!r}"
         )
-    layers = [part for name in names for part in ("--config", str(folder / name))]
+    known = config_names()
+    layers = [
+        part
+        for name in names
+        for part in (
+            "--config",
+            name if name in known and not (folder / name).exists() else str(folder / name),
+        )
+    ]
     config = parse_config(config_parser("train", ""), layers)[0]
     if config.finetune.checkpoint is not None:
         raise UsageError("finetune.checkpoint: a study trains from the start; remove it")

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,9 +102,9 @@ def test_what_cannot_be_drawn_is_said_first(
     assert "is a file; name a folder" in capsys.readouterr().err
     assert caption(attending, photos[0], "--gallery", tmp_path / "no" / "g.html") == 2
     assert "no folder" in capsys.readouterr().err
-    output = ("--output", tmp_path / "c.txt")
+    output = ("--output", f"{tmp_path}/captions/")
     assert caption(attending, photos[0], "--gallery", tmp_path / "g.html", *output) == 2
-    assert "remove --output" in capsys.readouterr().err
+    assert "is a folder of captions" in capsys.readouterr().err
     assert not (tmp_path / "g.html").exists()
 
 
@@ -123,6 +124,34 @@ def test_a_gallery_of_a_folder(
     for record in records:
         assert record.get("caption", "") in html
     assert not re.search(r"(?:src|href)=\"(?!data:)", html)
+
+
+def test_a_gallery_beside_an_output_holds_the_photos_of_a_run_that_resumes(
+    tiny_checkpoint: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos[0].parent / "bad.jpg").write_text("no photo")
+    page, output = tmp_path / "g.html", tmp_path / "c.jsonl"
+    more = ("--n-best", 2, "--format", "jsonl", "--batch-size", 2, "--output", output)
+    arguments = (photos[0].parent, "--gallery", page, *more)
+    whole = Predictor._search
+
+    def interrupted(predictor: Predictor, batch: Any) -> Any:
+        if any(photo.path.name == "3.png" for photo in batch):
+            raise KeyboardInterrupt
+        return whole(predictor, batch)
+
+    monkeypatch.setattr(Predictor, "_search", interrupted)
+    assert caption(tiny_checkpoint, *arguments) == 130
+    assert not page.exists()
+    monkeypatch.undo()
+    assert caption(tiny_checkpoint, *arguments) == 1  # for the bad one
+    html = page.read_text()
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert html.count("<figure") == len(records) == 6
+    assert html.count("data:image/jpeg;base64,") == 5
+    for record in records:
+        for candidate in record.get("candidates", []):
+            assert candidate["caption"] in html
 
 
 def test_the_predictor_says_where_the_grid_lies(attending: Path, photos: list[Path]) -> None:

@@ -200,3 +200,10 @@ def test_defaults_are_those_of_a_run(tmp_path: Path) -> None:
     [run] = read_study(write(tmp_path, "seeds: [0]")).runs
     assert run.config.decoder == Config().decoder
     assert run.folder == Path("runs/mine/base/seed-0")
+
+
+def test_a_base_by_name_is_found_from_any_folder(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: shapes\noutput: runs/mine\n")
+    config = read_study(path).runs[0].config
+    assert (config.data.format, config.encoder.name) == ("shapes", "alexnet")

@@ -44,7 +44,7 @@ function start() {
     const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
     const label = document.getElementById("by").selectedOptions[0]?.textContent ?? "";
     status.textContent = `${whole.format(count)} of ${whole.format(REPORT.images.length)} images`
-      + (known.length ? `; mean ${label} ${mean.toFixed(1)}` : "");
+      + (known.length ? `; mean ${query.of.includes("-") ? "difference in " : ""}${label} ${mean.toFixed(1)}` : "");
     list.show(shown.places);
   }
 

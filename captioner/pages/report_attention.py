@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from captioner.inference.result import PhotoCaptions
 
 LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-"""A weight is one character: its place here, as a share of the caption's largest weight."""
+"""A character is two weights, of 0 to 7 each: eighths of the caption's largest weight, or of an
+equal share of the regions if that is more."""
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -24,7 +25,7 @@ class WordAttention:
     Attributes:
         words: The words.
         grid: Rows and columns of the regions.
-        levels: T x R characters of `LEVELS`, word by word.
+        levels: T x R weights, word by word, two in each character of `LEVELS`.
         place: Left, top, width and height of the grid, as shares of the photo's size.
         sentinel: Weight of the sentence for each word, in percent; None without a sentinel.
     """
@@ -89,11 +90,12 @@ def _encoded(
     place: tuple[float, float, float, float],
 ) -> WordAttention:
     weights = np.nan_to_num(np.asarray(weights, dtype=np.float64), posinf=0, neginf=0).clip(min=0)
-    largest = weights.max(initial=0.0) or 1.0
-    alphabet = np.frombuffer(LEVELS.encode(), dtype=np.uint8)
-    places = np.rint(weights / largest * (len(LEVELS) - 1)).astype(np.int64)
+    # At least the weight of a region if all were equal: a caption that hardly looks stays dark.
+    largest = max(weights.max(initial=0.0), 1 / weights.shape[1])
+    eighths = np.rint(weights.ravel() / largest * 7).astype(np.int64)
+    pairs = np.append(eighths, 0)[: eighths.size + eighths.size % 2].reshape(-1, 2)
+    levels = "".join(LEVELS[place] for place in (8 * pairs[:, 0] + pairs[:, 1]).tolist())
     percents = None
     if sentinel is not None:
         percents = tuple(int(100 * share) for share in np.nan_to_num(sentinel).clip(0, 1) + 0.005)
-    levels = alphabet[places].tobytes().decode()
     return WordAttention(words, grid, levels, place, percents)

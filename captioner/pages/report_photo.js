@@ -27,14 +27,15 @@ function attentionOf(place) {
 }
 
 // Darkens a photo except where a word looks.
-function light(canvas, [rows, columns, place, , levels], word) {
+function light(canvas, [rows, columns, box, , levels], word) {
   const size = rows * columns;
   const small = element("canvas");
   small.width = columns;
   small.height = rows;
   const pixels = new ImageData(columns, rows);
   for (let at = 0; at < size; at++) {
-    const share = LEVELS.indexOf(levels[word * size + at]) / (LEVELS.length - 1);
+    const place = word * size + at; // of two weights in a character
+    const share = ((LEVELS.indexOf(levels[place >> 1]) >> (place % 2 ? 0 : 3)) & 7) / 7;
     pixels.data[4 * at + 3] = Math.round(205 * (1 - share));
   }
   small.getContext("2d").putImageData(pixels, 0, 0);
@@ -43,7 +44,7 @@ function light(canvas, [rows, columns, place, , levels], word) {
   const drawn = canvas.getContext("2d");
   drawn.imageSmoothingQuality = "high";
   drawn.drawImage(small, 0, 0, canvas.width, canvas.height);
-  const [left, top, width, height] = place.map((share) => `${100 * share}%`);
+  const [left, top, width, height] = box.map((share) => `${100 * share}%`);
   Object.assign(canvas.style, { left, top, width, height });
   canvas.hidden = false;
 }
@@ -56,8 +57,8 @@ function spoken(record, canvas, status) {
     button.type = "button";
     const on = () => {
       light(canvas, record, at);
-      const sentence = record[5] ? `, ${record[5][at]} % to the sentence` : "";
-      status.textContent = `Attention of “${button.textContent}”${sentence}`;
+      const sentence = record[5] ? ` ${record[5][at]} % to the sentence,` : "";
+      status.textContent = `Attention:${sentence} “${button.textContent}”`;
     };
     const off = () => { canvas.hidden = true; status.textContent = ""; };
     button.addEventListener("mouseenter", on);
@@ -88,7 +89,7 @@ function modelPart(at, place) {
   if (logs.length) chips.append(element("span", "", `log-probability ${logs[0]}`));
   REPORT.flags.forEach((name, bit) => {
     if (model.flags[place] & (1 << bit)) {
-      chips.append(element("span", "flag", document.querySelector(`#flag [value="${name}"]`).textContent));
+      chips.append(element("span", name === "shared" ? "" : "flag", document.querySelector(`#flag [value="${name}"]`).textContent));
     }
   });
   part.append(title, line, chips);
@@ -142,13 +143,13 @@ class PhotoWindow {
     const bar = element("div", "bar");
     const title = element("h2");
     title.id = "photo-name";
-    title.append(element("bdi", "", name), element("span", "pale", ` ${number + 1} of ${this.places.length}`));
+    title.append(element("bdi", "", name), element("span", "pale", ` ${number + 1} of ${this.places.length}`.replaceAll(" ", "\u00a0").replace("\u00a0", " ")));
     bar.append(title, this.button("Previous", -1), this.button("Next", 1), this.button("Close", 0));
     const frame = element("div", "frame");
     const canvas = element("canvas");
     canvas.hidden = true;
     frame.append(pictureOf(place, "the photo"), canvas);
-    const status = element("p", "pale");
+    const status = element("p", "attention"); // as tall without a text, so that words stay in place
     status.setAttribute("role", "status");
     const side = element("div");
     side.append(frame, status);

@@ -53,7 +53,7 @@ function textsOf(kind, compute) {
 
 function wordTest(word) {
   const bare = plain(word).trim();
-  if (!bare) return (text, raw) => raw.includes(word.toLowerCase());
+  if (!bare) return (text, raw) => raw().includes(word.toLowerCase());
   if (UNSPACED.test(bare)) return (text) => text.includes(bare);
   const sought = word.endsWith("*") ? ` ${bare}` : ` ${bare} `;
   return (text) => text.includes(sought);
@@ -65,7 +65,7 @@ function finder(query, models) {
   const said = models.map((at) => textsOf(`model ${at}`, (i) => [REPORT.models[at].captions[i][0] ?? ""]));
   const people = textsOf("references", (i) => REPORT.images[i][2]);
   const raw = (i) => [REPORT.images[i][0], ...REPORT.images[i][2], ...models.map((at) => REPORT.models[at].captions[i][0] ?? "")].join(" ").toLowerCase();
-  const holds = (columns, i) => tests.every((test) => columns.some((column) => test(column[i], raw(i))));
+  const holds = (columns, i) => tests.every((test) => columns.some((column) => test(column[i], () => raw(i))));
   if (query.in === "captions") return (i) => holds(said, i);
   if (query.in === "references") return (i) => holds([people], i);
   if (query.in === "missing") return (i) => holds([people], i) && !holds(said, i);

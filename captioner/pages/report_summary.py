@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +17,14 @@ from captioner.evaluation.diversity import BAD_ENDINGS
 from captioner.evaluation.report import SystemCaptions, shown, shown_interval
 from captioner.evaluation.word_use import WordUse, word_use
 from captioner.metrics.ngrams import Tokens
-from captioner.pages.report_analysis import FLAGS, Analysis, Material, difference, main_score
+from captioner.pages.report_analysis import (
+    FLAGS,
+    Analysis,
+    Material,
+    Model,
+    difference,
+    main_score,
+)
 
 PEOPLE = "references"
 """Name of the references in tables and charts beside the models."""
@@ -28,7 +35,7 @@ _WORDS = 12
 _STEPS = (0.25, 0.5, 1, 2, 2.5, 5, 7.5, 10, 15, 20, 25)
 """Distances of an axis's percentages."""
 
-_FREQUENT = 20
+_FREQUENT = 12
 _BINS = 16
 _OBJECTS = 15
 _FEW = 5  # images that an object must be in to be listed
@@ -111,7 +118,11 @@ def _description(material: Material) -> list[tuple[str, list[str]]]:
     """Return what describes the captions of each model, and the first references."""
     references = material.references
     people = SystemCaptions({one: group[:1] for one, group in references.items()}, references)
-    systems = [model.system for model in material.models]
+    # The n-best lists of a search are alike by nature, so only the best captions are described.
+    systems = [
+        replace(model.system, candidates={k: v[:1] for k, v in model.system.candidates.items()})
+        for model in material.models
+    ]
     sections = [
         description_section(one, training=one.training, vocabulary=one.vocabulary)
         for one in systems
@@ -120,6 +131,9 @@ def _description(material: Material) -> list[tuple[str, list[str]]]:
         {row[0]: row[1] for row in section.table.rows}
         for section in (*sections, description_section(people))
     ]
+    for model, column in zip(material.models, columns, strict=False):
+        if (weight := _sentence_weight(model)) is not None:
+            column["attention to the sentence instead of the photo, %"] = f"{weight:.1f}"
     names = dict.fromkeys(name for column in columns for name in column)
     # The table of faults, above these rows, has them as counts.
     skipped = {
@@ -131,6 +145,15 @@ def _description(material: Material) -> list[tuple[str, list[str]]]:
         for name in names
         if name not in skipped
     ]
+
+
+def _sentence_weight(model: Model) -> float | None:
+    """Return the mean weight of the sentinel over all words, in percent; None without one.
+
+    Near 100, the model has learned not to look, and its attention says nothing.
+    """
+    weights = [weight for found in model.attention.values() for weight in found.sentinel or ()]
+    return sum(weights) / len(weights) if weights else None
 
 
 def _faults(material: Material, analysis: Analysis) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ def references_of(number: int) -> list[str]:
 
 def attention(words: Sequence[str], looks_at: int) -> WordAttention:
     """Attention to one of 2 x 2 regions, which cover the photo's right half."""
-    levels = "".join(LEVELS[-1] if at == looks_at else LEVELS[0] for at in range(4)) * len(words)
+    pairs = [[7 * (at == looks_at) for at in half] for half in ((0, 1), (2, 3))]
+    levels = "".join(LEVELS[8 * first + second] for first, second in pairs) * len(words)
     return WordAttention(tuple(words), (2, 2), levels, (0.5, 0.0, 0.5, 1.0), (7,) * len(words))
 
 

@@ -144,7 +144,9 @@ def test_compares_models_side_by_side(page: Page, written: Path) -> None:
     wins = page.locator("#comparison a").nth(1)
     number = wins.text_content()
     wins.click()
-    expect(page.locator("#count")).to_contain_text(f"{number} of 40 images; mean CIDEr-D")
+    expect(page.locator("#count")).to_contain_text(
+        f"{number} of 40 images; mean difference in CIDEr-D"
+    )
     first, second = (
         float(text) for text in page.locator(".card").first.locator(".value").all_text_contents()
     )
@@ -172,7 +174,9 @@ def test_a_photo_opens_with_all_that_is_known(page: Page, written: Path) -> None
     assert focused(page).startswith("button photo-10.png")
 
 
-def test_a_word_shows_where_it_looks(page: Page, written: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_word_shows_where_it_looks(page: Page, written: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
     open_gallery(page, written, "#by=name")
     page.locator(".card .open").first.click()
     window = page.get_by_role("dialog")
@@ -180,7 +184,7 @@ def test_a_word_shows_where_it_looks(page: Page, written: Path) -> None:
     expect(canvas).to_be_hidden()
     window.get_by_role("button", name="brown").hover()
     expect(canvas).to_be_visible()
-    expect(window.get_by_role("status")).to_have_text("Attention of “brown”, 7 % to the sentence")
+    expect(window.get_by_role("status")).to_have_text("Attention: 7 % to the sentence, “brown”")
     photo, light = window.locator("img").bounding_box(), canvas.bounding_box()
     assert photo is not None
     assert light is not None

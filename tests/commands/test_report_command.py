@@ -68,7 +68,7 @@ def test_files_give_a_report(files: Path) -> None:
     assert [plain["attention"], rich["attention"]] == [False, True]
     assert data["images"][0][1] == [40, 30]
     script = (files / "report" / "attention" / "000.js").read_text()
-    assert script.startswith('attentionArrived(0, [[0, [1, 2, [0.0, 0.0, 1.0, 1.0], ["a"], "/H", 0')
+    assert script.startswith('attentionArrived(0, [[0, [1, 2, [0.0, 0.0, 1.0, 1.0], ["a"], "5", 0')
 
 
 def test_a_checkpoint_captions_its_split(tmp_path: Path) -> None:

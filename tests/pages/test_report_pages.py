@@ -191,9 +191,22 @@ def test_attention_of_a_record() -> None:
     }
     found = attention_of_record(record)
     assert found is not None
-    assert found.levels == LEVELS[63] + LEVELS[0] + LEVELS[32] + LEVELS[0]
+    assert found.levels == LEVELS[8 * 7] + LEVELS[8 * 4]
     assert found.record() == [1, 2, [0, 0, 1, 1], ["a", "<end>"], found.levels, [25, 100]]
     assert attention_of_record({"caption": "a"}) is None
+
+
+def test_a_caption_that_hardly_looks_stays_dark() -> None:
+    weights = [[0.001] * 4, [0.0, 0.0, 0.01, 0.0]]
+    record = {"grid": [2, 2], "words": ["a", "b"], "weights": weights, "sentinel": [0.996, 0.99]}
+    found = attention_of_record({"attention": record})
+    assert found is not None
+    assert set(found.levels) == {LEVELS[0]}
+    made = material(count=4, models=1)
+    looking = dict.fromkeys(made.references, found)
+    made = replace(made, models=(replace(made.models[0], attention=looking),))
+    rows = dict(summary(made, analyse(made, metrics=METRICS, resamples=10))["description"])
+    assert rows["attention to the sentence instead of the photo, %"] == ["99.5", ""]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,18 @@ def test_every_import_is_declared() -> None:
             assert named & declared, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_every_extra_that_a_message_names_exists() -> None:
+    declared = set(PROJECT["project"]["optional-dependencies"])
+    files = [*(ROOT / "captioner").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    named = {
+        name.strip()
+        for path in [*files, ROOT / "README.md"]
+        for names in re.findall(r"captioner\[([a-z0-9, ]+)\]", path.read_text())
+        for name in names.split(",")
+    }
+    assert {"hub", "heic", "pretrained"} <= named <= declared
+
+
 def third_party(tree: ast.Module) -> set[str]:
     """Top-level names of the packages that a module imports."""
     names: set[str] = set()

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from captioner.commands import caption_cluster as cluster
 from captioner.commands import caption_sidecars as sidecars
+from captioner.commands import caption_xmp as xmp
 from captioner.commands.caption_folder import caption_to_folder
 from captioner.commands.caption_run import (
     SHARD_SIZE,
@@ -60,6 +61,7 @@ def run(arguments: list[str]) -> int:
     cluster.check_cluster_arguments(options)
     to_folder = _wants_folder(options)
     sidecars.check_sidecar_arguments(options)
+    xmp.check_xmp_arguments(options)
     options.format = options.format or ("jsonl" if to_folder else "text")
     if several > 1 and options.format not in ("jsonl", "parquet"):
         raise UsageError(
@@ -83,6 +85,9 @@ def run(arguments: list[str]) -> int:
         raise UsageError("--share: shares write one folder; add --output FOLDER/")
 
     named_photos(options)  # fails if an input does not exist
+    if options.write_xmp:
+        caption = partial(caption_all, predictor_of(options), options)
+        return xmp.write_descriptions(options, named_photos(options, say), caption)
     if options.sidecar is not None:
         caption = partial(caption_all, predictor_of(options), options)
         return sidecars.write_sidecars(options, named_photos(options, say), caption)
@@ -146,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         "rest, and `captioner merge` joins them",
     )
     sidecars.add_sidecar_arguments(parser)
+    xmp.add_xmp_argument(parser)
     cluster.add_cluster_arguments(parser)
     add_picture_arguments(parser)
     add_run_arguments(parser)

@@ -25,6 +25,7 @@ SHARD_SIZE = 10_000
 _NOT_OF_THE_TEXT = frozenset(
     {"paths", "list", "images", "checkpoint", "backward", "format", "output", "shard_size"}
     | {"batch_size", "device", "devices", "workers", "gallery", "allow_url"}
+    | {"recursive", "write_xmp"}
     | {"share", "engine", "address", "actors", "column", "id_column"}
     | sidecars.NAMES
 )

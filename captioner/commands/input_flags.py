@@ -32,6 +32,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     inputs.add_argument(
         "--images", metavar="FOLDER", help="photos of COCO files; default: search near each file"
     )
+    inputs.add_argument(
+        "--recursive",
+        action="store_true",
+        help="read the subfolders of folders; this is always done",
+    )
     add_url_argument(inputs)
     return inputs
 

@@ -261,13 +261,15 @@ def _tell(ledger: Any, count: int, seconds: float) -> None:
     account = ray.get(ledger.account.remote())
     actors = account.actors.values()
     total = sum(one.total for one in actors) or 1.0
+    start = seconds - max((one.total for one in actors), default=0.0)
     encoding = sum(one.encoding for one in actors) / total
     searching = sum(one.searching for one in actors) / total
     machines = len({one.node for one in actors})
     say(
-        f"{count:,} photos in {seconds:.1f} s by {len(actors)} networks on {machines} machine"
-        f"{'' if machines == 1 else 's'}: encoder {encoding:.0%}, search {searching:.0%}, waiting "
-        f"for photos and writing {1 - encoding - searching:.0%}"
+        f"{count:,} photos in {seconds:.1f} s, {start:.1f} s of them to start, by {len(actors)} "
+        f"network{'' if len(actors) == 1 else 's'} on {machines} "
+        f"machine{'' if machines == 1 else 's'}: encoder {encoding:.0%}, search "
+        f"{searching:.0%}, waiting for photos and writing {1 - encoding - searching:.0%}"
     )
     if account.repeated:
         say(f"{account.repeated:,} batches were repeated after a process or machine was lost")

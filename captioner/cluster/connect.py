@@ -37,6 +37,10 @@ WAIT_SECONDS = 30.0
 OBJECT_STORE = 2**29
 """Memory for objects where Ray is started on this machine: 512 MiB, or a tenth of what is free."""
 
+BLOCK_BYTES = 2**24
+"""Bytes of decoded photos that travel together, about 100 photos; Ray's default is eight times that,
+and a network would wait for its first photos."""
+
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
@@ -63,7 +67,7 @@ def connected(address: str | None) -> Iterator[None]:
             try:
                 ray.init(address=where, **quiet, **_own(where))
             except Exception as error:  # Ray raises plain ones too, if it starts too slowly
-                raise CaptionerError(f"--address {where}: {_reason(error)}") from error
+                raise CaptionerError(f"--address {where}: {in_one_line(error)}") from error
         _quieten()
         try:
             yield
@@ -113,6 +117,7 @@ def _quieten() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = BLOCK_BYTES
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -228,7 +233,9 @@ def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
         try:
             found = ray.get(answer)
         except ray.exceptions.RayError as error:
-            raise CaptionerError(f"{where}: a first process failed: {_reason(error)}") from error
+            raise CaptionerError(
+                f"{where}: a first process failed: {in_one_line(error)}"
+            ) from error
         difference = differing_version(own, found["versions"])
         if difference is not None:
             raise CaptionerError(f"{where}: {difference}")
@@ -283,6 +290,12 @@ def wait_for_room(chosen: Plan, seconds: float = WAIT_SECONDS) -> None:
         time.sleep(0.5)
 
 
-def _reason(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """Return an error of Ray in one line, or that of ours which caused it."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, CaptionerError):
+            return str(one)
+        one = getattr(one, "cause", None) or one.__cause__
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     return text if len(text) <= 240 else f"{text[:237]}..."

@@ -1,6 +1,5 @@
 """`captioner caption --engine ray`: its flags, and the call of `captioner.cluster`."""
 
-import importlib.util
 from argparse import ArgumentParser, Namespace
 
 from captioner.commands.caption_run import (
@@ -9,17 +8,13 @@ from captioner.commands.caption_run import (
     lists_candidates,
     recipe_of,
 )
-from captioner.commands.parser import positive
+from captioner.commands.cluster_flags import add_engine_arguments, check_engine
 from captioner.commands.predictor_flags import load_predictor
 from captioner.console import say
-from captioner.errors import CaptionerError, UsageError
-
-ENGINES = ("here", "ray")
+from captioner.errors import UsageError
 
 _ONE_MACHINE = ("sidecar", "gallery", "attention_figures", "devices", "share", "regions")
 """Flags, as names of parsed arguments, that need the photos or the files on this machine."""
-
-_CLUSTER = ("address", "actors", "column", "id_column")
 
 
 def add_cluster_arguments(parser: ArgumentParser) -> None:
@@ -29,20 +24,7 @@ def add_cluster_arguments(parser: ArgumentParser) -> None:
         "Caption on a Ray cluster. Photos and --output may then be in object storage "
         "(s3://bucket/photos/, gs://…), and inputs may be Parquet files.",
     )
-    group.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="here",
-        help="here (default): this machine; ray: a cluster, or Ray started on this machine",
-    )
-    group.add_argument(
-        "--address",
-        metavar="A",
-        help="host:port of the cluster's head, or auto",
-    )
-    group.add_argument(
-        "--actors", type=positive, metavar="N", help="networks; default: one per GPU, else per CPU"
-    )
+    add_engine_arguments(group, "--actors", "networks")
     group.add_argument(
         "--column",
         metavar="C",
@@ -60,15 +42,13 @@ def check_cluster_arguments(options: Namespace) -> None:
         UsageError: The first contradiction.
     """
     if options.engine != "ray":
-        for name in _CLUSTER:
+        check_engine(options)
+        for name in ("column", "id_column"):
             if getattr(options, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')}: requires --engine ray")
         if options.format == "parquet":
             raise UsageError("--format parquet: requires --engine ray")
         return
-    for name in _ONE_MACHINE:
-        if getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')}: not with --engine ray; leave one out")
     if options.workers:
         raise UsageError("--workers: Ray decides how many tasks decode; leave it out")
     if options.format not in (None, "jsonl", "parquet"):
@@ -79,19 +59,7 @@ def check_cluster_arguments(options: Namespace) -> None:
         raise UsageError(
             "--engine ray: writes a folder; add --output FOLDER/ or s3://bucket/folder/"
         )
-
-
-def check_installed() -> None:
-    """Check that Ray is installed, without importing it.
-
-    Raises:
-        CaptionerError: It is not.
-    """
-    for name in ("ray", "pyarrow"):
-        if importlib.util.find_spec(name) is None:
-            raise CaptionerError(
-                f"--engine ray: {name} is not installed; pip install 'captioner[ray]'"
-            )
+    check_engine(options, *_ONE_MACHINE)
 
 
 def caption_on_ray(options: Namespace) -> int:
@@ -99,11 +67,6 @@ def caption_on_ray(options: Namespace) -> int:
     from captioner.photos.inputs import check_lists
 
     check_lists(options.paths, options.list)
-    check_installed()
-    if options.address not in (None, "auto", "local"):
-        from captioner.cluster.connect import check_answers
-
-        check_answers(options.address)
     device, options.device = options.device, "cpu"
     predictor = load_predictor(options)
     from captioner.cluster.caption import Task, caption_on_cluster

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioner.commands.cluster_flags import add_engine_arguments, check_engine
 from captioner.commands.parser import share_of
 from captioner.commands.start_flag import add_start_argument, parse_run
+from captioner.errors import UsageError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -14,6 +16,15 @@ def run(arguments: list[str]) -> int:
     """Write the vocabulary and the features of all photos."""
     config, parsed = parse_run(build_parser(), arguments)
     share = None if parsed.share is None else share_of(parsed.share)
+    check_engine(parsed, "share", "verify")
+    if parsed.engine == "ray":
+        if config.finetune.checkpoint is not None:
+            raise UsageError("--from: not with --engine ray; leave one out")
+
+        from captioner.cluster.features import prepare_on_cluster
+
+        prepare_on_cluster(config, parsed.address, parsed.actors)
+        return 0
     inherited = None
     if config.finetune.checkpoint is not None:
         from captioner.training.finetune import inherit
@@ -46,4 +57,5 @@ def build_parser() -> "ArgumentParser":
         metavar="I/N",
         help="Compute every N-th photo from the I-th; other processes compute the rest.",
     )
+    add_engine_arguments(parser, "--actors", "tasks")
     return parser

@@ -1,5 +1,6 @@
 """`captioner study`: train a grid of configurations with several seeds, and compare them."""
 
+from captioner.commands.cluster_flags import add_engine_arguments, check_engine
 from captioner.commands.parser import Parser, positive
 from captioner.console import warn
 from captioner.errors import UsageError
@@ -19,10 +20,17 @@ def run(arguments: list[str]) -> int:
 
     from captioner.study.conduct import conduct, report
 
+    check_engine(options, "devices")
     failed = 0
     if not options.report:
-        jobs = options.jobs or max(1, len(devices))
-        failed = len(conduct(study, jobs=jobs, devices=devices).failed)
+        if options.engine == "ray":
+            from captioner.cluster.study import study_cluster
+
+            with study_cluster(options.address, options.jobs, study.split) as cluster:
+                done = conduct(study, jobs=cluster.slots, start=cluster.start)
+        else:
+            done = conduct(study, jobs=options.jobs or max(1, len(devices)), devices=devices)
+        failed = len(done.failed)
     print(report(study))
     if failed:
         warn(
@@ -48,11 +56,13 @@ def build_parser() -> Parser:
         "--jobs",
         type=positive,
         metavar="N",
-        help="simultaneous runs; default: one per device in --devices, otherwise 1",
+        help="simultaneous runs; default: one per device in --devices, or of --engine ray one per "
+        "GPU, else CPU; otherwise 1",
     )
     parser.add_argument(
         "--devices", metavar="0,1,…", help="GPUs to distribute the runs over; default: any"
     )
+    add_engine_arguments(parser, None)
     parser.add_argument(
         "--report", action="store_true", help="only rewrite table and plots from finished runs"
     )

@@ -21,18 +21,22 @@ from captioner.study.runner import (
     InThisProcess,
     Job,
     Progress,
+    Start,
     execute,
 )
 from captioner.training.failures import TerminatedError
 
 
-def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Progress:
+def conduct(
+    study: Study, *, jobs: int = 1, devices: Sequence[str] = (), start: Start | None = None
+) -> Progress:
     """Run the remaining part of a study; it may be killed and resumed at any time.
 
     Args:
         study: The study.
         jobs: Number of simultaneous runs. A single run is executed in this process if possible.
         devices: Values of CUDA_VISIBLE_DEVICES for the slots; empty leaves it unchanged.
+        start: Starts a run elsewhere, such as on a cluster; None starts it on this machine.
 
     Returns:
         The final progress, including the failed runs.
@@ -49,7 +53,7 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
         return progress
     threads = max(1, processors() // jobs)
 
-    def start(run: Run, slot: int) -> Job:
+    def start_here(run: Run, slot: int) -> Job:
         if jobs == 1 and not devices and can_share_this_process(run.config):
             return InThisProcess(run, study.split)
         device = devices[slot % len(devices)] if devices else None
@@ -60,7 +64,7 @@ def conduct(study: Study, *, jobs: int = 1, devices: Sequence[str] = ()) -> Prog
         prepare_once(study, left)
         execute(
             left,
-            start,
+            start or start_here,
             slots=jobs,
             progress=progress,
             show=lambda now: line.show(now.line()),

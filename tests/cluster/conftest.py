@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STORE = 200 * 2**20
-"""Bytes of each node's object store."""
+NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+"""Each node's resources."""
 
 POISON = """
 import os, signal, sys
@@ -25,18 +26,43 @@ sys.addaudithook(end)
 """`sitecustomize` of the workers: a process that opens a file named so is killed."""
 
 
-class Nodes:
-    """Two nodes with one CPU each; the second may be removed and added again."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else a busy machine leaves the workers no time
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "OMP_NUM_THREADS": "1",
+}
+"""Environment of nodes and commands."""
 
-    def __init__(self) -> None:
+
+class Nodes:
+    """Two nodes with one CPU each; the second may be removed and added again.
+
+    Args:
+        site: Folder with a `sitecustomize` for the workers.
+    """
+
+    def __init__(self, site: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        settings = {"num_cpus": 1, "object_store_memory": STORE}
-        self._settings = settings
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={**settings, "include_dashboard": False}
-        )
-        self.second = self.cluster.add_node(**settings)
+        self._site = site
+        with self._environment():
+            self.cluster = Cluster(
+                initialize_head=True, head_node_args={**NODE, "include_dashboard": False}
+            )
+        self.add_second()
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ.update(SETTINGS, PYTHONPATH=str(self._site))
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     @property
     def address(self) -> str:
@@ -46,7 +72,8 @@ class Nodes:
         self.cluster.remove_node(self.second, allow_graceful=False)
 
     def add_second(self) -> None:
-        self.second = self.cluster.add_node(**self._settings)
+        with self._environment():
+            self.second = self.cluster.add_node(**NODE)
 
     def actors(self) -> list[int]:
         """Process ids of the networks, found by the names that Ray gives its processes."""
@@ -70,35 +97,22 @@ def processes() -> Iterator[tuple[int, int, str]]:
             yield int(entry.name), parent, name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(POISON)
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-    before = dict(os.environ)
-    os.environ.update(settings, PYTHONPATH=str(folder))
-    try:
-        cluster = Nodes()
-        os.environ.pop("PYTHONPATH")
-        yield cluster
-        cluster.cluster.shutdown()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    cluster = Nodes(folder)
+    yield cluster
+    cluster.cluster.shutdown()
 
 
 class Command:
-    """`captioner caption --engine ray` in a process."""
+    """A command of `captioner` in a process."""
 
     def __init__(self, arguments: list[str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "captioner", *arguments],
+            env={**os.environ, **SETTINGS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -108,12 +122,12 @@ class Command:
         self.process.send_signal(signal.SIGKILL)
         self.process.communicate()
 
-    def ended(self, seconds: float = 300) -> tuple[int, str]:
+    def ended(self, seconds: float = 550) -> tuple[int, str]:
         """Exit code and messages."""
-        _, told = self.process.communicate(timeout=seconds)
+        self.output, told = self.process.communicate(timeout=seconds)
         return self.process.returncode, told
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 200) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 550) -> Any:
         """Wait until a condition holds while the command runs."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -41,7 +41,7 @@ def test_an_address_is_a_host_and_a_port(address, tmp_path, tiny_checkpoint, cap
 
 def test_without_ray_the_remedy_is_named(tmp_path, tiny_checkpoint, capsys, monkeypatch) -> None:
     monkeypatch.setattr(
-        "captioner.commands.caption_cluster.importlib.util.find_spec",
+        "captioner.commands.cluster_flags.importlib.util.find_spec",
         lambda name: None if name == "ray" else object(),
     )
     photo = make_photo(tmp_path / "a.png", 1)

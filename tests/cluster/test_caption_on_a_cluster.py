@@ -1,0 +1,208 @@
+"""Captions of a real Ray cluster of two nodes equal those of one machine, whatever is killed."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_photo
+
+from captioner.datasets.shapes import divide_scenes, paint
+from cluster.conftest import Command, Nodes, records_of
+
+pytestmark = pytest.mark.slow
+
+PHOTOS = 1000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,000 drawn photos, one that is damaged and one that is missing."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = random.Random(0)
+    scenes = [scene for of_split in divide_scenes(rng).values() for scene in of_split]
+    for i in range(PHOTOS):
+        paint(scenes[i % len(scenes)], 48, rng).save(folder / f"{i:04d}.png")
+    (folder / "damaged.png").write_bytes((folder / "0000.png").read_bytes()[:200])
+    (folder / "missing.png").symlink_to(folder / "nowhere.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path, tiny_checkpoint: Path) -> dict[str, dict]:
+    """What one machine writes."""
+    command = [sys.executable, "-m", "captioner", "caption", str(folder), "--format", "jsonl"]
+    done = subprocess.run(
+        [*command, "--checkpoint", str(tiny_checkpoint)], capture_output=True, text=True
+    )
+    return {one["image"]: one for one in map(json.loads, done.stdout.splitlines())}
+
+
+def assert_equal(found: list[dict], expected: dict[str, dict]) -> None:
+    """Each photo once, with the same text and the same log-probability to 1e-4."""
+    by_image = {one["image"]: one for one in found}
+    assert len(by_image) == len(found) == len({one["id"] for one in found})
+    assert by_image.keys() == expected.keys()
+    for image, one in expected.items():
+        other = by_image[image]
+        assert list(other) == ["id", *one]
+        assert other.get("caption") == one.get("caption")
+        assert other.get("error") == one.get("error")
+        assert other.get("log_prob", 0.0) == pytest.approx(one.get("log_prob", 0.0), abs=1e-4)
+
+
+def arguments(checkpoint: Path, nodes: Nodes, output: object, *more: str) -> list[str]:
+    own = ["--checkpoint", str(checkpoint), "--engine", "ray", "--address", nodes.address]
+    return ["caption", *own, "--output", str(output), *more]
+
+
+def test_all_rows_once_after_an_actor_a_node_and_the_driver_are_lost(
+    nodes: Nodes, folder: Path, expected: dict, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "captions"
+    given = arguments(tiny_checkpoint, nodes, output, str(folder), "--shard-size", "100")
+
+    def files() -> int:
+        return len(list(output.glob("captions-*.jsonl")))
+
+    command = Command(given)
+    command.wait_for(lambda: files() >= 1)
+    os.kill(command.wait_for(nodes.actors)[0], signal.SIGKILL)
+    command.wait_for(lambda: files() >= 3)
+    nodes.remove_second()
+    command.wait_for(lambda: files() >= 5, 500)
+    command.kill()  # the driver
+    kept = len(records_of(output))
+    assert kept >= 500
+    nodes.add_second()
+    code, told = Command(given).ended()
+    assert code == 1, told  # of the two photos without a caption
+    assert f"already holds {kept:,} photos" in told
+    assert "2 of 1,002 photos could not be captioned" in told
+    assert_equal(records_of(output), expected)
+    began = time.monotonic()
+    assert Command(given).ended()[0] == 1  # nothing is left to do
+    assert time.monotonic() - began < 120
+    assert_equal(records_of(output), expected)
+
+
+def test_poisonous_photos_become_error_rows(
+    nodes: Nodes, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    photos = [make_photo(tmp_path / "in" / f"{i}.png", i) for i in range(40)]
+    bad = [make_photo(tmp_path / "in" / f"poison-{i}.png", i) for i in range(2)]
+    given = arguments(tiny_checkpoint, nodes, tmp_path / "out", str(tmp_path / "in"))
+    code, told = Command(given).ended()
+    assert code == 1
+    found = {one["image"]: one for one in records_of(tmp_path / "out")}
+    assert found.keys() == {str(one) for one in (*photos, *bad)}
+    assert all("was killed 4 times" in found[str(one)]["error"] for one in bad)
+    assert all("caption" in found[str(one)] for one in photos)
+    assert "2 of 42 photos could not be captioned" in told
+
+
+def test_too_few_processors_are_told_at_once(
+    nodes: Nodes, folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    given = arguments(tiny_checkpoint, nodes, tmp_path / "out", str(folder), "--actors", "3")
+    code, told = Command(given).ended(90)
+    assert code == 2
+    assert told.splitlines()[-1] == (
+        "captioner: error: --actors 3: at most 2 on this cluster (2 CPUs)"
+    )
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A bucket of a local S3 server; its address follows the question mark."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    import boto3
+
+    options = f"?scheme=http&endpoint_override={host}:{port}&allow_bucket_creation=true"
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(
+        Bucket="photos"
+    )
+    yield options
+    server.stop()
+
+
+def test_object_storage_in_and_out(
+    nodes: Nodes, bucket: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from captioner.cluster.output import Folder, content_of
+
+    photos = [make_photo(tmp_path / f"{i}.png", i).read_bytes() for i in range(6)]
+    place = Folder(f"s3://photos/in{bucket}")
+    place.write("deep/a b%20.png", photos[0])
+    place.write("bad.jpg", b"no photo")
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as file:
+        for i in (1, 2):
+            about = tarfile.TarInfo(f"{i}.png")
+            about.size = len(photos[i])
+            file.addfile(about, io.BytesIO(photos[i]))
+    place.write("some.tar", tar.getvalue())
+    table = io.BytesIO()
+    pq.write_table(pa.table({"bytes": photos[3:5], "uri": [f"r{i}" for i in (3, 4)]}), table)
+    place.write("some.parquet", table.getvalue())
+    (tmp_path / "list.txt").write_text(f"s3://photos/in/deep/a b%20.png{bucket}\n")
+
+    output = f"s3://photos/out{bucket}"
+    given = arguments(tiny_checkpoint, nodes, output, f"s3://photos/in{bucket}")
+    given += ["--list", str(tmp_path / "list.txt"), "--format", "parquet", "--n-best", "2"]
+    code, told = Command(given).ended()
+    assert code == 1, told
+    content = content_of(Folder(output).place("captions-00000.parquet"))
+    assert content is not None
+    found = pq.read_table(io.BytesIO(content)).to_pylist()
+    rows = {row["image"].replace(bucket, ""): row for row in found}
+    assert len(rows) == 6
+    assert {"r3", "r4"} <= rows.keys()
+    assert [image for image, row in rows.items() if row["error"] is not None] == [
+        "s3://photos/in/bad.jpg"
+    ]
+    from captioner import Predictor
+
+    same = Predictor.load(tiny_checkpoint, n_best=2).caption(photos[0])
+    row = rows["s3://photos/in/deep/a b%20.png"]
+    assert row["caption"] == same.caption
+    assert [one["caption"] for one in row["candidates"]] == [one.caption for one in same.candidates]
+    code, told = Command(given).ended()
+    assert "already holds 6 photos" in told
+
+
+def test_a_dataset_in_python(
+    nodes: Nodes, folder: Path, expected: dict, tiny_checkpoint: Path
+) -> None:
+    code = f"""
+import ray
+ray.init({nodes.address!r}, log_to_driver=False, logging_level="ERROR")
+ray.data.DataContext.get_current().enable_progress_bars = False
+from captioner.cluster import captions
+photos = ray.data.read_binary_files({str(folder)!r}, include_paths=True).limit(50)
+rows = captions(photos, {str(tiny_checkpoint)!r}, actors=1).take_all()
+import json
+print("rows:" + json.dumps(rows))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "rows:" in done.stdout, done.stderr
+    rows = json.loads(done.stdout.rpartition("rows:")[2])
+    assert len(rows) == 50
+    for row in rows:
+        one = expected[row["id"]]
+        assert row["caption"] == one.get("caption")
+        assert row["log_prob"] == pytest.approx(one.get("log_prob"), abs=1e-4)

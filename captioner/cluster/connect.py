@@ -38,8 +38,8 @@ OBJECT_STORE = 2**29
 """Memory for objects where Ray is started on this machine: 512 MiB, or a tenth of what is free."""
 
 BLOCK_BYTES = 2**24
-"""Bytes of decoded photos that travel together, about 100 photos; Ray's default is eight times that,
-and a network would wait for its first photos."""
+"""Bytes of decoded photos that travel together, about 100 photos. By Ray's default, eight times
+that, a network would wait long for its first photos."""
 
 
 @contextmanager

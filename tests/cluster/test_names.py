@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from captioner.cluster import names
@@ -10,6 +10,7 @@ from captioner.cluster import names
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(texts), st.lists(texts))
 def test_seen_is_a_set(known: list[str], more: list[str]) -> None:
     seen = names.Seen(np.sort(names.digests(known)))

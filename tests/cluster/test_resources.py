@@ -1,7 +1,7 @@
 """How a cluster is divided between networks and decoding."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from captioner.cluster.resources import Node, plan
@@ -12,6 +12,7 @@ machines = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(machines, st.integers(1, 8))
 def test_networks_and_decoding_fit_on_cpus(nodes: list[Node], wanted: int) -> None:
     most = int(sum(node.cpus for node in nodes))
@@ -22,6 +23,7 @@ def test_networks_and_decoding_fit_on_cpus(nodes: list[Node], wanted: int) -> No
     assert chosen.actor_gpus == 0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(machines, st.integers(1, 8))
 def test_one_network_for_each_gpu_leaves_cpus_to_decode(nodes: list[Node], gpus: int) -> None:
     nodes = [Node(one.address, one.cpus, float(gpus)) for one in nodes]

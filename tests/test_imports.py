@@ -51,6 +51,18 @@ def test_captioning_needs_torch_and_pillow_alone() -> None:
         assert heavy not in loaded
 
 
+def test_nothing_but_the_engine_imports_ray() -> None:
+    loaded = modules_after(
+        "import importlib, captioner\n"
+        "from captioner.commands import COMMANDS\n"
+        "for name in COMMANDS:\n"
+        "    importlib.import_module(f'captioner.commands.{name}').build_parser()\n"
+        "captioner.Predictor\n"
+        "import captioner.study.conduct, captioner.features.prepare\n"
+    )
+    assert not {"ray", "pyarrow", "captioner.cluster"} & loaded
+
+
 def test_import_contracts() -> None:
     from importlinter.cli import lint_imports
 

@@ -128,7 +128,8 @@ class Output:
         self.form = form
         self.size = size
         self.files: dict[str, Written] = {}
-        self._recipe = json.loads(json.dumps({**recipe, "form": form}))
+        options = {**recipe.get("options", {}), "format": form}
+        self._recipe = json.loads(json.dumps({**recipe, "options": options}))
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
         self._begin()

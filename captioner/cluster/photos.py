@@ -209,7 +209,7 @@ class _Inputs:
         if _is_parquet(path):
             yield from _parquet(uri, self.columns)
         else:
-            yield Unit(TAR if is_shard(path) else PHOTO, uri, uri)
+            yield Unit(TAR if is_shard(path) else PHOTO, storage.without_options(uri), uri)
 
 
 def _coco(uri: str, images: str | None) -> Iterator[Unit]:
@@ -220,17 +220,18 @@ def _coco(uri: str, images: str | None) -> Iterator[Unit]:
     except (ValueError, UnicodeDecodeError) as error:
         raise CaptionerError(f"{uri}: not a JSON file: {error}") from error
     entries = as_list(values, Path(uri), "images")
-    folder = uri.rpartition("/")[0] if images is None else images.rstrip("/")
+    scheme, path, options = storage.divide(uri if images is None else images)
+    folder = f"{scheme}://{path.rpartition('/')[0] if images is None else path.rstrip('/')}"
     for index, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        place = f"{uri}/images[{index}]"
+        place = f"{storage.without_options(uri)}/images[{index}]"
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             reason = f'"file_name" is no file name: {shown(name)}'
             yield Unit(PHOTO, place, place, reason)
         elif name.startswith("/") or ".." in name.split("/"):
             yield Unit(PHOTO, place, place, f"{shown(name)} is outside its folder")
         else:
-            yield Unit(PHOTO, f"{folder}/{name}", f"{folder}/{name}")
+            yield Unit(PHOTO, f"{folder}/{name}", f"{folder}/{name}{options}")
 
 
 # Parquet
@@ -248,7 +249,7 @@ def _parquet(name: str, columns: Columns) -> Iterator[Unit]:
         first = 0
         for group in range(file.metadata.num_row_groups):
             more = {"group": group, "first": first, "photo": chosen.photo, "id": chosen.id}
-            yield Unit(ROWS, name, place, more=json.dumps(more))
+            yield Unit(ROWS, storage.without_options(name), place, more=json.dumps(more))
             first += file.metadata.row_group(group).num_rows
 
 

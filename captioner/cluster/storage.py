@@ -43,6 +43,19 @@ def divide(uri: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3] or ""
 
 
+def without_options(name: str) -> str:
+    """Return the name of a file for records: a URI without the options of its file system.
+
+    Example:
+        >>> without_options("s3://bucket/dog.jpg?region=eu-west-1"), without_options("dog.jpg")
+        ('s3://bucket/dog.jpg', 'dog.jpg')
+    """
+    if not is_uri(name):
+        return name
+    scheme, path, _ = divide(name)
+    return f"{scheme}://{path}"
+
+
 def opened(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI, and the path in it.
 

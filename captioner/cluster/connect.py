@@ -102,6 +102,7 @@ def _own(where: str) -> dict[str, Any]:
     """Return the settings of a Ray that is started here."""
     if where != "local":
         return {}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else 15: the workers are the command
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "num_cpus": len(os.sched_getaffinity(0)),

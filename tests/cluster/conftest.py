@@ -19,7 +19,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 POISON = """
 import os, signal, sys
 def end(event, arguments):
-    if event == "open" and "poison" in str(arguments[0]):
+    if event == "open" and "kills-it" in str(arguments[0]):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(end)
 """

@@ -104,7 +104,7 @@ def test_poisonous_photos_become_error_rows(
     nodes: Nodes, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     photos = [make_photo(tmp_path / "in" / f"{i}.png", i) for i in range(40)]
-    bad = [make_photo(tmp_path / "in" / f"poison-{i}.png", i) for i in range(2)]
+    bad = [make_photo(tmp_path / "in" / f"kills-it-{i}.png", i) for i in range(2)]
     given = arguments(tiny_checkpoint, nodes, tmp_path / "out", str(tmp_path / "in"))
     code, told = Command(given).ended()
     assert code == 1, told

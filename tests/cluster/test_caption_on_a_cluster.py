@@ -18,7 +18,7 @@ import pytest
 from conftest import make_photo
 
 from captioner.datasets.shapes import divide_scenes, paint
-from cluster.conftest import Command, Nodes, records_of
+from cluster.conftest import SETTINGS, Command, Nodes, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -127,8 +127,10 @@ def test_too_few_processors_are_told_at_once(
 
 
 @pytest.fixture
-def bucket() -> Iterator[str]:
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a local S3 server; its address follows the question mark."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -41,9 +41,6 @@ from captioner.inference.strategy import Strategy, check_beam
 from captioner.photos.kinds import Photo as OnePhoto
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
-TOGETHER = 4
-"""Photos that the encoder processes at once. More are slower: their maps leave the caches."""
-
 
 class OnnxPredictor:
     """An exported captioner with a strategy, on the CPU.
@@ -91,7 +88,6 @@ class OnnxPredictor:
             OnnxGraph(folder, name, threads) for name in GRAPHS
         )
         self._shares = folder.attention != "none"
-        self._together = min(TOGETHER, folder.at_once or TOGETHER)
 
     @classmethod
     def load(
@@ -158,13 +154,10 @@ class OnnxPredictor:
     def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
         """Caption photos that have been read."""
         began = perf_counter()
-        pixels = np.stack([one.pixels[0] for one in photos if not isinstance(one.pixels, str)])
-        features = np.concatenate(
-            [
-                self._encoder.run([pixels[i : i + self._together]])[0]
-                for i in range(0, len(pixels), self._together)
-            ]
-        )
+        pixels = [one.pixels[0] for one in photos if not isinstance(one.pixels, str)]
+        # Photo by photo: faster than a batch, whose maps leave the caches, and a photo's features
+        # do not depend on the others.
+        features = np.concatenate([self._encoder.run([one[None]])[0] for one in pixels])
         encoded = perf_counter()
         self.seconds.encoding += encoded - began
         begun = self._begin.run([features])

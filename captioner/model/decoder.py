@@ -62,7 +62,7 @@ class Decoder(DecoderLayers):
         if self.place == "init":
             parts = image.chunk(len(self.cells) * n, dim=1)
             return tuple(parts[i * n : (i + 1) * n] for i in range(len(self.cells)))
-        zero = image.new_zeros(len(image), self.hidden_size)
+        zero = image.new_zeros(image.shape[0], self.hidden_size)
         state: DecoderState = tuple((zero,) * n for _ in self.cells)
         if self.place == "pre":
             output, state = self._advance(self.dropout(image), state, regions)

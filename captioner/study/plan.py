@@ -164,6 +164,8 @@ def overlay(parser: ArgumentParser, base: Config, changes: Mapping[str, Any]) ->
     except (ArgumentError, TypeError, ValueError) as error:
         raise UsageError(in_our_words(str(error))) from error
     check(config)
+    if config.finetune.checkpoint is not None:
+        raise UsageError("finetune.checkpoint: a study trains from the start; remove it")
     return config
 
 

@@ -139,10 +139,7 @@ def read_base(names: Any, folder: Path) -> Config:
             name if name in known and not (folder / name).exists() else str(folder / name),
         )
     ]
-    config = parse_config(config_parser("train", ""), layers)[0]
-    if config.finetune.checkpoint is not None:
-        raise UsageError("finetune.checkpoint: a study trains from the start; remove it")
-    return config
+    return parse_config(config_parser("train", ""), layers)[0]
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

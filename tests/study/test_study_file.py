@@ -146,6 +146,10 @@ def test_layers_beside_the_file_and_overrides(tmp_path: Path) -> None:
             "set: {decoder.dropout: null}",
             r"run base: decoder\.dropout: must have a value, not null",
         ),
+        (
+            "set: {finetune.checkpoint: flickr8k}",
+            r"run base: finetune\.checkpoint: a study trains from the start; remove it",
+        ),
         ("set: {decoder: {cell: gru}}", r"write the dotted name, for example decoder"),
         ("set: {seed: 3}", r"seed: seeds are set with `seeds: \[0, 1, 2\]`"),
         ("runs: [{output: x}]", r"output: the study's folder is set with `output` at the top"),

@@ -64,7 +64,7 @@ def test_a_folder_of_photos_needs_no_other_setting(
         "vocabulary: 3 words added to the checkpoint's 11: bird, blue, hops",
         "vocabulary: 0.0% of the words of training captions are unknown",
         "has 0 of 10 photos; computing 10 more",
-        "best.ckpt: 75% fine-tuned weights, 25% of those at the start",
+        "best.ckpt: 60% fine-tuned weights, 40% of those at the start",
     ):
         assert text in said.err
 
@@ -77,7 +77,7 @@ def test_a_folder_of_photos_needs_no_other_setting(
     assert after.config.decoder == before.config.decoder
     assert after.config.search == before.config.search
     stored = yaml.safe_load((run / "config.yaml").read_text())
-    assert stored["finetune"] == {"checkpoint": str(tiny_checkpoint), "keep": 0.25}
+    assert stored["finetune"] == {"checkpoint": str(tiny_checkpoint), "keep": 0.4}
     assert (stored["data"]["format"], stored["data"]["split"]) == ("sidecar", "80/10/10")
     assert len((run / "splits.csv").read_text().splitlines()) == 11
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from captioner.errors import CaptionerError
+from captioner.features.rows import DTYPES, row_bytes
 from captioner.files.atomic import write_whole
 from captioner.files.json_file import MAX_SMALL_BYTES, parse_json
 from captioner.files.regular import read_regular
 
 FORMAT = 1
 """Version of the files; other versions are refused."""
-
-DTYPES = ("float16", "float32")
 
 
 class StoreError(CaptionerError):
@@ -105,7 +101,7 @@ class Header:
 
 def size_in_bytes(n: int, shape: Sequence[int], dtype: str) -> int:
     """Return the size of `features.bin` for n photos; the journal adds about 250 each."""
-    return n * math.prod(shape) * np.dtype(dtype).itemsize
+    return n * row_bytes(shape, dtype)
 
 
 def plain(key: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 from captioner.datasets.records import ImageId
 from captioner.features.header import FORMAT, Header, StoreError, plain
 from captioner.features.journal import Entry, Journal, file_digest, file_stamp
+from captioner.features.rows import decoded, stored_shape, stored_type
 
 SAMPLE = 16
 """Photos that are read to decide whether a store belongs to a data set."""
@@ -53,7 +54,7 @@ class FeatureStore:
         folder: The store's folder.
         key: What its features depend on, as given when it was created.
         shape: Of one photo's features: (F,) pooled or (R, F) grid.
-        dtype: ``float16`` or ``float32``.
+        dtype: ``float16``, ``float32`` or ``int8`` (see `captioner.features.rows`).
         errors: Reason by image id, for the photos that could not be read.
         touched: Photos that the last call of `stale` had to read because their times had changed.
     """
@@ -62,7 +63,7 @@ class FeatureStore:
         self.folder = folder
         self.key = header.key
         self.shape = header.shape
-        self.dtype = np.dtype(header.dtype)
+        self.dtype = header.dtype
         self.errors: dict[ImageId, str] = {
             image_id: line.reason
             for image_id, line in journal.lines.items()
@@ -103,7 +104,7 @@ class FeatureStore:
         """Return the features of some photos, in the order given; an id may occur more than once.
 
         Returns:
-            (B, *shape) in the store's dtype, in memory of its own.
+            (B, *shape) in the store's dtype, float32 for int8, in memory of its own.
 
         Raises:
             StoreError: An id has no features.
@@ -118,11 +119,12 @@ class FeatureStore:
             ) from None
         parts = np.array([part for part, _ in places], dtype=np.intp)
         numbers = np.array([row for _, row in places], dtype=np.intp)
-        found = np.empty((len(places), *self.shape), self.dtype)
+        row = stored_shape(self.shape, self.dtype)
+        found = np.empty((len(places), *row), stored_type(self.dtype))
         for part in np.unique(parts).tolist():
             own = parts == part
             found[own] = self._map(part)[numbers[own]]
-        return found
+        return decoded(found, self.shape, self.dtype)
 
     def known(self, photos: Photos) -> list[tuple[Entry, Path]]:
         """Return the entries of those photos that the store has features of."""
@@ -196,15 +198,16 @@ class FeatureStore:
 
     def _map(self, number: int) -> np.ndarray:
         part = self._journal.parts[number]
+        row = stored_shape(self.shape, self.dtype)
         if part.n_rows == 0:  # an empty file cannot be mapped
-            return np.empty((0, *self.shape), self.dtype)
+            return np.empty((0, *row), stored_type(self.dtype))
         if number not in self._maps:
             try:
                 self._maps[number] = np.memmap(
                     self.folder / part.features_name,
-                    dtype=self.dtype,
+                    dtype=stored_type(self.dtype),
                     mode="r",
-                    shape=(part.n_rows, *self.shape),
+                    shape=(part.n_rows, *row),
                 ).view(np.ndarray)
             except (OSError, ValueError) as error:  # ValueError: shorter than it was on opening
                 raise StoreError(

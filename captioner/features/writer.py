@@ -20,8 +20,9 @@ import numpy as np
 
 from captioner.datasets.records import ImageId
 from captioner.errors import UsageError
-from captioner.features.header import DTYPES, FORMAT, Header, StoreError, plain
+from captioner.features.header import FORMAT, Header, StoreError, plain
 from captioner.features.journal import Entry, Journal, Line, Part, part_numbers
+from captioner.features.rows import DTYPES, encoded, value_type
 from captioner.features.store import Photos
 from captioner.files.atomic import remove_drafts, write_whole
 from captioner.files.lock import take_lock
@@ -37,7 +38,7 @@ class FeatureWriter:
         folder: The store's folder; created if missing.
         key: What the features depend on: plain values (what JSON can hold).
         shape: Of one photo's features, (F,) or (R, F).
-        dtype: ``float16`` or ``float32``.
+        dtype: ``float16``, ``float32`` or ``int8``.
         share: Number of this process, from 1, among those that write the store together; each has
             files of its own. None if this process is the only writer.
 
@@ -170,13 +171,14 @@ class FeatureWriter:
                 f"rows have shape {rows.shape}, not {(len(entries), *self._header.shape)}"
             )
         with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(rows, dtype=self._header.dtype)
+            rows = np.ascontiguousarray(rows, value_type(self._header.dtype))
         for entry, row in zip(entries, rows, strict=True):
             if not np.isfinite(row).all():
                 raise StoreError(
                     f"{self.folder}: features of image {entry.image_id!r} are not finite in"
-                    f" {self._header.dtype}" + "; use float32" * (self._header.dtype == "float16")
+                    f" {rows.dtype}" + "; use float32" * (rows.dtype == np.float16)
                 )
+        rows = encoded(rows, self._header.dtype)
         first = self._part.n_rows
         lines = [
             Line(entry, first + i, zlib.crc32(row.tobytes()), turn=self._turn)

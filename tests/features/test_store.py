@@ -363,8 +363,8 @@ def test_another_key_shape_or_dtype(folder, photos):
         FeatureWriter(folder, KEY, SHAPE, "float32")
     with pytest.raises(StoreError, match=r"not float16 \(4,\)"):
         FeatureWriter(folder, KEY, (4,), "float16")
-    with pytest.raises(UsageError, match="dtype 'int8' is not one of float16, float32"):
-        FeatureWriter(folder, KEY, SHAPE, "int8")
+    with pytest.raises(UsageError, match="dtype 'int4' is not one of float16, float32"):
+        FeatureWriter(folder, KEY, SHAPE, "int4")
     with pytest.raises(UsageError, match="not the shape of a photo's features"):
         FeatureWriter(folder, KEY, (0,), "float16")
 

@@ -17,8 +17,8 @@ number is the best of the rounds. Columns, for one row per batch size:
 - early ends: captions that end after 6 to 14 words, as real ones do.
 - same words: share of captions that `generate` finds too.
 
-A second table compares captioner's own decoder with spatial attention over 196 regions with its
-matrix products: state, query, scores, context and vocabulary. Keys and values are precomputed.
+A second table (`--attention`: that one only) is of captioner's own decoder with attention over 196
+regions; see `benchmark_attention_search.py`.
 
 Example: `python scripts/benchmark_decoding.py --threads 2`.
 """
@@ -36,15 +36,10 @@ from torch import Tensor
 
 from captioner.decoding.beam_search import SearchOptions
 from captioner.decoding.cuda_graphs import RecordedSearch
-from captioner.model.attention import Regions
-from captioner.model.cells import LSTM
-from captioner.model.decoder import Decoder
-from captioner.model.decoder_settings import AttentionSettings, RecurrenceSettings, WordSettings
 from captioner.model.kernels.input_cache import WordProducts
 from captioner.model.kernels.linear import linear
 
 START, END = 1, 0
-REGIONS = 196
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
@@ -271,6 +266,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--attention", action="store_true", help="print the second table only")
     parser.add_argument(
         "--cpu-time",
         action="store_true",
@@ -284,9 +280,6 @@ def main() -> None:
     width, max_length = arguments.beam_size, arguments.max_length
 
     device = torch.device(arguments.device)
-    step = LstmStep(arguments.vocab_size, arguments.hidden_size, device)
-    usual_step = LstmStep(arguments.vocab_size, arguments.hidden_size, device, usual=True)
-    options = SearchOptions(beam_size=width, max_length=max_length)
     generate = generate_around(width, max_length, arguments.vocab_size, device)
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
@@ -296,6 +289,25 @@ def main() -> None:
     )
     if generate is None:
         print("transformers is not installed: no columns for generate")
+    if not arguments.attention:
+        print_plain(arguments, generate, device, clock)
+    from benchmark_attention_search import print_attention  # imports this module
+
+    with torch.no_grad():
+        print_attention(arguments, generate, clock)
+
+
+def print_plain(
+    arguments: argparse.Namespace,
+    generate: Callable[[Step, Tensor, State], Tensor] | None,
+    device: torch.device,
+    clock: Callable[[], float],
+) -> None:
+    """Print the table of the minimal decoder."""
+    width, max_length = arguments.beam_size, arguments.max_length
+    step = LstmStep(arguments.vocab_size, arguments.hidden_size, device)
+    usual_step = LstmStep(arguments.vocab_size, arguments.hidden_size, device, usual=True)
+    options = SearchOptions(beam_size=width, max_length=max_length)
     print(
         "      |      images per second        |  x per | x generate, same words                 |"
         "| early ends | x generate, same words"
@@ -356,71 +368,6 @@ def main() -> None:
             f"{times(rate, 'early captioner', 'early usual'):>8} | {same(found, 'early '):>5}",
             flush=True,
         )
-    with torch.no_grad():
-        print_attention(arguments, clock)
-
-
-def print_attention(arguments: argparse.Namespace, clock: Callable[[], float]) -> None:
-    """Print the table of attention."""
-    device, hidden = torch.device(arguments.device), arguments.hidden_size
-    torch.manual_seed(0)
-    decoder = Decoder(
-        arguments.vocab_size,
-        hidden,
-        RecurrenceSettings(LSTM, hidden),
-        words=WordSettings(hidden),
-        attention=AttentionSettings("spatial", hidden),
-    )
-    decoder.eval().requires_grad_(False).to(device)
-    decoder.projection.weight *= 12.0
-    decoder.projection.bias[END] = -1e9
-    options = SearchOptions(beam_size=arguments.beam_size, max_length=arguments.max_length)
-    print("\nspatial attention, 196 regions\nbatch |  limit | captioner | of limit")
-    for images in arguments.batch_sizes:
-        state, regions = decoder.begin(torch.randn(images, REGIONS, hidden, device=device))
-        assert regions is not None
-        ids = torch.full((images,), START, device=device)
-        search = RecordedSearch(decoder.search_step(), END, options, record_after=0)
-        runs: dict[str, Callable[[], object]] = {
-            "limit": attention_products(decoder, regions, arguments),
-            "captioner": partial(search, ids, state, regions),
-        }
-        seconds = best_seconds(runs, arguments.rounds, clock)
-        rate = {name: images / value for name, value in seconds.items()}
-        print(
-            f"{images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
-            f"{rate['captioner'] / rate['limit']:8.0%}",
-            flush=True,
-        )
-
-
-def attention_products(
-    decoder: Decoder, regions: Regions, arguments: argparse.Namespace
-) -> Callable[[], object]:
-    """Return a function that computes only the matrix products of one search with attention."""
-    images, width = len(regions.keys), arguments.beam_size
-    device = regions.keys.device
-    hs = [
-        torch.randn(rows, arguments.hidden_size, device=device) for rows in (images, images * width)
-    ]
-    of_state = decoder.cells[0].get_parameter("recurrence.weight_hh_l0").contiguous()
-    keys = regions.keys.transpose(1, 2)
-
-    def multiply() -> None:
-        for t in range(arguments.max_length):
-            h = hs[min(t, 1)]
-            linear(h, of_state)
-            query = decoder.attention.query(h).view(images, -1, keys.shape[1])
-            torch.bmm(torch.bmm(query, keys), regions.values)
-            decoder.projection(h)
-
-    if device.type != "cuda":
-        return multiply
-    multiply()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        multiply()
-    return partial(replay, graph, hs)
 
 
 def kept(

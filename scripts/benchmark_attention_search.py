@@ -118,7 +118,7 @@ def usual_step(decoder: Decoder, regions: Regions, width: int) -> Step:
     cell, attention = decoder.cells[0], decoder.attention
     weights = [cell.get_parameter(f"recurrence.weight_{name}_l0") for name in ("ih", "hh")]
     biases = [cell.get_parameter(f"recurrence.bias_{name}_l0") for name in ("ih", "hh")]
-    gates, bias = torch.cat(weights, 1), biases[0] + biases[1]
+    gates, bias = torch.cat(tuple(weights), 1), biases[0] + biases[1]
     keys = regions.keys.repeat_interleave(width, 0)
     values = regions.values.repeat_interleave(width, 0)
 

@@ -47,15 +47,12 @@ def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
     Raises:
         CaptionerError: A file does not exist, or is not a run's gradients.csv.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
+    from matplotlib import ticker
+    from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the caller
 
     curves = {name: read_gradients(file) for name, file in runs.items()}
-    figure, panels = pyplot.subplots(
-        1, len(curves), figsize=(0.8 + 2.7 * len(curves), 3.1), sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(0.8 + 2.7 * len(curves), 3.1))
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)
     for axes, colour, (name, looks) in zip(panels[0], COLOURS * 9, curves.items(), strict=False):
         steps = list(looks)
         chosen = sorted(
@@ -76,4 +73,3 @@ def plot_gradients(runs: Mapping[str, Path], path: Path) -> None:
     panels[0][0].set_ylabel("gradient of the last word's loss\n(relative to distance 1)")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)

@@ -32,9 +32,9 @@ def seeded(seed):  # type: ignore[no-untyped-def]
     """Fix the seed: an encoder without weights would differ each time."""
     from captioner.features.prepare import build_keyed_encoder
 
-    def build(config, training):  # type: ignore[no-untyped-def]
+    def build(*arguments):  # type: ignore[no-untyped-def]
         seed(0)
-        return build_keyed_encoder(config, training)
+        return build_keyed_encoder(*arguments)
 
     return build
 

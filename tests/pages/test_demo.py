@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,12 @@ def test_hostile_names_of_checkpoints_stay_text(tiny_checkpoint: Path) -> None:
     assert page.count("<script") == 2
 
 
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run in a thread of its own: Playwright's loop keeps running in this one, after its tests."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, scenario).result()
+
+
 def test_a_bounded_number_of_requests_waits() -> None:
     async def scenario() -> None:
         worker = Worker(places=2, seconds=30)
@@ -182,7 +189,7 @@ def test_a_bounded_number_of_requests_waits() -> None:
             pass
         worker.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_time_is_bounded_and_the_queue_moves_on() -> None:
@@ -204,7 +211,7 @@ def test_time_is_bounded_and_the_queue_moves_on() -> None:
         assert ran == []
         worker.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 async def _until(event: asyncio.Event) -> None:

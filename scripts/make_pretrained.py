@@ -42,13 +42,13 @@ CARD = {
     "licence of the data": "research and education only, as the authors of Flickr8k ask; cite them",
     "licence of the encoder": "Apache-2.0 (EfficientNet-Lite2, trained on ImageNet)",
     "recipe": "EfficientNet-Lite2 at 352 x 352 pixels, squashed, frozen; GRU of 512 units with "
-    "adaptive attention; cross-entropy, then self-critical training on CIDEr-D",
+    "spatial attention; cross-entropy, then self-critical training on CIDEr-D",
     "intended use": "teaching, research, a starting point for training on own photos",
     "not for": "descriptions that people rely on, such as alternative text without review; "
     "identifying people or judging what they are",
-    "known failures": "names common objects for unknown ones (a large brown horse is riding a "
-    "fire), guesses colours and counts, repeats an object (a boy is riding a bike on a bike), "
-    "reads no text; more in docs/models.md",
+    "known failures": "names common objects for unknown ones (a skateboarder is performing a trick "
+    "on a skateboard, of two workers on a scaffold), guesses colours and counts, repeats an object "
+    "(two horses pull a horses), reads no text; more in docs/models.md",
 }
 
 

@@ -160,6 +160,8 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
         UsageError: A value is out of range or conflicts with another one.
     """
     if options.sample is not None:
+        if options.max_length is not None:
+            default = default.replaced(max_length=options.max_length)
         common = SampleOptions(
             samples=options.sample,
             max_length=default.max_length,

@@ -131,6 +131,8 @@ def check_numbers(config: Config) -> None:
     reward = config.search.word_reward
     right = f"from -{MAX_REWARD} to {MAX_REWARD}"
     _require("search.word_reward", reward, abs(reward) <= MAX_REWARD, right)
+    least, most = config.search.min_length, config.search.max_length
+    _require("search.min_length", least, 0 <= least <= most, f"from 0 to search.max_length, {most}")
     alpha = config.search.length_alpha
     _require("search.length_alpha", alpha, 0 <= alpha <= MAX_REWARD, f"from 0 to {MAX_REWARD}")
 

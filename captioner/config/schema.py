@@ -279,6 +279,8 @@ class SearchConfig:
     """Hypotheses kept at each step; 1 is greedy search."""
     max_length: int = SearchOptions.max_length
     """Words in a caption at most."""
+    min_length: int = SearchOptions.min_length
+    """Words in a caption at least; a photo without anything to name otherwise gets no word."""
     length_norm: LengthNorm = SearchOptions.length_norm
     """What a hypothesis' log-probability is divided by before ranking: nothing, its length, or the
     penalty of Wu et al. 2016."""

@@ -88,9 +88,14 @@ class SearchOptions:
         check_number("diversity", self.diversity, minimum=0.0)
 
     def replaced(self, **options: Any) -> "SearchOptions":
-        """Return a copy with some options replaced; by default, the beam widens to `n_best`."""
+        """Return a copy with some options replaced.
+
+        The beam widens to `n_best` and the minimum length falls to `max_length` where it must.
+        """
         if options.get("n_best", 1) > self.beam_size:
             options.setdefault("beam_size", options["n_best"])
+        if options.get("max_length", self.max_length) < self.min_length:
+            options.setdefault("min_length", options["max_length"])
         return replace(self, **options)
 
 

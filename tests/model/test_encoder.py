@@ -289,3 +289,15 @@ def test_a_gpu_does_not_round_outside_of_training() -> None:
     encoder.train()(photos)
     assert told == [("ieee", "ieee"), before, before]
     assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == before
+
+
+@pytest.mark.parametrize(("side", "most"), [(64, 32), (256, 2), (400, 1)])
+def test_a_cpu_encodes_a_few_photos_at_a_time(side: int, most: int) -> None:
+    encoder, _ = torchvision_encoder("squeezenet1_1", "none", grid=True)
+    seen = []
+    encoder.trunk.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    photos = torch.randint(256, (35 if side == 64 else 3, 3, side, side), dtype=torch.uint8)
+    with torch.inference_mode():
+        features = encoder.encode(photos)
+        assert max(seen) == most
+        torch.testing.assert_close(features, encoder(photos), rtol=1e-4, atol=1e-4)

@@ -47,7 +47,8 @@ class Encoding:
         self.regions = folder_for(members, regions)
         seeing = [i for i, member in enumerate(members) if not member.reads_regions]
         self.transforms, transform_of = distinct([members[i].transform for i in seeing])
-        encoders = [members[i].captioner.encoder for i in seeing]
+        of_members = [members[i].captioner.encoder for i in seeing]
+        encoders = [encoder for encoder in of_members if isinstance(encoder, Encoder)]
         keys = [encoder_key(encoder) for encoder in encoders] if len(encoders) > 1 else [""]
         pairs, own = distinct(list(zip(keys, transform_of, strict=False)))
         firsts = [own.index(i) for i in range(len(pairs))]

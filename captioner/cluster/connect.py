@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from captioner import __version__
-from captioner.cluster.resources import Node, Plan
+from captioner.cluster.resources import Node, Plan, nodes_of_cluster
 from captioner.console import say
 from captioner.errors import CaptionerError, UsageError
 
@@ -182,6 +182,9 @@ def versions() -> dict[str, str]:
 def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
     """Start a process on each machine, and compare it with this one.
 
+    A machine that has just joined may not take a task yet, so it is asked again. One that has left
+    meanwhile is not checked.
+
     Args:
         nodes: The machines.
         paths: Absolute paths that all of them must see.
@@ -189,6 +192,23 @@ def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
     Raises:
         CaptionerError: A machine has other versions, does not see a path, or does not answer.
     """
+    end = time.monotonic() + PROBE_SECONDS
+    waiting = _check_machines(nodes, paths)
+    while waiting:
+        if time.monotonic() > end:
+            raise CaptionerError(
+                f"machine {waiting[0].address}: no process can start there within "
+                f"{PROBE_SECONDS:.0f} s; `ray status` shows the state of the cluster"
+            )
+        time.sleep(0.5)
+        present = {node.id for node in nodes_of_cluster()}
+        waiting = _check_machines([node for node in waiting if node.id in present], paths)
+
+
+def _check_machines(nodes: Sequence[Node], paths: Sequence[str]) -> list[Node]:
+    """Check machines as `check_machines` does; return those that take no task."""
+    if not nodes:
+        return []
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -228,11 +248,14 @@ def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
             f"machine {asked[silent[0]].address}: no process started within {PROBE_SECONDS:.0f} s; "
             "`ray status` shows what occupies the cluster"
         )
-    own = versions()
+    own, waiting = versions(), []
     for answer in answers:
         where = f"machine {asked[answer].address}"
         try:
             found = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:
+            waiting.append(asked[answer])
+            continue
         except ray.exceptions.RayError as error:
             raise CaptionerError(
                 f"{where}: a first process failed: {in_one_line(error)}"
@@ -245,6 +268,7 @@ def check_machines(nodes: Sequence[Node], paths: Sequence[str] = ()) -> None:
                 f"{where}: no file {found['unseen'][0]}; every machine must see the photos: use a "
                 "shared folder or s3://"
             )
+    return waiting
 
 
 def differing_version(own: Mapping[str, str], other: Mapping[str, str]) -> str | None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -91,7 +92,10 @@ def test_all_rows_once_after_an_actor_a_node_and_the_driver_are_lost(
     nodes.add_second()
     code, told = Command(given).ended()
     assert code == 1, told  # of the two photos without a caption
-    assert f"already holds {kept:,} photos" in told
+    held = re.search(r"already holds ([0-9,]+) photos", told)
+    # The last file may have been written, but not yet listed when the driver was killed.
+    assert held is not None, told
+    assert kept - 100 <= int(held[1].replace(",", "")) <= kept
     assert "2 of 1,002 photos could not be captioned" in told
     assert_equal(records_of(output), expected)
     began = time.monotonic()

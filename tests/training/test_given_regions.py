@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_photo, write_jsonl
 from test_resume import Interruption, check_same, interrupt_at
-from test_run import arguments
+from test_run import prepared_run, trained_run
 
 from captioner.cli import main
 from captioner.config.parser import config_parser, parse_config
@@ -54,17 +54,12 @@ def write_regions(folder: Path, photos: list[Path]) -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     root = write_jsonl(tmp_path_factory.mktemp("data"))
     write_regions(root / "regions", sorted(root.glob("*.png")))
-    settings = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
-    flags = arguments(root, "--data.regions", str(root / "regions"), *settings)
-    assert main(["prepare", *flags]) == 0
-    return root, flags
+    return root, prepared_run(root, SETTINGS, "--data.regions", str(root / "regions"))
 
 
 @pytest.fixture(scope="module")
 def whole(prepared: tuple[Path, list[str]]) -> Path:
-    root, flags = prepared
-    assert main(["train", *flags, "--output", str(root / "whole")]) == 0
-    return root / "whole"
+    return trained_run(*prepared)
 
 
 def best(run: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_jsonl
-from test_run import arguments
+from test_run import prepared_run, save_weights, trained_run
 
 from captioner.cli import main
 from captioner.model.kernels.linear import faster_library, use_library
@@ -47,23 +47,16 @@ class Interruption(BaseException):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A prepared data set of eight training images, and the flags of a run of twelve steps."""
-    from torchvision import models
-
-    torch.manual_seed(0)
     root = write_jsonl(tmp_path_factory.mktemp("data"))
-    weights = root / "squeezenet.pth"
-    torch.save(models.squeezenet1_1().state_dict(), weights)
-    settings = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
-    flags = arguments(root, "--encoder.weights", str(weights), *settings)
+    weights = save_weights(root / "squeezenet.pth")
+    flags = prepared_run(root, SETTINGS, "--encoder.weights", weights)
     assert main(["prepare", *flags, "--encoder.views", "2"]) == 0
     return root, flags
 
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: tuple[Path, list[str]]) -> Path:
-    root, flags = prepared
-    assert main(["train", *flags, "--output", str(root / "whole")]) == 0
-    return root / "whole"
+    return trained_run(*prepared)
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

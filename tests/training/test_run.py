@@ -42,6 +42,29 @@ def arguments(root: Path, *more: str) -> list[str]:
     return [part for k, v in settings.items() for part in (f"--{k}", v)] + list(more)
 
 
+def prepared_run(root: Path, settings: dict[str, str], *more: str) -> list[str]:
+    """Prepare the data set in `root`, and return the flags of a run with these settings."""
+    given = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    flags = arguments(root, *more, *given)
+    assert main(["prepare", *flags]) == 0
+    return flags
+
+
+def trained_run(root: Path, flags: list[str]) -> Path:
+    """Train a run without interruptions, and return its folder."""
+    assert main(["train", *flags, "--output", str(root / "whole")]) == 0
+    return root / "whole"
+
+
+def save_weights(path: Path) -> str:
+    """Save random weights of a small encoder, and return their path."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    torch.save(models.squeezenet1_1().state_dict(), path)
+    return str(path)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     torch.manual_seed(0)  # the random encoder must be the same in prepare and train
@@ -50,12 +73,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from torchvision import models
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet.pth"
-    torch.save(models.squeezenet1_1().state_dict(), path)
-    return str(path)
+    return save_weights(tmp_path_factory.mktemp("weights") / "squeezenet.pth")
 
 
 def test_prepare_train_evaluate_caption(

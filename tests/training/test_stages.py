@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import write_jsonl
 from test_resume import Interruption, check_same, interrupt_at, log_of
-from test_run import arguments
+from test_run import prepared_run, save_weights, trained_run
 
 from captioner.cli import main
 
@@ -36,23 +36,14 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A prepared data set of eight training images; a run has 8 steps in each of two stages."""
-    from torchvision import models
-
-    torch.manual_seed(0)
     root = write_jsonl(tmp_path_factory.mktemp("data"))
-    weights = root / "squeezenet.pth"
-    torch.save(models.squeezenet1_1().state_dict(), weights)
-    settings = [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
-    flags = arguments(root, "--encoder.weights", str(weights), *settings)
-    assert main(["prepare", *flags]) == 0
-    return root, flags
+    weights = save_weights(root / "squeezenet.pth")
+    return root, prepared_run(root, SETTINGS, "--encoder.weights", weights)
 
 
 @pytest.fixture(scope="module")
 def whole(prepared: tuple[Path, list[str]]) -> Path:
-    root, flags = prepared
-    assert main(["train", *flags, "--output", str(root / "whole")]) == 0
-    return root / "whole"
+    return trained_run(*prepared)
 
 
 def read(run: Path, name: str = "last.ckpt") -> dict[str, Any]:

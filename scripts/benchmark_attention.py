@@ -16,7 +16,6 @@ the times of a turn. `soft` with additive scores does the work of att2in2, and `
 additive scores that of updown.
 """
 
-import argparse
 import importlib
 import statistics
 import sys
@@ -36,6 +35,7 @@ from benchmark_training import (
     make_batch,
     our_step,
     padded,
+    parse_options,
     per_step,
     take_turns,
 )
@@ -181,16 +181,7 @@ def print_attention(pooled: Batch, rounds: int, peer: Path | None = None) -> Non
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--images", type=int, default=10, help="per batch, with 5 captions each")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="checkout of the peer's code")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_default_device(options.device)
-    torch.manual_seed(0)
+    options = parse_options(__doc__, rounds=7)
     batch = make_batch(options.images)
     print(
         f"attention training, {options.device}, {options.threads} threads, float32, "

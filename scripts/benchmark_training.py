@@ -25,6 +25,7 @@ import argparse
 import random
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -247,18 +248,29 @@ def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[fl
     return seconds
 
 
-def main() -> None:
-    """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parse_options(about: str | None, rounds: int) -> Namespace:
+    """Parse the command line, and set torch's threads, device and seed.
+
+    Args:
+        about: The docstring of the script, whose first line describes it.
+        rounds: The default number of rounds.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--images", type=int, default=10, help="per batch, with 5 captions each")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="see benchmark_attention.py")
+    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="checkout of the peer's code")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_default_device(options.device)
     torch.manual_seed(0)
+    return options
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    options = parse_options(__doc__, rounds=15)
     batch = make_batch(options.images)
     assert batch.inputs[0] == START
     words = len(batch.targets)

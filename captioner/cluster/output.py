@@ -163,12 +163,7 @@ class Output:
             raise CaptionerError(
                 f"{place}: damaged ({type(error).__name__}); remove the folder, or name another"
             ) from error
-        other = [
-            detail
-            for name, value in (self._recipe | {"format": FORMAT}).items()
-            if found[name] != value
-            for detail in differing(name, found[name], value)
-        ]
+        other = differing(found, self._recipe | {"format": FORMAT})
         if other:
             raise UsageError(
                 f"--output: {self.folder.name} was begun with other {', '.join(other)}; give the "

@@ -177,12 +177,7 @@ class Draft:
         values = _parsed(found)
         if not isinstance(values, dict) or "captioner_draft" not in values:
             raise UsageError(f"--output: {self.path} is no draft of a caption run; remove it")
-        other = [
-            detail
-            for name, value in wanted.items()
-            if values.get(name) != value
-            for detail in differing(name, values.get(name), value)
-        ]
+        other = differing(values, wanted)
         if other:
             raise UsageError(
                 f"--output: {self.path} was begun with other {', '.join(other)}; rerun that "

@@ -127,12 +127,7 @@ class Manifest:
                 f"{path}: damaged ({type(error).__name__}); remove the folder, or name another"
             ) from error
         wanted = manifest.recipe | {"shard_size": shard_size, "format": FORMAT}
-        other = [
-            detail
-            for name, value in wanted.items()
-            if found[name] != value
-            for detail in differing(name, found[name], value)
-        ]
+        other = differing(found, wanted)
         if other:
             raise UsageError(
                 f"--output: {folder} was begun with other {', '.join(other)}; give the same "
@@ -168,8 +163,17 @@ class Manifest:
         write_whole(self.folder / self.name, json.dumps(values, indent=1) + "\n")
 
 
-def differing(name: str, old: object, new: object) -> list[str]:
-    """Return what differs in a part of a recipe, by the names of flags for options."""
+def differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what differs in a recipe that was found, by the names of flags for options."""
+    return [
+        detail
+        for name, value in wanted.items()
+        if found.get(name) != value
+        for detail in _differing(name, found.get(name), value)
+    ]
+
+
+def _differing(name: str, old: object, new: object) -> list[str]:
     if name == "options" and isinstance(old, dict) and isinstance(new, dict):
         return [f"--{key.replace('_', '-')}" for key in new if old.get(key) != new[key]] or [name]
     return [name.replace("shard_size", "--shard-size")]

@@ -12,11 +12,11 @@ The graphs are those of `captioner.checkpoint.graphs`, the search is
 `captioner.decoding.numpy_search`. Letters: B images, K beams, T words, R regions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -35,14 +35,13 @@ from captioner.errors import UsageError
 from captioner.inference.onnx_graph import OnnxGraph
 from captioner.inference.photo import Photo
 from captioner.inference.phrases import Forbidden
-from captioner.inference.reading import Reading, Seconds, caption_photos
+from captioner.inference.reading import PhotoCaptioner, Reading, Seconds
 from captioner.inference.result import AttentionMap, PhotoCaptions, candidate, grid_of
 from captioner.inference.strategy import Strategy, check_beam
-from captioner.photos.kinds import Photo as OnePhoto
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
 
-class OnnxPredictor:
+class OnnxPredictor(PhotoCaptioner):
     """An exported captioner with a strategy, on the CPU.
 
     Args:
@@ -113,43 +112,12 @@ class OnnxPredictor:
             CaptionerError: As in `OnnxPredictor`.
         """
         folder = read_graph_folder(Path(path))
-        if strategy is not None and options:
-            raise UsageError(f"{next(iter(options))}: set it in strategy, or leave strategy out")
-        strategy = strategy or Strategy.of(folder, options)
+        strategy = Strategy.chosen(folder, strategy, options)
         return cls(folder, strategy, threads=threads, allow_url=allow_url)
 
-    @overload  # text is an iterable of text too: the first signature wins
-    def caption(  # type: ignore[overload-overlap]
-        self,
-        photos: OnePhoto,
-        *,
-        batch_size: int = ...,
-        keys: Iterable[object] | None = ...,
-        workers: int = ...,
-    ) -> PhotoCaptions: ...
-
-    @overload
-    def caption(
-        self,
-        photos: Iterable[OnePhoto],
-        *,
-        batch_size: int = ...,
-        keys: Iterable[object] | None = ...,
-        workers: int = ...,
-    ) -> Iterator[PhotoCaptions]: ...
-
-    def caption(
-        self,
-        photos: OnePhoto | Iterable[OnePhoto],
-        *,
-        batch_size: int = 32,
-        keys: Iterable[object] | None = None,
-        workers: int = 0,
-    ) -> PhotoCaptions | Iterator[PhotoCaptions]:
-        """Caption one photo, or many one after the other; as `Predictor.caption`."""
+    def _reading(self, batch_size: int, workers: int) -> Reading:
         preview = self.strategy.preview
-        reading = Reading([self.folder.transform], preview, batch_size, workers, self.allow_url)
-        return caption_photos(photos, self._search, reading, keys)
+        return Reading([self.folder.transform], preview, batch_size, workers, self.allow_url)
 
     def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
         """Caption photos that have been read."""

@@ -23,11 +23,11 @@ Everything that the command line offers is an argument here (see `Strategy`): ::
     Predictor.load(path, regions="features/")  # of a detector, which it was trained on
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ from captioner.inference.compatibility import (
 from captioner.inference.encoding import Encoding
 from captioner.inference.generator import CaptionGenerator, reranked
 from captioner.inference.photo import Photo
-from captioner.inference.reading import Reading, Seconds, caption_batch, caption_photos
+from captioner.inference.reading import PhotoCaptioner, Reading, Seconds, caption_batch
 from captioner.inference.result import AttentionMap, PhotoCaptions, attention_maps, candidates
 from captioner.inference.sentences import sentence_log_probs
 from captioner.inference.strategy import Strategy, check_beam
@@ -58,7 +58,7 @@ from captioner.photos.source import read_pixels
 from captioner.photos.transform import Box, Transform
 
 
-class Predictor:
+class Predictor(PhotoCaptioner):
     """Trained captioners on a device, with a strategy.
 
     Args:
@@ -150,10 +150,8 @@ class Predictor:
         """
         paths = [path] if isinstance(path, (str, Path)) else path
         trained = [checkpoint.load(Path(one)) for one in paths]
-        if strategy is not None and options:
-            raise UsageError(f"{next(iter(options))}: set it in strategy, or leave strategy out")
-        if strategy is None and trained:
-            strategy = Strategy.of(trained[0], options)
+        if trained:
+            strategy = Strategy.chosen(trained[0], strategy, options)
         return cls(
             trained,
             choose_device(device),
@@ -163,63 +161,11 @@ class Predictor:
             regions=regions,
         )
 
-    @overload  # text is an iterable of text too: the first signature wins
-    def caption(  # type: ignore[overload-overlap]
-        self,
-        photos: OnePhoto,
-        *,
-        batch_size: int = ...,
-        keys: Iterable[object] | None = ...,
-        workers: int = ...,
-    ) -> PhotoCaptions: ...
-
-    @overload
-    def caption(
-        self,
-        photos: Iterable[OnePhoto],
-        *,
-        batch_size: int = ...,
-        keys: Iterable[object] | None = ...,
-        workers: int = ...,
-    ) -> Iterator[PhotoCaptions]: ...
-
-    def caption(
-        self,
-        photos: OnePhoto | Iterable[OnePhoto],
-        *,
-        batch_size: int = 32,
-        keys: Iterable[object] | None = None,
-        workers: int = 0,
-    ) -> PhotoCaptions | Iterator[PhotoCaptions]:
-        """Caption one photo, or many one after the other in the order given.
-
-        A photo is a path (text or `Path`), a PIL image, a uint8 array (H, W, 3), the bytes of a
-        file, an open binary file or, with ``allow_url``, an address of http or https. One photo
-        gives one `PhotoCaptions`; an iterable of photos, of any length and of mixed kinds, gives an
-        iterator. A photo without a path is called ``photo-<number>``.
-
-        A photo that cannot be read, or that has no caption under the constraints, gives a result
-        with the reason, in its place; the others are still captioned. Photos are read ahead in
-        bounded memory, whatever their number: twice the batch, and 256 MiB of photos in memory.
-
-        Args:
-            photos: one photo or many; also what `captioner.photos.inputs` makes of a tar's members.
-            batch_size: photos per batch.
-            keys: an id for each photo, from which samples are seeded; its path if not given. The
-                samples of a photo depend on the seed and this only, not on batch or order.
-            workers: processes that read photos ahead; 0: threads of this one. A script that asks
-                for processes needs the guard ``if __name__ == "__main__":``.
-
-        Raises:
-            UsageError: a value of another kind.
-            CaptionerError: a process that reads was killed or could not start.
-        """
-        preview = self.strategy.preview
-        encoding = self._encoding
-        reading = Reading(
+    def _reading(self, batch_size: int, workers: int) -> Reading:
+        preview, encoding = self.strategy.preview, self._encoding
+        return Reading(
             encoding.transforms, preview, batch_size, workers, self.allow_url, encoding.regions
         )
-        return caption_photos(photos, self._search, reading, keys)
 
     def score(self, photo: OnePhoto, sentences: Sequence[str]) -> list[float]:
         """How probable the captioner finds sentences for a photo: for retrieval and re-ranking.

@@ -1,19 +1,22 @@
 """Photos read ahead of a network, in batches, and their results in the order of the photos.
 
-Any runtime captions through `caption_photos`: torch in `predictor`, onnxruntime in `onnx_runtime`.
+Every runtime is a `PhotoCaptioner`: torch in `predictor`, onnxruntime in `onnx_runtime`.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from typing import overload
 
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.photo import Photo, key_number
 from captioner.inference.result import PhotoCaptions
 from captioner.photos.kinds import KINDS, as_source, is_one
+from captioner.photos.kinds import Photo as OnePhoto
 from captioner.photos.readers import READ_AHEAD, Held, readers
 from captioner.photos.regions import RegionFolder
 from captioner.photos.source import PhotoSource, Read, read_pixels
@@ -57,10 +60,75 @@ class Reading:
     regions: RegionFolder | None = None
 
 
+class PhotoCaptioner(ABC):
+    """Captions photos, by whichever runtime; a subclass says how they are read and searched."""
+
+    @abstractmethod
+    def _reading(self, batch_size: int, workers: int) -> Reading:
+        """Return how photos are read."""
+
+    @abstractmethod
+    def _search(self, photos: Sequence[Photo]) -> list[PhotoCaptions]:
+        """Caption photos that have been read, as `Search` does."""
+
+    @overload  # text is an iterable of text too: the first signature wins
+    def caption(  # type: ignore[overload-overlap]
+        self,
+        photos: OnePhoto,
+        *,
+        batch_size: int = ...,
+        keys: Iterable[object] | None = ...,
+        workers: int = ...,
+    ) -> PhotoCaptions: ...
+
+    @overload
+    def caption(
+        self,
+        photos: Iterable[OnePhoto],
+        *,
+        batch_size: int = ...,
+        keys: Iterable[object] | None = ...,
+        workers: int = ...,
+    ) -> Iterator[PhotoCaptions]: ...
+
+    def caption(
+        self,
+        photos: OnePhoto | Iterable[OnePhoto],
+        *,
+        batch_size: int = 32,
+        keys: Iterable[object] | None = None,
+        workers: int = 0,
+    ) -> PhotoCaptions | Iterator[PhotoCaptions]:
+        """Caption one photo, or many one after the other in the order given.
+
+        A photo is a path (text or `Path`), a PIL image, a uint8 array (H, W, 3), the bytes of a
+        file, an open binary file or, with ``allow_url``, an address of http or https. One photo
+        gives one `PhotoCaptions`; an iterable of photos, of any length and of mixed kinds, gives an
+        iterator. A photo without a path is called ``photo-<number>``.
+
+        A photo that cannot be read, or that has no caption under the constraints, gives a result
+        with the reason, in its place; the others are still captioned. Photos are read ahead in
+        bounded memory, whatever their number: twice the batch, and 256 MiB of photos in memory.
+
+        Args:
+            photos: one photo or many; also what `captioner.photos.inputs` makes of a tar's members.
+            batch_size: photos per batch.
+            keys: an id for each photo, from which samples are seeded; its path if not given. The
+                samples of a photo depend on the seed and this only, not on batch or order.
+            workers: processes that read photos ahead; 0: threads of this one. A script that asks
+                for processes needs the guard ``if __name__ == "__main__":``.
+
+        Raises:
+            UsageError: a value of another kind.
+            CaptionerError: a process that reads was killed or could not start.
+        """
+        return caption_photos(photos, self._search, self._reading(batch_size, workers), keys)
+
+
 def caption_photos(
     photos: object, search: Search, reading: Reading, keys: Iterable[object] | None = None
 ) -> PhotoCaptions | Iterator[PhotoCaptions]:
-    """Caption one photo, or many one after the other; see `Predictor.caption`.
+    """Caption one photo, or many one after the other; see `PhotoCaptioner.caption`.
 
     Args:
         photos: one photo or many, of the kinds of `captioner.photos.kinds`.

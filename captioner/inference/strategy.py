@@ -95,6 +95,19 @@ class Strategy:
             search = trained.search(given).replaced(**given)
         return cls(search, wording=wording, **others)
 
+    @classmethod
+    def chosen(
+        cls, trained: HasSearch, strategy: "Strategy | None", options: Mapping[str, Any]
+    ) -> "Strategy":
+        """Return the given strategy, or that of the options; see `of`.
+
+        Raises:
+            UsageError: There are both, or the options do not fit.
+        """
+        if strategy is not None and options:
+            raise UsageError(f"{next(iter(options))}: set it in strategy, or leave strategy out")
+        return strategy or cls.of(trained, options)
+
     def recipe(self, checkpoints: Sequence[Path], backward: Path | None = None) -> Recipe:
         """Return all that decides about the captions, for a report; what is off is left out.
 

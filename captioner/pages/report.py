@@ -24,7 +24,7 @@ CONTENTS = ("report.json", "index.html", "data.js", "thumbnails", "attention")
 """What is in the folder. `report.json` marks it as a report, which may be replaced."""
 
 MOST_MODELS = 8
-"""More cannot be told apart by colour."""
+"""Number of models; the palette has eight distinct colours."""
 
 
 def check_output(folder: Path) -> None:

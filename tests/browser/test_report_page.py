@@ -147,9 +147,9 @@ def test_compares_models_side_by_side(page: Page, written: Path) -> None:
     expect(page.locator("#count")).to_contain_text(
         f"{number} of 40 images; mean difference in CIDEr-D"
     )
-    first, second = (
-        float(text) for text in page.locator(".card").first.locator(".value").all_text_contents()
-    )
+    values = page.locator(".card").first.locator(".value")
+    expect(values).to_have_count(2)  # the list is drawn again after the count is written
+    first, second = (float(text) for text in values.all_text_contents())
     assert first > second
     expect(page.get_by_label("of", exact=True)).to_have_value("0-1")
 

@@ -16,40 +16,37 @@ the times of a turn. `soft` with additive scores does the work of att2in2, and `
 additive scores that of updown.
 """
 
-import importlib
 import statistics
-import sys
-from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmark_training import (
+from benchmark_json import write_json
+from peer_models import peer_step
+from torch import Tensor, nn
+from training_steps import (
     CAPTIONS,
     FEATURES,
     SIZE,
     VOCABULARY,
     make_batch,
+    median_ratio,
     our_step,
-    padded,
     parse_options,
     per_step,
+    settings_of,
     take_turns,
 )
-from torch import Tensor, nn
 
 from captioner.datasets.batches import Batch
 from captioner.model.cells import GRU, LSTM
 from captioner.model.decoder_settings import AttentionSettings
-from captioner.text.vocabulary import END, PAD, START
 
 REGIONS = 196
 
-PEERS = {"att2in2": "Att2in2Model", "updown": "UpDownModel"}
-"""Models of the peer and their classes."""
+PEERS = ("att2in2", "updown")
+"""Models of the peer that attend; see `peer_models`."""
 
 
 class PerStepAttention(nn.Module):
@@ -88,57 +85,8 @@ def with_regions(batch: Batch) -> Batch:
     return batch._replace(images=torch.randn(len(batch.images), REGIONS, FEATURES))
 
 
-def load_peer(folder: Path) -> tuple[ModuleType, ModuleType]:
-    """Import the peer's attention models and losses from a checkout.
-
-    The modules that make packages of its folders also import transformers and others; they are left
-    out.
-    """
-    for name in ("captioning", "captioning.models", "captioning.modules", "captioning.utils"):
-        package = ModuleType(name)
-        package.__path__ = [str(folder / name.replace(".", "/"))]
-        sys.modules[name] = package
-    models = importlib.import_module("captioning.models.AttModel")
-    return models, importlib.import_module("captioning.modules.losses")
-
-
-def peer_step(folder: Path, name: str, batch: Batch) -> Callable[[], None]:
-    """Return a training step of one of the peer's models, as its training script takes it."""
-    models, losses = load_peer(folder)
-    settings = Namespace(
-        vocab_size=VOCABULARY - 1,  # the peer adds one, for the end
-        vocab={},
-        input_encoding_size=SIZE,
-        rnn_size=SIZE,
-        att_hid_size=SIZE,
-        num_layers=1,
-        drop_prob_lm=0.5,
-        seq_length=16,
-        max_length=16,
-        fc_feat_size=FEATURES,
-        att_feat_size=FEATURES,
-    )
-    model: Any = getattr(models, PEERS[name])(settings)
-    criterion = losses.LanguageModelCriterion()
-    optimizer = torch.optim.Adam(model.parameters())
-    order = batch.rows.argsort(stable=True)  # captions of an image stand together
-    _, inputs, targets = (tensor[order] for tensor in padded(batch))
-    mask = (targets != PAD).float()
-    # For the peer, 0 is start, end and padding.
-    inputs = inputs.masked_fill(inputs == START, 0)
-    targets = targets.masked_fill(targets == END, 0)
-    pooled = batch.images.mean(1)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        criterion(model(pooled, batch.images, inputs), targets, mask).backward()
-        optimizer.step()
-
-    return step
-
-
-def print_attention(pooled: Batch, rounds: int, peer: Path | None = None) -> None:
-    """Print the table of attention.
+def print_attention(pooled: Batch, rounds: int, peer: Path | None = None) -> list[dict[str, Any]]:
+    """Print the table of attention, and return its rows.
 
     Args:
         pooled: the captions; its images are replaced by ones with regions.
@@ -166,17 +114,17 @@ def print_attention(pooled: Batch, rounds: int, peer: Path | None = None) -> Non
         others |= {name: peer_step(peer, name, batch) for name in PEERS}
     seconds = take_turns([*ours.values(), *others.values()], rounds)
     times = dict(zip([*ours, *others], seconds, strict=True))
-
-    def ratios(name: str) -> str:
-        pairs = (zip(times[name], times[other], strict=True) for other in others)
-        return "".join(f"{statistics.median(b / a for a, b in pair):10.2f}" for pair in pairs)
-
     heading = "".join(f"{other:>10}" for other in others)
     print(f"\n{'attention, LSTM':22} {'words/s':>8}   times: {heading}")
-    for name in ours:
-        print(f"{name:22} {words / statistics.median(times[name]):8,.0f}          {ratios(name)}")
-    for name in others:
-        print(f"{name:22} {words / statistics.median(times[name]):8,.0f}")
+    rows: list[dict[str, Any]] = []
+    for name in times:
+        row = {"attention": name, "words_per_second": words / statistics.median(times[name])}
+        if name in ours:
+            row |= {f"times_{other}": median_ratio(times[other], times[name]) for other in others}
+        rows.append(row)
+        ratios = "".join(f"{row[f'times_{other}']:10.2f}" for other in others if name in ours)
+        print(f"{name:22} {row['words_per_second']:8,.0f}          {ratios}")
+    return rows
 
 
 def main() -> None:
@@ -189,7 +137,9 @@ def main() -> None:
         f"{len(batch.targets)} words, {REGIONS} x {FEATURES}, V {VOCABULARY}, E = H = A = {SIZE}; "
         f"medians of {options.rounds}"
     )
-    print_attention(batch, options.rounds, options.peer)
+    rows = print_attention(batch, options.rounds, options.peer)
+    if options.json:
+        write_json(options.json, rows, settings_of(options))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Benchmark beam search of a decoder with attention; `benchmark_decoding.py --attention` prints it.
+"""Benchmark beam search of a decoder with attention; `benchmark_decoding.py` prints this table too.
+
+    python scripts/benchmark_attention_search.py --cpu-time
 
 An LSTM with random weights attends to 196 regions. Keys and values are precomputed. Columns:
 
@@ -13,10 +15,21 @@ An LSTM with random weights attends to 196 regions. Keys and values are precompu
 import argparse
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmark_decoding import END, START, State, Step, best_seconds, kept, replay, same, times
+from benchmark_decoding import (
+    best_seconds,
+    compared,
+    kept,
+    measure,
+    parse_arguments,
+    replay,
+    same,
+    times,
+)
+from generate_search import END, START, Generate, State, Step
 from torch import Tensor
 
 from captioner.decoding.cuda_graphs import RecordedSearch
@@ -30,21 +43,22 @@ from captioner.model.kernels.linear import linear
 REGIONS = 196
 KINDS: tuple[Kind, ...] = ("spatial", "adaptive")
 
-Generate = Callable[[Step, Tensor, State], Tensor]
-
 
 def print_attention(
     arguments: argparse.Namespace, generate: Generate | None, clock: Callable[[], float]
-) -> None:
-    """Print the table of attention."""
+) -> list[dict[str, Any]]:
+    """Print the table of attention, and return its rows."""
     print(
         f"\nattention over {REGIONS} regions\n"
         "kind     | batch |  limit | captioner | of limit | x generate | same words | x usual"
     )
+    rows = []
     for kind in KINDS:
         decoder = decoder_of(kind, arguments)
         for images in arguments.batch_sizes:
-            print_row(kind, decoder, images, arguments, generate, clock)
+            row = print_row(kind, decoder, images, arguments, generate, clock)
+            rows.append({"table": "attention", "attention": kind, "batch": images, **row})
+    return rows
 
 
 def decoder_of(kind: Kind, arguments: argparse.Namespace) -> Decoder:
@@ -71,8 +85,8 @@ def print_row(
     arguments: argparse.Namespace,
     generate: Generate | None,
     clock: Callable[[], float],
-) -> None:
-    """Print the row of a batch size."""
+) -> dict[str, Any]:
+    """Print the row of a batch size, and return what the JSON says of it."""
     device = torch.device(arguments.device)
     options = SearchOptions(beam_size=arguments.beam_size, max_length=arguments.max_length)
     features = torch.randn(images, REGIONS, arguments.hidden_size, device=device)
@@ -111,6 +125,7 @@ def print_row(
         f"{same(found, ''):>10} | {times(rate, 'captioner', 'usual'):>7}",
         flush=True,
     )
+    return compared(rate, found)
 
 
 def usual_step(decoder: Decoder, regions: Regions, width: int) -> Step:
@@ -164,3 +179,9 @@ def attention_products(
     with torch.cuda.graph(graph):
         multiply()
     return partial(replay, graph, hs)
+
+
+if __name__ == "__main__":
+    options = parse_arguments(__doc__)
+    options.attention = True
+    measure(options)

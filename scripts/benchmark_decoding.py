@@ -29,19 +29,18 @@ import platform
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from benchmark_json import add_json, write_json
+from generate_search import END, START, Generate, State, Step, generate_around
 from torch import Tensor
 
 from captioner.decoding.beam_search import SearchOptions
 from captioner.decoding.cuda_graphs import RecordedSearch
 from captioner.model.kernels.input_cache import WordProducts
 from captioner.model.kernels.linear import linear
-
-START, END = 1, 0
-State = tuple[Tensor, ...]
-Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 class LstmStep:
@@ -141,75 +140,6 @@ def beams_of_one_image(step: Step, state: State, width: int, max_length: int) ->
     return max(ended or beams, key=lambda beam: beam[1])[0]
 
 
-def generate_around(
-    width: int, max_length: int, vocab_size: int, device: torch.device
-) -> Callable[[Step, Tensor, State], Tensor] | None:
-    """Wrap Hugging Face `generate` around any step; return None without transformers."""
-    try:
-        import transformers
-        from transformers.modeling_outputs import CausalLMOutputWithPast
-    except ImportError:
-        return None
-    transformers.logging.set_verbosity_error()
-    # The state that generate passes from step to step; renamed in transformers 5.24.
-    named = CausalLMOutputWithPast.__dataclass_fields__
-    carried = "cache" if "cache" in named else "past_key_values"
-
-    class Config(transformers.PretrainedConfig):
-        model_type = "benchmark_lstm"
-
-    class Model(transformers.PreTrainedModel, transformers.GenerationMixin):
-        config_class = Config
-
-        def __init__(self, config: Config) -> None:
-            super().__init__(config)
-            self.nothing = torch.nn.Parameter(torch.zeros(1, device=device))
-            self.step: Step | None = None
-
-        @classmethod
-        def _supports_default_dynamic_cache(cls) -> bool:
-            return False
-
-        def prepare_inputs_for_generation(  # type: ignore[no-untyped-def]
-            self, input_ids, **kwargs
-        ) -> dict[str, object]:
-            given = tuple(kwargs[name] for name in sorted(kwargs) if name.startswith("state_"))
-            return {"ids": input_ids[:, -1], "state": kwargs.get(carried) or given}
-
-        def forward(  # type: ignore[no-untyped-def]
-            self, ids, state, return_dict=True, **_
-        ) -> CausalLMOutputWithPast:
-            assert self.step is not None
-            logits, state = self.step(ids, state)
-            return CausalLMOutputWithPast(logits=logits.unsqueeze(1), **{carried: state})
-
-        def _reorder_cache(self, state: State, beam_idx: Tensor) -> State:
-            return tuple(tensor.index_select(0, beam_idx) for tensor in state)
-
-        def _validate_model_kwargs(self, model_kwargs: dict[str, object]) -> None:
-            pass
-
-    model = Model(Config(vocab_size=vocab_size)).eval()
-
-    def generate(step: Step, ids: Tensor, state: State) -> Tensor:
-        model.step = step
-        found: Tensor = model.generate(
-            ids.unsqueeze(1),
-            attention_mask=torch.ones_like(ids).unsqueeze(1),
-            **{f"state_{i}": tensor for i, tensor in enumerate(state)},
-            num_beams=width,
-            do_sample=False,
-            max_new_tokens=max_length,
-            eos_token_id=END,
-            pad_token_id=END,
-            bos_token_id=START,
-            length_penalty=0.0,
-        )
-        return found[:, 1:]
-
-    return generate
-
-
 def products(step: LstmStep, images: int, width: int, max_length: int) -> Callable[[], object]:
     """Return a function that computes only the matrix products of one search."""
     device, hidden = step.bias.device, step.hidden_size
@@ -255,9 +185,13 @@ def best_seconds(
     return best
 
 
-def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def parse_arguments(about: str | None) -> argparse.Namespace:
+    """Parse the command line, and set torch's threads.
+
+    Args:
+        about: The docstring of the script, whose first line describes it.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=20)
@@ -272,16 +206,20 @@ def main() -> None:
         action="store_true",
         help="measure CPU seconds of one thread, which other programs affect less",
     )
+    add_json(parser)
     arguments = parser.parse_args()
     if arguments.cpu_time:
         arguments.threads = 1
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_num_threads(arguments.threads)
-    width, max_length = arguments.beam_size, arguments.max_length
+    return arguments
 
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print both tables, or with `--attention` the second one, and write the JSON."""
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    width, max_length = arguments.beam_size, arguments.max_length
     device = torch.device(arguments.device)
     generate = generate_around(width, max_length, arguments.vocab_size, device)
-
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
     print(
         f"beam {width}, {max_length} words, V {arguments.vocab_size}, H {arguments.hidden_size}, "
@@ -289,22 +227,25 @@ def main() -> None:
     )
     if generate is None:
         print("transformers is not installed: no columns for generate")
-    if not arguments.attention:
-        print_plain(arguments, generate, device, clock)
+    rows = [] if arguments.attention else print_plain(arguments, generate, device, clock)
     from benchmark_attention_search import print_attention  # imports this module
 
     with torch.no_grad():
-        print_attention(arguments, generate, clock)
+        rows += print_attention(arguments, generate, clock)
+    if arguments.json:
+        settings = {name: value for name, value in vars(arguments).items() if name != "json"}
+        write_json(arguments.json, rows, settings)
 
 
 def print_plain(
     arguments: argparse.Namespace,
-    generate: Callable[[Step, Tensor, State], Tensor] | None,
+    generate: Generate | None,
     device: torch.device,
     clock: Callable[[], float],
-) -> None:
-    """Print the table of the minimal decoder."""
+) -> list[dict[str, Any]]:
+    """Print the table of the minimal decoder, and return its rows."""
     width, max_length = arguments.beam_size, arguments.max_length
+    rows: list[dict[str, Any]] = []
     step = LstmStep(arguments.vocab_size, arguments.hidden_size, device)
     usual_step = LstmStep(arguments.vocab_size, arguments.hidden_size, device, usual=True)
     options = SearchOptions(beam_size=width, max_length=max_length)
@@ -357,6 +298,7 @@ def print_plain(
         with torch.no_grad():
             seconds = best_seconds(runs, arguments.rounds, clock)
         rate = {key: images / value for key, value in seconds.items()}
+        rows.append({"table": "search", "batch": images, **compared(rate, found)})
         print(
             f"{images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
             f"{rate['captioner'] / rate['limit']:8.0%} | "
@@ -368,6 +310,23 @@ def print_plain(
             f"{times(rate, 'early captioner', 'early usual'):>8} | {same(found, 'early '):>5}",
             flush=True,
         )
+    return rows
+
+
+def compared(rate: dict[str, float], found: dict[str, list[list[int]]]) -> dict[str, Any]:
+    """Return a row of the JSON: images per second, ratios, and how many captions are equal."""
+    row: dict[str, Any] = {
+        f"{name.replace(' ', '_')}_images_per_second": value for name, value in rate.items()
+    }
+    row["share_of_limit"] = rate["captioner"] / rate["limit"]
+    for prefix in ("", "early "):
+        for other in ("generate", "usual"):
+            if prefix + other in rate:
+                ratio = rate[f"{prefix}captioner"] / rate[prefix + other]
+                row[f"{prefix}times_{other}".replace(" ", "_")] = ratio
+        if f"{prefix}generate" in found:
+            row[f"{prefix}same_captions".replace(" ", "_")] = same_share(found, prefix)
+    return row
 
 
 def kept(
@@ -388,11 +347,14 @@ def times(rate: dict[str, float], ours: str, other: str) -> str:
 
 def same(found: dict[str, list[list[int]]], prefix: str) -> str:
     """Return the share of images for which generate found the same caption, as text."""
-    if prefix + "generate" not in found:
-        return "-"
-    pairs = list(zip(found[prefix + "captioner"], found[prefix + "generate"], strict=True))
-    return f"{sum(a == b for a, b in pairs) / len(pairs):.0%}"
+    return f"{same_share(found, prefix):.0%}" if f"{prefix}generate" in found else "-"
+
+
+def same_share(found: dict[str, list[list[int]]], prefix: str) -> float:
+    """Return the share of images for which generate found the same caption."""
+    pairs = list(zip(found[f"{prefix}captioner"], found[f"{prefix}generate"], strict=True))
+    return sum(a == b for a, b in pairs) / len(pairs)
 
 
 if __name__ == "__main__":
-    main()
+    measure(parse_arguments(__doc__))

@@ -24,7 +24,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from benchmark_json import add_json, write_json
 
 from captioner.datasets.records import ImageId
 from captioner.evaluation.result_files import read_references, read_results
@@ -209,8 +211,8 @@ def time_meteor(path: Path) -> tuple[dict[str, float], dict[str, float]]:
     return times, {"METEOR": score}
 
 
-def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> None:
-    """Print METEOR's rows: this package with and without its cache, and the Java program.
+def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> list[dict[str, Any]]:
+    """Print and return METEOR's rows: this package without and with its cache, the Java program.
 
     Args:
         folder: Contains captions.json, in the format of `time_this_package`.
@@ -237,14 +239,23 @@ def compare_meteor(folder: Path, repeats: int, peer_python: str | None) -> None:
         if peer_python:
             java.append(_run([peer_python, "-c", PEER_METEOR, str(path)]))
     peer, peer_score = _best(java) if java else ({}, {})
+    rows: list[dict[str, Any]] = []
     for label, runs in (("", later), (", first time", first)):
         ours, score = _best(runs)
         for name, value in ours.items():
             digits = 0 if "MB" in name else 3
             official = f"{peer[name]:10.{digits}f} {peer[name] / value:6.1f}x" if peer else ""
             print(f"{name + label:28} {value:10.{digits}f} {official}")
+            rows.append(row_of(name + label, value, peer.get(name)))
     if peer:
         print(f"difference of METEOR: {abs(score['METEOR'] - peer_score['METEOR']):.1e}")
+    return rows
+
+
+def row_of(what: str, ours: float, official: float | None = None) -> dict[str, Any]:
+    """Return a row of the JSON: seconds or MB of this package and of the official tool."""
+    row: dict[str, Any] = {"what": what, "unit": "MB" if "MB" in what else "seconds", "ours": ours}
+    return row if official is None else {**row, "official": official, "times": official / ours}
 
 
 def main() -> None:
@@ -256,6 +267,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="COCO result file to use instead")
     parser.add_argument("--peer-python", help="a Python with pycocoevalcap")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each tool; the best counts")
+    add_json(parser)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure-meteor", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -276,13 +288,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "captions.json"
         path.write_text(json.dumps([captions, references]), encoding="utf-8")
-        compare_all(path, arguments.repeats, arguments.peer_python)
+        rows = compare_all(path, arguments.repeats, arguments.peer_python)
         if find_folder() is not None:
-            compare_meteor(Path(folder), arguments.repeats, arguments.peer_python)
+            rows += compare_meteor(Path(folder), arguments.repeats, arguments.peer_python)
+    if arguments.json:
+        n_references = sum(map(len, references.values()))
+        settings = {"images": len(references), "references": n_references}
+        write_json(arguments.json, rows, {**settings, "repeats": arguments.repeats})
 
 
-def compare_all(path: Path, repeats: int, peer_python: str | None) -> None:
-    """Print the rows of all scores that need no extra data.
+def compare_all(path: Path, repeats: int, peer_python: str | None) -> list[dict[str, Any]]:
+    """Print and return the rows of all scores that need no extra data.
 
     Args:
         path: Captions and references.
@@ -310,16 +326,20 @@ def compare_all(path: Path, repeats: int, peer_python: str | None) -> None:
         theirs[scoring] = sum(peer_times[name] for name in ("BLEU", "ROUGE-L", "CIDEr-D"))
         theirs["end to end"] = theirs["tokens"] + theirs[scoring]
     print(f"{'':28} {'captioner':>10} {'official':>10} {'ratio':>7}")
+    found = []
     for name, seconds in rows:
         official = f"{theirs[name]:10.3f} {theirs[name] / seconds:6.1f}x" if peer else ""
         print(f"{name:28} {seconds:10.3f} {official}")
+        found.append(row_of(name, seconds, theirs.get(name)))
     for name, value in ours.items():
         if name not in ("tokens", scoring):
             official = f"{peer_times[name]:10.0f}" if peer and name in peer_times else ""
             print(f"{name:28} {value:10.{0 if 'MB' in name else 4}f} {official}")
+            found.append(row_of(name, value, peer_times.get(name) if peer else None))
     if peer:
         difference = max(abs(our_scores[name] - peer_scores[name]) for name in our_scores)
         print(f"largest difference of a score: {difference:.1e}")
+    return found
 
 
 def _run(

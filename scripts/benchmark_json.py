@@ -3,6 +3,7 @@
 python scripts/benchmark_onnx.py --json onnx.json
 """
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -13,7 +14,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("captioner", "torch", "torchvision", "onnxruntime", "numpy", "pillow")
+PACKAGES = (
+    "captioner",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "transformers",
+    "ray",
+    "numpy",
+    "pillow",
+)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the flag `--json F` to a benchmark's command line."""
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the rows to F")
 
 
 def write_json(
@@ -30,6 +45,7 @@ def write_json(
         "command": " ".join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
+        "gpu": gpu(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "versions": {"python": platform.python_version(), **versions()},
@@ -48,6 +64,12 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def gpu() -> str | None:
+    """Return the GPU's name, where a benchmark that uses torch has one."""
+    torch: Any = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

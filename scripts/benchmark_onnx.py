@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmark_json import write_json
+from benchmark_json import add_json, write_json
 from PIL import Image
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runtimes", nargs="+", default=["torch", "onnx"])
-    parser.add_argument("--json", metavar="F", help="also write the rows to F")
+    add_json(parser)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     with tempfile.TemporaryDirectory() as temporary:

@@ -20,6 +20,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
+
+from benchmark_json import add_json, write_json
 
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.datasets.shapes import divide_scenes, paint
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=480, help="pixels of a drawn photo's side")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="memory over N photos")
+    add_json(parser)
     options = parser.parse_args()
     # Ray lowers the priority of its workers, which would compare two priorities on a busy machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -41,9 +45,12 @@ def main() -> None:
         count = options.memory or options.photos
         draw(folder, count, 64 if options.memory else options.size)
         if options.memory:
-            memory(folder, Path(name, "out"), options.checkpoint)
+            rows = memory(folder, Path(name, "out"), options.checkpoint)
         else:
-            compare(folder, Path(name), options.checkpoint, options.workers, count)
+            rows = compare(folder, Path(name), options.checkpoint, options.workers, count)
+    if options.json:
+        settings = {"photos": count, "size": options.size, "workers": options.workers}
+        write_json(options.json, rows, settings)
 
 
 def draw(folder: Path, count: int, size: int) -> None:
@@ -59,8 +66,10 @@ def draw(folder: Path, count: int, size: int) -> None:
             path.hardlink_to(folder / f"{i % 50:06d}.jpg")
 
 
-def compare(folder: Path, place: Path, checkpoint: str, workers: int, count: int) -> None:
-    """Print photos per second with and without Ray."""
+def compare(
+    folder: Path, place: Path, checkpoint: str, workers: int, count: int
+) -> list[dict[str, Any]]:
+    """Print photos per second with and without Ray, and return the rows."""
     own = ["caption", str(folder), "--checkpoint", checkpoint, "--format", "jsonl"]
     one = timed([*own, "--output", f"{place}/one/", "--workers", str(workers)])
     ray = timed([*own, "--output", f"{place}/ray/", "--engine", "ray"])
@@ -68,7 +77,18 @@ def compare(folder: Path, place: Path, checkpoint: str, workers: int, count: int
     cores = len(os.sched_getaffinity(0))
     print(f"{count:,} photos, {cores} cores, load {os.getloadavg()[0]:.1f} when it ended")
     print(f"{'':24}{'seconds':>10}{'photos/s':>10}{'without start':>15}{'encoder':>9}{'search':>8}")
+    rows: list[dict[str, Any]] = []
     for name, told in ((f"--workers {workers}", one), ("--engine ray", ray)):
+        rows.append(
+            {
+                "engine": name,
+                "seconds": told["total"],
+                "photos_per_second": count / told["total"],
+                "photos_per_second_without_start": count / told["captioning"],
+                "share_of_encoder": told["encoder"] / 100,
+                "share_of_search": told["search"] / 100,
+            }
+        )
         print(
             f"{name:24}{told['total']:>10.1f}{count / told['total']:>10.1f}"
             f"{count / told['captioning']:>15.1f}{told['encoder']:>8.0f}%{told['search']:>7.0f}%"
@@ -82,6 +102,9 @@ def compare(folder: Path, place: Path, checkpoint: str, workers: int, count: int
         f"networks of Ray: {ray['encoder'] + ray['search']:.0f} % of an actor's time is network "
         f"(encoder {share:.0%} of that)"
     )
+    rows[-1]["times_one_process"] = one["total"] / ray["total"]
+    rows[-1]["times_one_process_without_start"] = one["captioning"] / ray["captioning"]
+    return rows
 
 
 def timed(arguments: list[str]) -> dict[str, float]:
@@ -108,8 +131,8 @@ def records(folder: Path) -> dict[str, str]:
     return {one["image"]: one.get("caption", "") for one in map(json.loads, lines)}
 
 
-def memory(folder: Path, output: Path, checkpoint: str) -> None:
-    """Print the memory of the command and of its networks while photos are captioned."""
+def memory(folder: Path, output: Path, checkpoint: str) -> list[dict[str, Any]]:
+    """Print and return the memory of the command and its networks while photos are captioned."""
     command = [sys.executable, "-m", "captioner", "caption", str(folder), "--checkpoint"]
     command += [checkpoint, "--engine", "ray", "--output", f"{output}/", "--shard-size", "1000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -117,18 +140,27 @@ def memory(folder: Path, output: Path, checkpoint: str) -> None:
     reader = threading.Thread(target=lambda: told.extend(process.stderr or []), daemon=True)
     reader.start()
     print(f"{'photos':>8}{'command, MB':>13}{'networks, MB':>22}")
+    rows: list[dict[str, Any]] = []
     last = -1
     while process.poll() is None:
         written = len(list(output.glob("captions-*")))
         if written != last and written % 2 == 0:
             last = written
-            networks = [
-                f"{resident(pid):.0f}" for pid, name in processes() if "(Captioner))" in name
-            ]
-            print(f"{1000 * written:>8}{resident(process.pid):>13.0f}{' '.join(networks):>22}")
+            networks = [resident(pid) for pid, name in processes() if "(Captioner))" in name]
+            command_now = resident(process.pid)
+            rows.append(
+                {
+                    "photos": 1000 * written,
+                    "command_megabytes": command_now,
+                    "networks_megabytes": networks,
+                }
+            )
+            of_networks = " ".join(f"{one:.0f}" for one in networks)
+            print(f"{1000 * written:>8}{command_now:>13.0f}{of_networks:>22}")
         time.sleep(1)
     reader.join()
     print("".join(told[-3:]), end="")
+    return rows
 
 
 def processes() -> list[tuple[int, str]]:

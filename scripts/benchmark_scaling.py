@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 import torch
+from benchmark_json import add_json, write_json
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -500,6 +501,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of real JPEGs to decode as well")
     parser.add_argument("--skip", nargs="+", choices=PARTS, default=[])
     parser.add_argument("--paper", action="store_true", help="print only the page's GPU numbers")
+    add_json(parser)
     options = parser.parse_args()
     if options.paper:
         print_paper()
@@ -525,11 +527,15 @@ def main() -> None:
             "processes": check_processes,
             "bytes": lambda: check_bytes(folder),
         }
+        rows: list[dict[str, Any]] = []
         for name, check in checks.items():
             for row in check() if name not in options.skip else ():
+                rows.append({"part": name, **row._asdict(), "ratio": row.measured / row.predicted})
                 ratio = row.measured / row.predicted
                 numbers = f"{row.predicted:11,.1f}{row.measured:11,.1f}"
                 print(f"{row.what:64}{numbers} {row.unit:9}{ratio:6.2f}", flush=True)
+    if options.json:
+        write_json(options.json, rows, {"threads": 1, **rates._asdict()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Benchmark a training step on the score of sampled captions against a cross-entropy step.
 
-    python scripts/benchmark_training.py --threads 2    # prints this table last
+    python scripts/benchmark_score.py --threads 2    # benchmark_training.py prints this table too
 
 A GRU with spatial attention over 49 regions draws 5 captions per image, scores them against the
 references of 6,000 training images, and learns from them (`captioner.training.objectives`).
@@ -14,8 +14,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from benchmark_training import CAPTIONS, FEATURES, SIZE, SPECIAL, VOCABULARY, make_batch, take_turns
+from benchmark_json import write_json
 from torch import nn
+from training_steps import (
+    CAPTIONS,
+    FEATURES,
+    SIZE,
+    SPECIAL,
+    VOCABULARY,
+    make_batch,
+    parse_options,
+    settings_of,
+    take_turns,
+)
 
 from captioner.datasets.records import ImageId
 from captioner.model.captioner import Captioner
@@ -31,8 +42,8 @@ GRID = 49
 """Regions per image: a grid of 7 x 7."""
 
 
-def print_score_step(images: int, rounds: int) -> None:
-    """Print the table of a step on the score."""
+def print_score_step(images: int, rounds: int) -> list[dict[str, Any]]:
+    """Print the table of a step on the score, and return its rows."""
     batch = make_batch(images)
     batch = batch._replace(images=torch.randn(images, GRID, FEATURES))
     decoder = Decoder(
@@ -69,14 +80,18 @@ def print_score_step(images: int, rounds: int) -> None:
     steps = [step_of(0, CrossEntropy()), step_of(1, score)]
     seconds = take_turns(steps, rounds)
     medians = [statistics.median(times) for times in seconds]
-    share = statistics.median(reward.seconds) / medians[1]
+    of_reward = statistics.median(reward.seconds)
     print(f"\n{'objective':14} {'ms/step':>10} {'words':>6} {'words/s':>8}")
+    rows: list[dict[str, Any]] = []
     for name, median, count in zip(("cross-entropy", "score"), medians, words, strict=True):
+        rows.append({"objective": name, "seconds": median, "words": count})
         print(f"{name:14} {1000 * median:10,.1f} {count:6,} {count / median:8,.0f}")
+    rows[-1] |= {"reward_seconds": of_reward, "share_of_reward": of_reward / medians[1]}
     print(
         f"reward of {images * CAPTIONS} captions against {len(references):,} images' references: "
-        f"{1000 * statistics.median(reward.seconds):.1f} ms, {share:.1%} of a step on the score"
+        f"{1000 * of_reward:.1f} ms, {of_reward / medians[1]:.1%} of a step on the score"
     )
+    return rows
 
 
 def many_references(vocabulary: Vocabulary, images: int = 6000) -> References:
@@ -102,3 +117,15 @@ class TimedReward(Reward):
         found = super().__call__(*given)
         self.seconds.append(time.perf_counter() - began)
         return found
+
+
+def main() -> None:
+    """Print the table."""
+    options = parse_options(__doc__, rounds=7)
+    rows = print_score_step(options.images, options.rounds)
+    if options.json:
+        write_json(options.json, rows, settings_of(options))
+
+
+if __name__ == "__main__":
+    main()

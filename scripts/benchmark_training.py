@@ -12,30 +12,43 @@ A second table compares every cell with torch.nn.LSTM or GRU on packed captions,
 embedding and a projection. It compares Jordan's cell with its floor, the products with the
 vocabulary that it must compute one step after the other.
 
-Two more tables follow: attention (`benchmark_attention.py`; `--peer` adds the models of
-ruotianluo's ImageCaptioning.pytorch), and a step on the score with the share of its reward
-(`benchmark_score.py`).
+Two more tables follow: attention (`benchmark_attention.py`), and a step on the score with the share
+of its reward (`benchmark_score.py`). `--peer FOLDER` adds the models of ruotianluo's
+ImageCaptioning.pytorch (`peer_models.py`).
 
 One step is forward, backward and update for 10 images with 5 captions each, V 9,488, E = H = 512.
 The candidates take turns, and the tables show medians. On a GPU, where such small steps are too
 short to measure, use more images: `--device cuda --images 64`.
 """
 
-import argparse
-import random
 import statistics
-import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from benchmark_attention import print_attention
+from benchmark_json import write_json
+from benchmark_score import print_score_step
+from peer_models import peer_step
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from training_steps import (
+    CAPTIONS,
+    FEATURES,
+    SIZE,
+    VOCABULARY,
+    make_batch,
+    median_ratio,
+    our_step,
+    parse_options,
+    per_step,
+    settings_of,
+    take_turns,
+)
 
-from captioner.datasets.batches import Batch, Item, collate
-from captioner.model.captioner import Captioner
+from captioner.datasets.batches import Batch
 from captioner.model.cells import (
     GRU,
     LSTM,
@@ -46,13 +59,8 @@ from captioner.model.cells import (
     PeepholeLSTM,
     ResetBeforeGRU,
 )
-from captioner.model.decoder import Decoder
-from captioner.model.decoder_settings import AttentionSettings, RecurrenceSettings, WordSettings
 from captioner.model.kernels.linear import product
-from captioner.text.vocabulary import PAD, START
-
-CAPTIONS, VOCABULARY, SIZE, FEATURES = 5, 9488, 512, 2048
-SPECIAL = 4
+from captioner.text.vocabulary import START
 
 
 class PerStepDecoder(nn.Module):
@@ -79,87 +87,6 @@ class PerStepDecoder(nn.Module):
             hidden = state[0] if isinstance(state, tuple) else state
             result[:, t] = F.log_softmax(self.projection(self.dropout(hidden)), dim=1)
         return result
-
-
-LENGTHS = {7: 2, 8: 14, 9: 19, 10: 19, 11: 15, 12: 11, 13: 8, 14: 5, 15: 3, 16: 4}
-"""Caption lengths in words and their frequencies in percent, close to COCO's: 10.7 on average,
-with longer captions cut at 16 words, as is usual."""
-
-
-def make_batch(images: int, seed: int = 0) -> Batch:
-    """Return captions of random words and of COCO's lengths."""
-    rng = random.Random(seed)
-    return collate(
-        [
-            Item(
-                image,
-                torch.randn(FEATURES),
-                [
-                    [rng.randrange(SPECIAL, VOCABULARY) for _ in range(length)]
-                    for length in rng.choices(list(LENGTHS), list(LENGTHS.values()), k=CAPTIONS)
-                ],
-            )
-            for image in range(images)
-        ]
-    )
-
-
-def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a batch as padded tensors: features (M, F), inputs (M, T), targets (M, T)."""
-    captions, steps = len(batch.rows), len(batch.batch_sizes)
-    inputs = torch.full((captions, steps), PAD)
-    targets = torch.full((captions, steps), PAD)
-    pairs = zip(
-        batch.inputs.split(batch.batch_sizes), batch.targets.split(batch.batch_sizes), strict=True
-    )
-    for t, (before, after) in enumerate(pairs):
-        inputs[: len(before), t] = before
-        targets[: len(after), t] = after
-    return batch.images[batch.rows], inputs, targets
-
-
-def our_step(
-    cell: Callable[[int, int], Cell],
-    batch: Batch,
-    attention: AttentionSettings | None = None,
-    layers: int = 1,
-) -> Callable[[], None]:
-    """Return a training step of this project's decoder."""
-    decoder = Decoder(
-        VOCABULARY,
-        FEATURES,
-        RecurrenceSettings(cell, SIZE, layers),
-        words=WordSettings(SIZE),
-        attention=attention,
-    )
-    captioner = Captioner(nn.Identity(), decoder)  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)
-    batch_sizes = torch.tensor(batch.batch_sizes, device="cpu")
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = captioner.loss(batch.images, batch.inputs, batch.targets, batch_sizes, batch.rows)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def per_step(decoder: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Return a training step of the usual decoder."""
-    optimizer = torch.optim.Adam(decoder.parameters(), foreach=False, fused=False)
-    features, inputs, targets = padded(batch)
-    mask = (targets != PAD).float()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        log_probs = decoder(features, inputs)
-        chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
-        loss = -(chosen * mask).sum() / mask.sum()
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 class BareDecoder(nn.Module):
@@ -227,92 +154,53 @@ def projections(words: int) -> list[Callable[[], None]]:
     return [by_torch, by_onednn]
 
 
-def take_turns(steps: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
-    """Return the seconds of each step, measured in turns, after two warm-up rounds.
-
-    With one thread these are CPU seconds of this process, which other programs do not affect. With
-    more threads, and on a GPU, they are wall-clock seconds.
-    """
-    on_gpu = torch.get_default_device().type == "cuda"
-    one_thread = torch.get_num_threads() == 1 and not on_gpu
-    clock = time.process_time if one_thread else time.perf_counter
-    seconds: list[list[float]] = [[] for _ in steps]
-    for turn in range(rounds + 2):
-        for i, step in enumerate(steps):
-            began = clock()
-            step()
-            if on_gpu:
-                torch.cuda.synchronize()
-            if turn >= 2:
-                seconds[i].append(clock() - began)
-    return seconds
-
-
-def parse_options(about: str | None, rounds: int) -> Namespace:
-    """Parse the command line, and set torch's threads, device and seed.
-
-    Args:
-        about: The docstring of the script, whose first line describes it.
-        rounds: The default number of rounds.
-    """
-    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--images", type=int, default=10, help="per batch, with 5 captions each")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="checkout of the peer's code")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_default_device(options.device)
-    torch.manual_seed(0)
-    return options
-
-
 def main() -> None:
     """Measure and print the tables."""
-    options = parse_options(__doc__, rounds=15)
+    options = parse_options(__doc__, 15, ("decoder", "cells", "attention", "score"))
     batch = make_batch(options.images)
     assert batch.inputs[0] == START
-    words = len(batch.targets)
     print(
         f"decoder training, {options.device}, {options.threads} threads, float32, "
-        f"torch {torch.__version__}; {options.images} x {CAPTIONS} captions, {words} words, "
-        f"V {VOCABULARY}, E = H = {SIZE}; medians of {options.rounds}"
+        f"torch {torch.__version__}; {options.images} x {CAPTIONS} captions, {len(batch.targets)} "
+        f"words, V {VOCABULARY}, E = H = {SIZE}; medians of {options.rounds}"
     )
-    print(f"{'cell':6} {'ours':>9} {'per-step':>9} {'limit':>9}   ours/per-step   ours/limit")
+    measure: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "decoder": lambda: print_decoders(batch, options),
+        "cells": lambda: print_family(batch, options.rounds),
+        "attention": lambda: print_attention(batch, options.rounds, options.peer),
+        "score": lambda: print_score_step(options.images, options.rounds),
+    }
+    rows = [{"table": name, **row} for name in options.tables for row in measure[name]()]
+    if options.json:
+        write_json(options.json, rows, settings_of(options))
+
+
+def print_decoders(batch: Batch, options: Namespace) -> list[dict[str, Any]]:
+    """Print the table of LSTM and GRU beside other decoders and the limit; return its rows."""
+    words = len(batch.targets)
     gates = {"LSTM": 4, "GRU": 3}
+    peers = {} if options.peer is None else {"newfc": peer_step(options.peer, "newfc", batch)}
+    rows: list[dict[str, Any]] = []
     kinds = (("LSTM", LSTM, nn.LSTMCell), ("GRU", GRU, nn.GRUCell))
     for name, cell, torch_cell in kinds:
-        steps = [
-            our_step(cell, batch),
-            per_step(PerStepDecoder(torch_cell), batch),
-            *projections(words),
-        ]
-        ours, theirs, *bare = take_turns(steps, options.rounds)
+        others = {"per_step": per_step(PerStepDecoder(torch_cell), batch), **peers}
+        steps = [our_step(cell, batch), *others.values(), *projections(words)]
+        ours, *rest = take_turns(steps, options.rounds)
+        theirs = dict(zip(others, rest, strict=False))
         # The best time of a product, not the median, because the limit is what is possible.
-        speed = 2 * words * SIZE * VOCABULARY / min(map(min, bare))
+        speed = 2 * words * SIZE * VOCABULARY / min(map(min, rest[len(others) :]))
         # Forward, and backward to weights and inputs: three products each.
         work = 3 * 2 * words * (SIZE * VOCABULARY + 2 * SIZE * gates[name] * SIZE)
-        limit = words / (work / speed)
-        rate, their_rate = words / statistics.median(ours), words / statistics.median(theirs)
-        paired = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-        print(
-            f"{name:6} {rate:9,.0f} {their_rate:9,.0f} {limit:9,.0f}   {paired:13.2f}   "
-            f"{rate / limit:10.0%}"
-        )
-    print("ours, per-step, limit: words per second")
-    print_family(batch, options.rounds)
-    # Imported here, because they import this module.
-    from benchmark_attention import print_attention
-    from benchmark_score import print_score_step
-
-    print_attention(batch, options.rounds, options.peer)
-    print_score_step(options.images, options.rounds)
+        rate, limit = words / statistics.median(ours), words / (work / speed)
+        row = {"cell": name, "words_per_second": rate, "limit_words_per_second": limit}
+        row |= {f"times_{other}": median_ratio(times, ours) for other, times in theirs.items()}
+        rows.append({**row, "share_of_limit": rate / limit})
+    print_rows(rows)
+    return rows
 
 
-def print_family(batch: Batch, rounds: int) -> None:
-    """Print the table of all cells."""
-    words = len(batch.targets)
+def print_family(batch: Batch, rounds: int) -> list[dict[str, Any]]:
+    """Print the table of all cells, and return its rows."""
     family: dict[str, Callable[[int, int], Cell]] = {
         "LSTM": LSTM,
         "GRU": GRU,
@@ -322,23 +210,38 @@ def print_family(batch: Batch, rounds: int) -> None:
         "GRU, deep transition": lambda e, h: DeepTransition(GRU(e, h), h, 1),
         "Jordan": lambda e, h: Jordan(e, h, VOCABULARY),
     }
-    steps = [our_step(cell, batch) for cell in family.values()]
-    steps += [bare(nn.LSTM, batch), bare(nn.GRU, batch), jordan_floor(batch)]
-    seconds = take_turns(steps, rounds)
-    lstm, gru, floor = seconds[-3:]
+    steps = {name: our_step(cell, batch) for name, cell in family.items()}
+    steps |= {"torch.nn.LSTM": bare(nn.LSTM, batch), "torch.nn.GRU": bare(nn.GRU, batch)}
+    steps |= {"Jordan's floor": jordan_floor(batch)}
+    times = dict(zip(steps, take_turns([*steps.values()], rounds), strict=True))
+    rows: list[dict[str, Any]] = []
+    for name, of_cell in times.items():
+        row = {"cell": name, "words_per_second": len(batch.targets) / statistics.median(of_cell)}
+        if name in family:
+            row["times_nn_lstm"] = median_ratio(times["torch.nn.LSTM"], of_cell)
+            row["times_nn_gru"] = median_ratio(times["torch.nn.GRU"], of_cell)
+        if name == "Jordan":
+            row["share_of_floor"] = median_ratio(times["Jordan's floor"], of_cell)
+        rows.append(row)
+    print_rows(rows)
+    return rows
 
-    def ratio(numerator: list[float], denominator: list[float]) -> float:
-        return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
-    print(f"\n{'cell':22} {'words/s':>8} {'vs nn.LSTM':>15} {'vs nn.GRU':>14}")
-    for name, times in zip(family, seconds, strict=False):
-        rate = words / statistics.median(times)
-        print(f"{name:22} {rate:8,.0f} {ratio(lstm, times):15.2f} {ratio(gru, times):14.2f}")
-    print(f"{'torch.nn.LSTM':22} {words / statistics.median(lstm):8,.0f}")
-    print(f"{'torch.nn.GRU':22} {words / statistics.median(gru):8,.0f}")
-    jordan = seconds[list(family).index("Jordan")]
-    print(f"Jordan's floor         {words / statistics.median(floor):8,.0f}", end="  ")
-    print(f"(Jordan reaches {ratio(floor, jordan):.0%} of it)")
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table: rates as whole numbers, ratios with two digits, shares in percent."""
+
+    def text(name: str, row: Mapping[str, Any]) -> str:
+        value = row.get(name, "")
+        if isinstance(value, str):
+            return value
+        form = ",.0f" if name.endswith("per_second") else ".0%" if "share" in name else ".2f"
+        return format(value, form)
+
+    first, *names = dict.fromkeys(name for row in rows for name in row)
+    print()
+    print(f"{first:22}" + "".join(f"{name.replace('_per_second', '/s'):>16}" for name in names))
+    for row in rows:
+        print(f"{row[first]:22}" + "".join(f"{text(name, row):>16}" for name in names), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.model.kernels.linear import product, sum_of_products
+from captioner.model.kernels.linear import FewRows, sum_of_products
 
 
 def by_hand(xs: Tensor) -> bool:
@@ -64,11 +64,12 @@ class LSTMThroughTime(torch.autograd.Function):
         cells = inputs.new_empty(len(inputs), size)
         tanh_cells, hidden = torch.empty_like(cells), torch.empty_like(cells)
         h, c = h0, c0
+        ctx.layouts = layouts = FewRows(u, transpose=True)
         for a, cell, tanh_cell, out in zip(
             *(whole.split(sizes) for whole in (gates, cells, tanh_cells, hidden)), strict=True
         ):
             n = len(a)
-            a += product(h[:n], u)
+            a += layouts.forward(h[:n])
             a[:, : 2 * size].sigmoid_()
             a[:, 2 * size : 3 * size].tanh_()
             a[:, 3 * size :].sigmoid_()
@@ -78,7 +79,7 @@ class LSTMThroughTime(torch.autograd.Function):
             torch.mul(o, tanh_cell, out=out)
             h, c = out, cell
         ctx.sizes = sizes
-        ctx.save_for_backward(gates, cells, tanh_cells, hidden, h0, c0, u)
+        ctx.save_for_backward(gates, cells, tanh_cells, hidden, h0, c0, u)  # u: must not change
         ctx.set_materialize_grads(False)  # the cells rarely have a gradient
         return hidden, cells
 
@@ -88,7 +89,7 @@ class LSTMThroughTime(torch.autograd.Function):
         ctx: Any, gradient: Tensor | None, of_cells: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Return the gradients of `inputs`, the first states and U."""
-        gates, cells, tanh_cells, hidden, h0, c0, u = ctx.saved_tensors
+        gates, cells, tanh_cells, hidden, h0, c0, _ = ctx.saved_tensors
         sizes = ctx.sizes
         if gradient is None:
             gradient = torch.zeros_like(hidden)
@@ -103,7 +104,6 @@ class LSTMThroughTime(torch.autograd.Function):
         to_o = tanh_cells * o * (1 - o)
         to_c = o * (1 - tanh_cells * tanh_cells)
         da = torch.empty_like(gates)
-        ut = u.t().contiguous()
         later_h = gradient.new_zeros(0, size)
         later_c = gradient.new_zeros(0, size)
         steps = zip(
@@ -125,7 +125,7 @@ class LSTMThroughTime(torch.autograd.Function):
                 out=d_a[:, : 3 * size].view(n, 3, size),
             )
             torch.mul(d_h, o_of, out=d_a[:, 3 * size :])
-            later_h = product(d_a, ut)
+            later_h = ctx.layouts.back(d_a)
             later_c = d_c.mul_(forget)
         d_u = sum_of_products(da, previous(h0, hidden, sizes))
         return da, None, later_h, later_c, d_u
@@ -160,24 +160,25 @@ class GRUThroughTime(torch.autograd.Function):
         recurrent = inputs.new_empty(len(inputs), 3 * size)  # U h + b'; its last part is q
         hidden = inputs.new_empty(len(inputs), size)
         h = h0
+        ctx.layouts = layouts = FewRows(u, transpose=True)
         for a, q, out in zip(
             *(whole.split(sizes) for whole in (gates, recurrent, hidden)), strict=True
         ):
-            q.copy_(product(h[: len(a)], u, b))
+            q.copy_(layouts.forward(h[: len(a)], b))
             rz, n = a[:, : 2 * size], a[:, 2 * size :]
             rz.add_(q[:, : 2 * size]).sigmoid_()
             n.addcmul_(rz[:, :size], q[:, 2 * size :]).tanh_()
             torch.lerp(n, h[: len(a)], rz[:, size:], out=out)
             h = out
         ctx.sizes = sizes
-        ctx.save_for_backward(gates, recurrent[:, 2 * size :], hidden, h0, u)
+        ctx.save_for_backward(gates, recurrent[:, 2 * size :], hidden, h0, u)  # u: must not change
         return hidden
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of `inputs`, the first state, U and its bias."""
-        gates, q, hidden, h0, u = ctx.saved_tensors
+        gates, q, hidden, h0, _ = ctx.saved_tensors
         sizes = ctx.sizes
         size = h0.shape[1]
         r, z, n = gates.chunk(3, dim=1)
@@ -188,7 +189,6 @@ class GRUThroughTime(torch.autograd.Function):
         to_r = q * r * (1 - r)
         da = torch.empty_like(gates)  # r, z, n: gradient of the product with the input
         dq = torch.empty_like(gates)  # r, z, q: gradient of the product with U
-        ut = u.t().contiguous()
         later = gradient.new_zeros(0, size)
         steps = zip(
             *(whole.split(sizes) for whole in (da, dq, gradient, to_n, to_z, to_r, r, z)),
@@ -201,6 +201,6 @@ class GRUThroughTime(torch.autograd.Function):
             torch.mul(d_h, z_of, out=d_q[:, size : 2 * size])
             torch.mul(d_n, r_of, out=d_q[:, :size])
             torch.mul(d_n, reset, out=d_q[:, 2 * size :])
-            later = d_h.mul_(update).add_(product(d_q, ut))
+            later = d_h.mul_(update).add_(ctx.layouts.back(d_q))
         da[:, : 2 * size] = dq[:, : 2 * size]
         return da, None, later, sum_of_products(dq, before), dq.sum(0)

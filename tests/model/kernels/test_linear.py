@@ -12,6 +12,7 @@ from captioner.errors import CaptionerError
 from captioner.model.cells import GRU, LSTM
 from captioner.model.kernels import linear as products
 from captioner.model.kernels.linear import (
+    FewRows,
     Linear,
     library,
     linear,
@@ -218,3 +219,36 @@ def test_frozen_weights_of_steps_get_no_gradient() -> None:
     assert x.grad is not None
     assert torch.allclose(x.grad, layer.weight.sum(0).expand(3, 6), atol=1e-6)
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("view", ["transposed", "slice"])
+def test_views_made_at_each_step_share_one_gradient(view: str) -> None:
+    """A new view at each step is the same weight: its gradient is one product over all steps."""
+    u = nn.Parameter(torch.randn(7, 5) if view == "transposed" else torch.randn(12, 7))
+    xs = torch.randn(4, 3, 7)
+
+    def weight() -> Tensor:
+        return u.t() if view == "transposed" else u[:5]
+
+    with one_gradient_for_all_steps():
+        ys = [linear(x, weight()) for x in xs]
+        assert len(products._step_weights.get() or {}) == 1
+    torch.cat(ys).square().sum().backward()
+    ours, u.grad = u.grad, None
+    (xs.flatten(0, 1) @ weight().t()).square().sum().backward()
+    assert ours is not None
+    assert u.grad is not None
+    assert torch.allclose(ours, u.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 50])
+def test_few_rows_are_torchs_to_rounding(rows: int, transpose: bool) -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(9, 6), torch.randn(9)
+    x, gradient = torch.randn(rows, 6), torch.randn(rows, 9)
+    for stored in (weight, weight.t().contiguous().t()):
+        few = FewRows(stored, transpose=transpose)
+        assert torch.allclose(few.forward(x), x @ weight.t(), atol=1e-5)
+        assert torch.allclose(few.forward(x, bias), x @ weight.t() + bias, atol=1e-5)
+        assert torch.allclose(few.back(gradient), gradient @ weight, atol=1e-5)

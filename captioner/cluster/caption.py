@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from captioner.cluster.connect import check_machines, connected, wait_for_room
+from captioner.cluster.connect import check_machines, connected
 from captioner.cluster.names import NONE, Seen
 from captioner.cluster.output import Folder, Output
 from captioner.cluster.photos import PHOTO, Unit, tables
 from captioner.cluster.resources import Plan, nodes_of_cluster, plan
+from captioner.cluster.room import check_room, wait_for_room
 from captioner.console import Progress, say, warn
 from captioner.errors import CaptionerError
 
@@ -74,6 +75,8 @@ def caption_on_cluster(task: Task, predictor: "Predictor", found: Iterable[Unit]
         with connected(task.address):
             nodes = nodes_of_cluster()
             chosen = plan(nodes, task.actors, task.device)
+            if output.files:
+                wait_for_room(chosen)  # to read the ids
             done = output.done() if output.files else NONE
             if len(done):
                 say(f"{folder.name} already holds {len(done):,} photos")
@@ -156,9 +159,10 @@ def _run(
         candidates=task.candidates,
         as_records=task.form == "jsonl",
     )
-    known = ray.put(done) if len(done) else None
-    ledger = start_ledger(checkpoints=put_checkpoints(task.checkpoints, task.backward), done=known)
-    dataset = units_captioned(blocks, work, predictor, ledger)
+    ledger = start_ledger()
+    stored = put_checkpoints(task.checkpoints, task.backward)
+    known = [ray.put(done)] if len(done) else []
+    dataset = units_captioned(blocks, known, work, predictor, stored, ledger)
     blocks.clear()
     count = 0
     with Progress("photos", total, done=len(done)) as progress:
@@ -229,16 +233,11 @@ def _look(chosen: Plan, started: int) -> None:
     Raises:
         CaptionerError: The machines that are left have no room for a network.
     """
-    nodes = nodes_of_cluster()
-    fits = [
-        node
-        for node in nodes
-        if node.cpus >= chosen.actor_cpus + chosen.task_cpus and node.gpus >= chosen.actor_gpus
-    ]
-    state = f"machines: {len(nodes)}, networks started: {started}"
-    if not fits:
-        raise CaptionerError(f"no machine of the cluster has room for a network ({state})")
-    warn(f"no photo for {STALLED:.0f} s: {state}; `ray status` shows what occupies the cluster")
+    machines = check_room(chosen)
+    warn(
+        f"no photo for {STALLED:.0f} s: machines: {machines}, networks started: {started}; "
+        "`ray status` shows what occupies the cluster"
+    )
 
 
 def _explained(error: BaseException) -> BaseException:
@@ -250,8 +249,10 @@ def _explained(error: BaseException) -> BaseException:
         one = getattr(one, "cause", None) or one.__cause__
     if isinstance(error, KeyboardInterrupt):
         return error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return CaptionerError(f"Ray: {type(error).__name__}: {(lines or ['no message'])[-1][:240]}")
+    # The first of several chained tracebacks ends with what went wrong; the others wrap it.
+    first = str(error).partition("\nThe above exception was")[0]
+    lines = [line.strip() for line in first.splitlines() if line.strip()]
+    return CaptionerError(f"Ray: {(lines or [type(error).__name__])[-1][:240]}")
 
 
 def _tell(ledger: Any, count: int, seconds: float) -> None:

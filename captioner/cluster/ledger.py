@@ -1,4 +1,4 @@
-"""What all workers share: how often work was begun, what it cost, and what is done already.
+"""What all workers report to: how often work was begun, and what it cost.
 
 Ray repeats the work of a process that died, without end. A photo that kills its process would
 therefore be tried for ever. The ledger, a small actor beside the command, counts how often each
@@ -64,21 +64,12 @@ class Account:
 
 
 class Ledger:
-    """The actor's side.
+    """The actor's side."""
 
-    Args:
-        shared: Object references by name, in a dictionary so that they stay references.
-    """
-
-    def __init__(self, shared: dict[str, Any]) -> None:
-        self._shared = shared
+    def __init__(self) -> None:
         self._begun: Counter[bytes] = Counter()
         self._account = Account()
         self._heard = time.monotonic()
-
-    def shared(self, name: str) -> list[Any]:
-        """Return a reference that all workers use, in a list of one."""
-        return [self._shared[name]]
 
     def started(self) -> None:
         """Count an actor that has been placed on a machine."""
@@ -107,15 +98,14 @@ class Ledger:
         return self._account
 
 
-def start_ledger(**shared: Any) -> Any:
-    """Start the ledger on this machine; it ends when its last handle is gone.
-
-    Args:
-        shared: Object references that all workers use.
-    """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor: Any = ray.remote(num_cpus=0, max_restarts=0)(Ledger)
-    return actor.options(scheduling_strategy=here).remote(shared)
+def start_ledger() -> Any:
+    """Start the ledger on this machine; it ends when its last handle is gone."""
+    # Not soft: Ray would at times start it on another machine, which may be lost.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Retries: a connection that breaks for a moment must not fail the batch whose worker asked.
+    # The ledger may even be restarted; it then counts anew, and a few more processes may die.
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger)
+    return actor.options(scheduling_strategy=here).remote()
 
 
 def carefully(

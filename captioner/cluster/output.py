@@ -44,6 +44,9 @@ MAX_FILE = 2**33
 MAX_WAITING = 2**26
 """Bytes of rows after which a file is written even if it has fewer rows: 64 MiB."""
 
+READS = 16
+"""Files of captions that are read again at the same time."""
+
 SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet"}
 
 
@@ -61,15 +64,18 @@ class Folder:
 
     Args:
         name: Path or URI.
+
+    Attributes:
+        remote: Whether it is in object storage.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name.rstrip("/")
-        self._remote = storage.is_uri(name)
+        self.remote = storage.is_uri(name)
 
     def place(self, file: str) -> str:
         """Return the path or URI of a file in it."""
-        if not self._remote:
+        if not self.remote:
             return str(Path(self.name, file))
         scheme, path, options = storage.divide(self.name)
         return f"{scheme}://{path.rstrip('/')}/{file}{options}"
@@ -77,7 +83,7 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Create the folder, and keep other writers out where it is on this machine."""
-        if self._remote:
+        if self.remote:
             yield
         else:
             with lock_folder(Path(self.name), LOCK):
@@ -94,7 +100,7 @@ class Folder:
             CaptionerError: It cannot be written.
         """
         place = self.place(file)
-        if not self._remote:
+        if not self.remote:
             write_whole(Path(place), content)
             return
         try:
@@ -177,20 +183,24 @@ class Output:
         Files that are missing, damaged or repeat a row of another are forgotten.
         """
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        task = ray.remote(num_cpus=0.25)(digests_of)
-        asked = {
-            name: task.remote(self.folder.place(name), self.form, one.digest)
-            for name, one in self.files.items()
-        }
-        kept = NONE
-        for name, answer in asked.items():
-            own = ray.get(answer)
-            if own is None or len(np.unique(own)) < len(own) or np.isin(own, kept).any():
-                del self.files[name]
-            else:
-                kept = np.concatenate([kept, own])
-        return np.sort(kept)
+        task: Any = ray.remote(num_cpus=0.25)(digests_of)
+        if not self.folder.remote:  # other machines need not see the folder
+            here = ray.get_runtime_context().get_node_id()
+            place = NodeAffinitySchedulingStrategy(here, soft=False)
+            task = task.options(num_cpus=0, scheduling_strategy=place)
+        names = list(self.files)
+        found: dict[str, np.ndarray | None] = {}
+        for first in range(0, len(names), READS):
+            group = names[first : first + READS]
+            asked = [
+                task.remote(self.folder.place(name), self.form, self.files[name].digest)
+                for name in group
+            ]
+            found.update(zip(group, ray.get(asked), strict=True))
+        kept, self.files = without_repeats(found, self.files)
+        return kept
 
     def add(self, rows: pa.Table) -> None:
         """Add rows; a file is written as soon as it is full."""
@@ -266,6 +276,28 @@ def digests_of(place: str, form: str, digest: str) -> np.ndarray | None:
     else:
         ids = [json.loads(line)["id"] for line in content.splitlines()]
     return digests(ids)
+
+
+def without_repeats(
+    found: Mapping[str, np.ndarray | None], files: Mapping[str, Written]
+) -> tuple[np.ndarray, dict[str, Written]]:
+    """Return the sorted digests of the ids in files, and the files without those to forget.
+
+    Args:
+        found: Digests by file; None for a file that is not as written.
+        files: The files.
+    """
+    whole = {name: own for name, own in found.items() if own is not None}
+    every = np.sort(np.concatenate([NONE, *whole.values()]))
+    if not (every[1:] == every[:-1]).any():
+        return every, {name: files[name] for name in whole}
+    kept = NONE  # slow, but nearly never needed: a file that repeats a row of another
+    names = []
+    for name, own in whole.items():
+        if len(np.unique(own)) == len(own) and not np.isin(own, kept).any():
+            kept = np.concatenate([kept, own])
+            names.append(name)
+    return np.sort(kept), {name: files[name] for name in names}
 
 
 def _digest(content: bytes) -> str:

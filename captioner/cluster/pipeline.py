@@ -10,7 +10,7 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,15 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from captioner.cluster.connect import check_machines
 from captioner.cluster.decode import decode, from_table, open_units
 from captioner.cluster.ledger import LOST, Spent, carefully, start_ledger
 from captioner.cluster.names import spelled
 from captioner.cluster.photos import Columns
 from captioner.cluster.resources import Plan, nodes_of_cluster, plan
+from captioner.cluster.room import wait_for_room
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.decoding.options import SampleOptions
 from captioner.display import json_line
@@ -122,18 +125,18 @@ class Captioner:
 
     Args:
         work: What it does.
-        ledger: Handle of the ledger, which shares the checkpoints.
+        stored: A list of one reference to the checkpoints, which stays a reference in a list.
+        ledger: Handle of the ledger.
     """
 
-    def __init__(self, work: Work, ledger: Any) -> None:
+    def __init__(self, work: Work, stored: list[Any], ledger: Any) -> None:
         ray.get(ledger.started.remote())
         import torch
 
         torch.set_num_threads(work.plan.threads)
         self.work = work
         self.ledger = ledger
-        (reference,) = ray.get(ledger.shared.remote("checkpoints"))
-        self.predictor = _predictor(work, ray.get(reference))
+        self.predictor = _predictor(work, ray.get(stored[0]))
         context = ray.get_runtime_context()
         self._name = f"{context.get_actor_id()}-{os.getpid()}"
         self._spent = Spent(node=socket.gethostname())
@@ -199,7 +202,8 @@ def captions(
 
     Raises:
         UsageError: A column or an option does not fit.
-        CaptionerError: The cluster has too few CPUs or GPUs.
+        CaptionerError: The cluster has too few CPUs or GPUs, others occupy them for more than 30 s,
+            or a machine has other versions.
     """
     from captioner.inference.predictor import Predictor
 
@@ -208,22 +212,27 @@ def captions(
     if not ray.is_initialized():
         ray.init(include_dashboard=False)
     several = "n_best" in options or captions_of(predictor.strategy) > 1
+    nodes = nodes_of_cluster()
+    # The dataset has tasks of its own, which by Ray's default ask for a whole CPU each. They never
+    # run where networks hold a share of every CPU, so networks take none in Ray's accounts.
+    chosen = replace(plan(nodes, actors, device, flag="actors"), actor_cpus=0.0)
+    check_machines(nodes)
+    wait_for_room(replace(chosen, task_cpus=1.0))
     work = Work(
         strategy=predictor.strategy,
         device=device,
-        plan=plan(nodes_of_cluster(), actors, device),
+        plan=chosen,
         batch_size=batch_size,
         candidates=several,
         as_records=False,
     )
-    ledger = start_ledger(checkpoints=put_checkpoints(paths, backward), done=None)
     columns = Columns(column, id_column)
     rows = _in_tasks(dataset, from_table, work, batch_size, columns=columns)
-    return captioned(rows, work, predictor, ledger)
+    return captioned(rows, work, predictor, put_checkpoints(paths, backward), start_ledger())
 
 
 def captioned(
-    rows: "ray.data.Dataset", work: Work, predictor: "Predictor", ledger: Any
+    rows: "ray.data.Dataset", work: Work, predictor: "Predictor", stored: list[Any], ledger: Any
 ) -> "ray.data.Dataset":
     """Decode and caption rows (`captioner.cluster.decode`)."""
     transforms = predictor.transforms
@@ -232,20 +241,49 @@ def captioned(
         Captioner,
         batch_format="pyarrow",
         batch_size=work.batch_size,
-        fn_constructor_args=(work, ledger),
+        fn_constructor_args=(work, stored, ledger),
         compute=ray.data.ActorPoolStrategy(size=work.plan.actors),
         num_cpus=work.plan.actor_cpus,
         num_gpus=work.plan.actor_gpus,
+        ray_remote_args_fn=_Places.of(work.plan),
     )
 
 
+class _Places:
+    """Where networks start that take no CPU in Ray's accounts: in turn, where there are CPUs."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+        self._next = 0
+
+    @classmethod
+    def of(cls, chosen: Plan) -> "_Places | None":
+        """Return the places; None where Ray's accounts are enough to find them."""
+        if chosen.actor_cpus or chosen.actor_gpus:
+            return None
+        nodes = nodes_of_cluster()
+        return cls([node.id for node in nodes for _ in range(int(node.cpus // chosen.threads))])
+
+    def __call__(self) -> dict[str, Any]:
+        """Return Ray's arguments for the next network."""
+        own = self._ids[self._next % len(self._ids)]
+        self._next += 1
+        # Soft: it may start elsewhere if that machine is lost.
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(own, soft=True)}
+
+
 def units_captioned(
-    tables: Sequence[pa.Table], work: Work, predictor: "Predictor", ledger: Any
+    tables: Sequence[pa.Table],
+    done: list[Any],
+    work: Work,
+    predictor: "Predictor",
+    stored: list[Any],
+    ledger: Any,
 ) -> "ray.data.Dataset":
-    """Caption what units name (`captioner.cluster.photos`)."""
+    """Caption what units name (`captioner.cluster.photos`), except what is `done`."""
     found = ray.data.from_arrow(list(tables))
-    rows = _in_tasks(found, open_units, work, None, size=work.batch_size, ledger=ledger)
-    return captioned(rows, work, predictor, ledger)
+    rows = _in_tasks(found, open_units, work, None, size=work.batch_size, done=done)
+    return captioned(rows, work, predictor, stored, ledger)
 
 
 def _in_tasks(
@@ -267,10 +305,15 @@ def _in_tasks(
         )
 
 
-def put_checkpoints(paths: Sequence[str | Path], backward: str | Path | None) -> Any:
-    """Put the files of all checkpoints into Ray's object store; return the reference."""
+def put_checkpoints(paths: Sequence[str | Path], backward: str | Path | None) -> list[Any]:
+    """Put the files of all checkpoints into Ray's object store.
+
+    Returns:
+        A list of the reference. The dataset holds it, so the files are there as long as the dataset
+        is, for networks that are restarted too.
+    """
     stored = [Stored.of(Path(path)) for path in paths]
-    return ray.put((stored, None if backward is None else Stored.of(Path(backward))))
+    return [ray.put((stored, None if backward is None else Stored.of(Path(backward))))]
 
 
 def captions_of(strategy: Strategy) -> int:

@@ -51,14 +51,29 @@ class Plan:
     tasks: int
     task_cpus: float
 
+    @property
+    def cpus_each(self) -> float:
+        """CPUs of a network and a task that decodes for it."""
+        return self.actor_cpus + self.task_cpus
 
-def plan(nodes: Sequence[Node], actors: int | None = None, device: str = "auto") -> Plan:
+    def fits(self, cpus: float, gpus: float) -> bool:
+        """Return whether a network and a task have room in so many CPUs and GPUs of a machine."""
+        return cpus >= self.cpus_each and gpus >= self.actor_gpus
+
+
+def plan(
+    nodes: Sequence[Node],
+    actors: int | None = None,
+    device: str = "auto",
+    flag: str = "--actors",
+) -> Plan:
     """Divide a cluster.
 
     Args:
         nodes: Its machines.
         actors: Number of networks; None for one per GPU, or one per CPU where there is none.
         device: Device of the networks; `cpu` leaves GPUs alone.
+        flag: Name of the flag or argument that gives the number of networks.
 
     Raises:
         UsageError: The number of networks exceeds what the cluster has.
@@ -75,14 +90,14 @@ def plan(nodes: Sequence[Node], actors: int | None = None, device: str = "auto")
         raise CaptionerError("the cluster offers no CPU; photos are decoded on at least one")
     wants_gpu = device.startswith(("cuda", "gpu"))
     if wants_gpu and gpus < 1:
-        raise CaptionerError(f"--device {device}: the cluster offers no GPU ({cpus} CPUs)")
+        raise CaptionerError(f"device {device}: the cluster offers no GPU ({cpus} CPUs)")
     if gpus and not device.startswith("cpu"):
-        return _on_gpus(nodes, gpus, actors)
+        return _on_gpus(nodes, gpus, actors, flag)
     most = sum(int(node.cpus) for node in nodes)
     if most < 1:
         raise CaptionerError("no machine of the cluster offers a whole CPU, which a network needs")
     if actors is not None and actors > most:
-        raise UsageError(f"--actors {actors}: at most {most} on this cluster ({cpus} CPUs)")
+        raise UsageError(f"{flag} {actors}: at most {most} on this cluster ({cpus} CPUs)")
     chosen = actors or most
     threads = max(
         t
@@ -92,16 +107,15 @@ def plan(nodes: Sequence[Node], actors: int | None = None, device: str = "auto")
     return Plan(chosen, (1 - TASK_SHARE) * threads, 0.0, threads, cpus, TASK_SHARE)
 
 
-def _on_gpus(nodes: Sequence[Node], gpus: int, actors: int | None) -> Plan:
+def _on_gpus(nodes: Sequence[Node], gpus: int, actors: int | None, flag: str) -> Plan:
     if actors is not None and actors > gpus:
-        raise UsageError(f"--actors {actors}: at most {gpus} on this cluster ({gpus} GPUs)")
+        raise UsageError(f"{flag} {actors}: at most {gpus} on this cluster ({gpus} GPUs)")
     chosen = actors or gpus
     if all(node.cpus >= 2 * node.gpus for node in nodes):
         left = int(sum(node.cpus for node in nodes)) - chosen
         return Plan(chosen, 1.0, 1.0, 1, max(1, left), 1.0)
-    # Few CPUs: the network's share must not starve decoding.
-    tasks = max(1, int(sum(node.cpus for node in nodes) / TASK_SHARE) - chosen)
-    return Plan(chosen, TASK_SHARE, 1.0, 1, tasks, TASK_SHARE)
+    # Few CPUs: networks take none, for otherwise they could hold all of them and nothing decodes.
+    return Plan(chosen, 0.0, 1.0, 1, int(sum(node.cpus for node in nodes)), TASK_SHARE)
 
 
 def nodes_of_cluster() -> list[Node]:

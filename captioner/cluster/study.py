@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioner.cluster.connect import check_machines, connected, in_one_line, wait_for_room
+from captioner.cluster.connect import check_machines, connected, in_one_line
 from captioner.cluster.resources import Plan, nodes_of_cluster, plan
+from captioner.cluster.room import Watch, wait_for_room
 from captioner.study.plan import Run
 from captioner.study.runner import POLL_SECONDS, InItsOwnProcess, Start
 
@@ -49,10 +50,13 @@ def study_cluster(address: str | None, jobs: int | None, split: str) -> Iterator
     here = Path.cwd()
     with connected(address):
         nodes = nodes_of_cluster()
-        chosen = plan(nodes, jobs)
+        chosen = plan(nodes, jobs, flag="--jobs")
         check_machines(nodes, [str(here)])
         wait_for_room(chosen)
-        yield Cluster(chosen.actors, lambda run, slot: InATask(run, split, chosen, str(here)))
+        watch = Watch(chosen)
+        yield Cluster(
+            chosen.actors, lambda run, slot: InATask(run, split, chosen, watch, str(here))
+        )
 
 
 class InATask:
@@ -62,21 +66,24 @@ class InATask:
         run: The run.
         split: Split to score.
         chosen: Resources of a task.
+        watch: Of all runs, ends the study if no machine is left that has room for a run.
         here: Working directory of the command, from which the run's paths start.
     """
 
-    def __init__(self, run: Run, split: str, chosen: Plan, here: str) -> None:
+    def __init__(self, run: Run, split: str, chosen: Plan, watch: Watch, here: str) -> None:
         import ray
 
+        self._watch = watch
         task: Any = ray.remote(max_retries=TRIES)(execute_run)
         self._task = task.options(
-            num_cpus=chosen.actor_cpus + chosen.task_cpus, num_gpus=chosen.actor_gpus or None
+            num_cpus=chosen.cpus_each, num_gpus=chosen.actor_gpus or None
         ).remote(run.name, run.config, split, chosen.threads, here)
 
     def ended(self) -> bool:
         """Return whether the task has ended."""
         import ray
 
+        self._watch.look()
         return bool(ray.wait([self._task], timeout=0)[0])
 
     def problem(self) -> str | None:

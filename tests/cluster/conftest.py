@@ -48,6 +48,7 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self._site = site
+        self.second: Any = None
         with self._environment():
             self.cluster = Cluster(
                 initialize_head=True, head_node_args={**NODE, "include_dashboard": False}
@@ -69,20 +70,24 @@ class Nodes:
         return str(self.cluster.address)
 
     def remove_second(self) -> None:
-        self.cluster.remove_node(self.second, allow_graceful=False)
+        second, self.second = self.second, None
+        self.cluster.remove_node(second, allow_graceful=False)
 
     def add_second(self) -> None:
-        with self._environment():
-            self.second = self.cluster.add_node(**NODE)
+        """Add the second node, unless it is there."""
+        if self.second is None:
+            with self._environment():
+                self.second = self.cluster.add_node(**NODE)
 
-    def actors(self) -> list[int]:
-        """Process ids of the networks, found by the names that Ray gives its processes."""
+    def actors(self, name: str = "Worker(") -> list[int]:
+        """Process ids of actors, by default the networks, by the names that Ray gives them."""
         raylets = {
             info.process.pid
             for node in self.cluster.list_all_nodes()
             for info in node.all_processes["raylet"]
         }
-        return [pid for pid, parent, name in processes() if parent in raylets and "Worker(" in name]
+        every = processes()
+        return [pid for pid, parent, command in every if parent in raylets and name in command]
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
@@ -97,37 +102,54 @@ def processes() -> Iterator[tuple[int, int, str]]:
             yield int(entry.name), parent, name
 
 
+@pytest.fixture
+def nodes(cluster: Nodes) -> Nodes:
+    """Both nodes, whatever an earlier test has removed."""
+    cluster.add_second()
+    return cluster
+
+
 @pytest.fixture(scope="session")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(POISON)
-    cluster = Nodes(folder)
-    yield cluster
-    cluster.cluster.shutdown()
+    both = Nodes(folder)
+    yield both
+    both.cluster.shutdown()
 
 
 class Command:
-    """A command of `captioner` in a process."""
+    """A command of `captioner` in a process.
 
-    def __init__(self, arguments: list[str]) -> None:
+    Args:
+        arguments: What follows `captioner`, or Python's own arguments.
+        python: Whether they are Python's.
+    """
+
+    def __init__(self, arguments: list[str], *, python: bool = False) -> None:
+        given = arguments if python else ["-m", "captioner", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "captioner", *arguments],
+            [sys.executable, *given],
             env={**os.environ, **SETTINGS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def kill(self) -> None:
+    def kill(self) -> str:
+        """Kill it, and return its messages."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        return self.process.communicate()[1]
 
-    def ended(self, seconds: float = 550) -> tuple[int, str]:
-        """Exit code and messages."""
-        self.output, told = self.process.communicate(timeout=seconds)
+    def ended(self, seconds: float = 300) -> tuple[int, str]:
+        """Exit code and messages; a command that hangs is killed and its messages are shown."""
+        try:
+            self.output, told = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"not ended within {seconds} s: {self.kill()}") from error
         return self.process.returncode, told
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 550) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 300) -> Any:
         """Wait until a condition holds while the command runs."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -137,8 +159,7 @@ class Command:
             if self.process.poll() is not None:
                 raise AssertionError(f"the command ended: {self.process.communicate()}")
             time.sleep(0.05)
-        self.kill()
-        raise AssertionError("the condition never held")
+        raise AssertionError(f"the condition never held: {self.kill()}")
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ class Handle:
     """Calls of a ledger in this process, as of an actor."""
 
     def __init__(self) -> None:
-        self.own = Ledger({})
+        self.own = Ledger()
 
     def __getattr__(self, name: str):
         return type("Method", (), {"remote": staticmethod(getattr(self.own, name))})

@@ -6,10 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from captioner.cluster import output as module
 from captioner.cluster.names import digests
-from captioner.cluster.output import Folder, Output, digests_of
+from captioner.cluster.output import Folder, Output, Written, digests_of, without_repeats
 from captioner.errors import CaptionerError, UsageError
 
 RECIPE = {"inputs": ["photos"], "options": {"beam_size": None}, "checkpoints": ["1"]}
@@ -68,6 +70,20 @@ def test_a_damaged_file_does_not_count(tmp_path) -> None:
     assert digests_of(place, "jsonl", written.digest) is None
     Path(place).unlink()
     assert digests_of(place, "jsonl", written.digest) is None
+
+
+@given(st.lists(st.none() | st.text("abcdefgh", max_size=3), max_size=5))
+def test_each_row_is_kept_once(contents: list[str | None]) -> None:
+    files = {str(i): Written(len(one or ""), 0, "") for i, one in enumerate(contents)}
+    found = {str(i): None if one is None else digests(one) for i, one in enumerate(contents)}
+    expected: dict[str, str] = {}
+    for i, one in enumerate(contents):
+        earlier = set("".join(expected.values()))
+        if one is not None and len(set(one)) == len(one) and not earlier & set(one):
+            expected[str(i)] = one
+    kept, left = without_repeats(found, files)
+    assert left.keys() == expected.keys()
+    assert kept.tolist() == sorted(digests("".join(expected.values())).tolist())
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""Overhead of `caption --engine ray` against one process with `--workers`, on the same cores.
+"""Overhead of `caption --engine ray` against one machine with `--workers`, on the same cores.
 
-    python scripts/benchmark_ray.py                    # 600 drawn photos, under 5 minutes
-    python scripts/benchmark_ray.py --checkpoint P --photos 2000
-    python scripts/benchmark_ray.py --memory 20000     # memory of command and networks
+    python scripts/benchmark_ray.py                            # 600 drawn photos, 3 rounds
+    python scripts/benchmark_ray.py --folder photos --photos 600 --rounds 5 --json ray.json
+    python scripts/benchmark_ray.py --memory 20000             # memory of command and networks
 
-Both commands run as they are, start included; the second number leaves the start out, because a
-cluster starts once. The ratio is photos per second with Ray over photos per second without. The
-encoder's share is that of the time between an actor's first and last batch.
+Both commands run as they are, in turn, start included; the second number leaves the start out,
+because a cluster starts once. Medians count. The ratio is photos per second with Ray over photos
+per second without. The encoder's share is that of the time between an actor's first and last batch.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,14 +28,18 @@ from benchmark_json import add_json, write_json
 from captioner.config.schema import DEFAULT_CHECKPOINT
 from captioner.datasets.shapes import divide_scenes, paint
 
+Row = dict[str, Any]
+
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--folder", metavar="F", help="real photos, repeated; default: drawn ones")
     parser.add_argument("--photos", type=int, default=600)
     parser.add_argument("--size", type=int, default=480, help="pixels of a drawn photo's side")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="memory over N photos")
     add_json(parser)
     options = parser.parse_args()
@@ -43,14 +48,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "photos")
         count = options.memory or options.photos
-        draw(folder, count, 64 if options.memory else options.size)
+        if options.folder:
+            repeat(folder, count, Path(options.folder))
+        else:
+            draw(folder, count, 64 if options.memory else options.size)
         if options.memory:
             rows = memory(folder, Path(name, "out"), options.checkpoint)
         else:
-            rows = compare(folder, Path(name), options.checkpoint, options.workers, count)
+            rows = compare(folder, Path(name), options)
     if options.json:
-        settings = {"photos": count, "size": options.size, "workers": options.workers}
+        settings = vars(options) | {"usable_cores": len(os.sched_getaffinity(0))}
         write_json(options.json, rows, settings)
+
+
+def repeat(folder: Path, count: int, photos: Path) -> None:
+    """Fill a folder with links to photos, each as often as needed."""
+    folder.mkdir()
+    found = sorted(path.resolve() for path in photos.iterdir() if path.suffix in (".jpg", ".png"))
+    if not found:
+        raise SystemExit(f"--folder {photos}: no .jpg or .png in it")
+    for i in range(count):
+        path = found[i % len(found)]
+        (folder / f"{i:06d}{path.suffix}").symlink_to(path)
 
 
 def draw(folder: Path, count: int, size: int) -> None:
@@ -66,45 +85,63 @@ def draw(folder: Path, count: int, size: int) -> None:
             path.hardlink_to(folder / f"{i % 50:06d}.jpg")
 
 
-def compare(
-    folder: Path, place: Path, checkpoint: str, workers: int, count: int
-) -> list[dict[str, Any]]:
-    """Print photos per second with and without Ray, and return the rows."""
-    own = ["caption", str(folder), "--checkpoint", checkpoint, "--format", "jsonl"]
-    one = timed([*own, "--output", f"{place}/one/", "--workers", str(workers)])
-    ray = timed([*own, "--output", f"{place}/ray/", "--engine", "ray"])
-    assert records(place / "one") == records(place / "ray"), "the captions differ"
+def compare(folder: Path, place: Path, options: argparse.Namespace) -> list[Row]:
+    """Print and return photos per second with and without Ray."""
+    own = ["caption", str(folder), "--checkpoint", options.checkpoint, "--format", "jsonl"]
+    commands = {
+        f"--workers {options.workers}": ["--workers", str(options.workers)],
+        "--engine ray": ["--engine", "ray"],
+    }
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for number in range(options.rounds):
+        found = []
+        for name, flags in commands.items():
+            output = place / f"{number}{name.replace(' ', '')}"
+            times[name].append(timed([*own, "--output", f"{output}/", *flags]))
+            found.append(records(output))
+        differing = sum(found[0][image] != found[1][image] for image in found[0])
+        assert found[0].keys() == found[1].keys(), "the photos differ"
+        assert differing <= options.photos // 100, f"{differing} captions differ"
+    rows = [row_of(name, options.photos, each) for name, each in times.items()]
     cores = len(os.sched_getaffinity(0))
-    print(f"{count:,} photos, {cores} cores, load {os.getloadavg()[0]:.1f} when it ended")
+    print(
+        f"{options.photos:,} photos, {cores} cores, medians of {options.rounds} rounds, load "
+        f"{os.getloadavg()[0]:.1f} when they ended; {differing} captions differ in the last round"
+    )
     print(f"{'':24}{'seconds':>10}{'photos/s':>10}{'without start':>15}{'encoder':>9}{'search':>8}")
-    rows: list[dict[str, Any]] = []
-    for name, told in ((f"--workers {workers}", one), ("--engine ray", ray)):
-        rows.append(
-            {
-                "engine": name,
-                "seconds": told["total"],
-                "photos_per_second": count / told["total"],
-                "photos_per_second_without_start": count / told["captioning"],
-                "share_of_encoder": told["encoder"] / 100,
-                "share_of_search": told["search"] / 100,
-            }
-        )
+    for row in rows:
         print(
-            f"{name:24}{told['total']:>10.1f}{count / told['total']:>10.1f}"
-            f"{count / told['captioning']:>15.1f}{told['encoder']:>8.0f}%{told['search']:>7.0f}%"
+            f"{row['engine']:24}{row['seconds']:>10.1f}{row['photos_per_second']:>10.1f}"
+            f"{row['photos_per_second_without_start']:>15.1f}{row['share_of_encoder']:>9.0%}"
+            f"{row['share_of_search']:>8.0%}"
         )
+    one, ray = rows
+    for name in ("", "_without_start"):
+        speed = f"photos_per_second{name}"
+        ray[f"times_one_process{name}"] = ray[speed] / one[speed]
     print(
-        f"ratio, with Ray over without: {one['total'] / ray['total']:.2f}; without the start: "
-        f"{one['captioning'] / ray['captioning']:.2f}"
+        f"ratio, with Ray over without: {ray['times_one_process']:.2f}; without the start: "
+        f"{ray['times_one_process_without_start']:.2f}"
     )
-    share = ray["encoder"] / (ray["encoder"] + ray["search"])
+    rest = 1 - ray["share_of_encoder"] - ray["share_of_search"]
     print(
-        f"networks of Ray: {ray['encoder'] + ray['search']:.0f} % of an actor's time is network "
-        f"(encoder {share:.0%} of that)"
+        f"an actor's time, from its first batch to its last: encoder {ray['share_of_encoder']:.0%},"
+        f" search {ray['share_of_search']:.0%}, rest (waiting for photos, writing) {rest:.0%}"
     )
-    rows[-1]["times_one_process"] = one["total"] / ray["total"]
-    rows[-1]["times_one_process_without_start"] = one["captioning"] / ray["captioning"]
     return rows
+
+
+def row_of(engine: str, photos: int, rounds: list[dict[str, float]]) -> Row:
+    """Return the medians of the rounds of an engine."""
+    median = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    return {
+        "engine": engine,
+        "seconds": median["total"],
+        "photos_per_second": photos / median["total"],
+        "photos_per_second_without_start": photos / median["captioning"],
+        "share_of_encoder": median["encoder"] / 100,
+        "share_of_search": median["search"] / 100,
+    }
 
 
 def timed(arguments: list[str]) -> dict[str, float]:
@@ -131,7 +168,7 @@ def records(folder: Path) -> dict[str, str]:
     return {one["image"]: one.get("caption", "") for one in map(json.loads, lines)}
 
 
-def memory(folder: Path, output: Path, checkpoint: str) -> list[dict[str, Any]]:
+def memory(folder: Path, output: Path, checkpoint: str) -> list[Row]:
     """Print and return the memory of the command and its networks while photos are captioned."""
     command = [sys.executable, "-m", "captioner", "caption", str(folder), "--checkpoint"]
     command += [checkpoint, "--engine", "ray", "--output", f"{output}/", "--shard-size", "1000"]
@@ -140,26 +177,31 @@ def memory(folder: Path, output: Path, checkpoint: str) -> list[dict[str, Any]]:
     reader = threading.Thread(target=lambda: told.extend(process.stderr or []), daemon=True)
     reader.start()
     print(f"{'photos':>8}{'command, MB':>13}{'networks, MB':>22}")
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     last = -1
     while process.poll() is None:
         written = len(list(output.glob("captions-*")))
-        if written != last and written % 2 == 0:
+        networks = [resident(pid) for pid, name in processes() if "(Captioner))" in name]
+        if written != last and networks:
             last = written
-            networks = [resident(pid) for pid, name in processes() if "(Captioner))" in name]
-            command_now = resident(process.pid)
+            own = resident(process.pid)
             rows.append(
                 {
                     "photos": 1000 * written,
-                    "command_megabytes": command_now,
+                    "command_megabytes": own,
                     "networks_megabytes": networks,
+                    "largest_network_megabytes": max(networks),
                 }
             )
-            of_networks = " ".join(f"{one:.0f}" for one in networks)
-            print(f"{1000 * written:>8}{command_now:>13.0f}{of_networks:>22}")
-        time.sleep(1)
+            each = " ".join(f"{one:.0f}" for one in networks)
+            print(f"{1000 * written:>8}{own:>13.0f}{each:>22}", flush=True)
+        time.sleep(0.2)
     reader.join()
     print("".join(told[-3:]), end="")
+    half = rows[len(rows) // 2 :]
+    for name in ("command", "largest_network") if len(half) > 1 else ():
+        grown = half[-1][f"{name}_megabytes"] - half[0][f"{name}_megabytes"]
+        print(f"{name.replace('_', ' ')}: {grown:+.0f} MB over the second half of the photos")
     return rows
 
 

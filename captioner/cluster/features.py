@@ -3,12 +3,13 @@
 The store is in a folder that all machines see. Each task writes rows and lines of its share into
 files of its own there, as `captioner prepare --share I/N` does, and training reads the parts as one
 store: no feature travels through the command. A task whose machine is lost is repeated and computes
-what is missing.
+what is missing. A photo that kills its process each time is left out like an unreadable one.
 """
 
 import contextlib
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from captioner.config.schema import Config
 from captioner.console import Progress, say
 from captioner.errors import CaptionerError
 
-TRIES = 3
-"""How often a share is begun again after its process died."""
+TRIES = 4
+"""How often a share is begun whose process dies before it reads a photo."""
 
 
 def prepare_on_cluster(config: Config, address: str | None, shares: int | None) -> None:
@@ -47,11 +48,15 @@ def prepare_on_cluster(config: Config, address: str | None, shares: int | None) 
 def _fill(config: Config, chosen: Plan, here: Path) -> None:
     import ray
 
-    task: Any = ray.remote(max_retries=TRIES)(fill_share)
+    from captioner.cluster.ledger import start_ledger
+
+    # Ray repeats without end a task whose process dies; the ledger limits how often.
+    task: Any = ray.remote(max_retries=-1)(fill_share)
     task = task.options(num_cpus=chosen.cpus_each, num_gpus=chosen.actor_gpus or None)
     parts = chosen.actors
+    ledger = start_ledger()
     waiting = {
-        task.remote(config, part, parts, chosen.threads, str(here)): part
+        task.remote(config, part, parts, chosen.threads, str(here), ledger): part
         for part in range(1, parts + 1)
     }
     watch = Watch(chosen)
@@ -73,8 +78,13 @@ def _fill(config: Config, chosen: Plan, here: Path) -> None:
                 progress.update()
 
 
-def fill_share(config: Config, part: int, parts: int, threads: int, here: str) -> list[str]:
+def fill_share(
+    config: Config, part: int, parts: int, threads: int, here: str, ledger: Any
+) -> list[str]:
     """Fill one share, in a task; return the messages.
+
+    After a death of the task's process, or of one that reads photos for it, each batch is noted in
+    the ledger before it is begun, until the photo is found that kills its process.
 
     Args:
         config: Configuration; relative paths start at `here`.
@@ -82,16 +92,37 @@ def fill_share(config: Config, part: int, parts: int, threads: int, here: str) -
         parts: Number of shares.
         threads: CPU threads.
         here: Working directory of the command.
+        ledger: Handle of the ledger.
+
+    Raises:
+        CaptionerError: The process has died several times before its first batch.
     """
+    import ray
     import torch
 
+    from captioner.cluster.ledger import carefully
+    from captioner.features.extract import Computed, ReaderLostError
     from captioner.features.prepare import prepare
 
     os.chdir(here)
     torch.set_num_threads(threads)
+    share, start = f"share {part}".encode(), f"start of share {part}".encode()
+    again = ray.get(ledger.begin.remote(share)) > 1
+    if ray.get(ledger.begin.remote(start)) > TRIES:
+        raise CaptionerError(
+            f"its process was killed {TRIES} times before it read a photo (not enough memory?)"
+        )
+
+    def careful(ids: Sequence[str], do: Any, lost: Any) -> list[Computed]:
+        ledger.end.remote(start)
+        return carefully(ledger, "features", ids, do, lost)
+
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
-        prepare(config, (part, parts))
+        try:
+            prepare(config, (part, parts), careful=careful if again else None)
+        except ReaderLostError:
+            prepare(config, (part, parts), careful=careful)
     return [line for line in told.getvalue().splitlines() if line.startswith(_SAID)]
 
 

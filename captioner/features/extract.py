@@ -1,7 +1,9 @@
 """Encode the photos of a data set, batch by batch, and store their features."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,11 +14,15 @@ from captioner.config.schema import Config
 from captioner.console import Progress
 from captioner.datasets.records import Record
 from captioner.device import choose_device
+from captioner.errors import CaptionerError
 from captioner.features.journal import Entry
 from captioner.features.views import ViewTransform
 from captioner.features.writer import FeatureWriter
 from captioner.model.encoder import Encoder
 from captioner.photos.decode import PhotoError
+
+LOST = "the processes that read this photo were killed (not enough memory?)"
+"""Reason of a photo that is left out because it kills its process each time."""
 
 
 class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
@@ -39,6 +45,37 @@ class Photos(Dataset[tuple[Record, Entry, Tensor | str]]):
             return record, entry, str(error)
 
 
+@dataclass(frozen=True)
+class Computed:
+    """A photo with its features, (F,) or (R, F) float32, or the reason why there are none."""
+
+    record: Record
+    entry: Entry
+    features: np.ndarray | str
+
+
+class Careful(Protocol):
+    """Does the work of a batch; if processes have died of it, photo by photo."""
+
+    def __call__(
+        self,
+        ids: Sequence[str],
+        do: Callable[[Sequence[int]], Sequence[Computed]],
+        lost: Callable[[int], Computed],
+    ) -> list[Computed]:
+        """Return the result of each photo.
+
+        Args:
+            ids: Ids of the batch.
+            do: Does the work of some photos, given as places in the batch.
+            lost: Returns the result of a photo that kills its process.
+        """
+
+
+class ReaderLostError(CaptionerError):
+    """A process that reads photos was killed."""
+
+
 def extract(
     records: Sequence[Record],
     encoder: Encoder,
@@ -46,30 +83,90 @@ def extract(
     writer: FeatureWriter,
     shape: Sequence[int],
     config: Config,
+    careful: Careful | None = None,
 ) -> list[tuple[Record, str]]:
-    """Compute and store the features of photos; return the unreadable ones with the reasons."""
+    """Compute and store the features of photos; return the unreadable ones with the reasons.
+
+    Args:
+        records: The photos.
+        encoder: The encoder.
+        transform: Turns a photo into its input.
+        writer: The store.
+        shape: Of one photo's features.
+        config: Device, batch size and number of processes that read.
+        careful: How batches are done; default: as if no photo killed its process. Photos are then
+            read in this process.
+
+    Raises:
+        ReaderLostError: A process that reads photos was killed.
+    """
     device = choose_device(config.trainer.accelerator)
     encoder.to(device)
-    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
-        Photos(records, transform, Path(config.data.root)),
-        batch_size=config.encoder.batch_size,
-        num_workers=config.encoder.workers,
-        collate_fn=list,
-    )
+    photos = Photos(records, transform, Path(config.data.root))
+    size = config.encoder.batch_size
+    if careful is None:
+        batches = _batches(photos, encoder, device, size, config.encoder.workers)
+    else:
+        batches = _careful_batches(photos, encoder, device, size, careful)
     failed: list[tuple[Record, str]] = []
     with (
         torch.inference_mode(),
         Progress("photos", len(records), shown=bool(records)) as bar,
     ):
-        for items in loader:
-            entries = [entry for _, entry, photo in items if isinstance(photo, Tensor)]
-            photos = [photo for _, _, photo in items if isinstance(photo, Tensor)]
-            bad = [(record, entry, why) for record, entry, why in items if isinstance(why, str)]
-            rows = np.empty((0, *shape))
-            if photos:
-                rows = encoder.encode(torch.stack(photos).to(device)).float().cpu().numpy()
-            writer.append(entries, rows, [(entry, why) for _, entry, why in bad])
-            failed += [(record, why) for record, _, why in bad]
-            bar.update(len(items))
+        for batch in batches:
+            good = [(one.entry, one.features) for one in batch if not isinstance(one.features, str)]
+            bad = [(one, one.features) for one in batch if isinstance(one.features, str)]
+            rows = np.stack([row for _, row in good]) if good else np.empty((0, *shape))
+            writer.append(
+                [entry for entry, _ in good], rows, [(one.entry, why) for one, why in bad]
+            )
+            failed += [(one.record, why) for one, why in bad]
+            bar.update(len(batch))
     encoder.cpu()
     return failed
+
+
+def _batches(
+    photos: Photos, encoder: Encoder, device: torch.device, size: int, workers: int
+) -> Iterator[list[Computed]]:
+    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
+        photos, batch_size=size, num_workers=workers, collate_fn=list
+    )
+    try:
+        for items in loader:
+            yield _encoded(items, encoder, device)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ReaderLostError(
+            "a process that reads photos was killed (not enough memory?); try fewer encoder.workers"
+        ) from error
+
+
+def _careful_batches(
+    photos: Photos, encoder: Encoder, device: torch.device, size: int, careful: Careful
+) -> Iterator[list[Computed]]:
+    for first in range(0, len(photos), size):
+        records = photos.records[first : first + size]
+
+        def do(places: Sequence[int], first: int = first) -> list[Computed]:
+            return _encoded([photos[first + i] for i in places], encoder, device)
+
+        def lost(place: int, records: Sequence[Record] = records) -> Computed:
+            record = records[place]
+            return Computed(record, Entry.unread(record.image_id, record.path, photos.root), LOST)
+
+        yield careful([str(record.image_id) for record in records], do, lost)
+
+
+def _encoded(
+    items: Sequence[tuple[Record, Entry, Tensor | str]], encoder: Encoder, device: torch.device
+) -> list[Computed]:
+    photos = [photo for _, _, photo in items if isinstance(photo, Tensor)]
+    rows: Iterator[np.ndarray] = iter(())
+    if photos:
+        rows = iter(encoder.encode(torch.stack(photos).to(device)).float().cpu().numpy())
+    return [
+        Computed(record, entry, photo if isinstance(photo, str) else next(rows))
+        for record, entry, photo in items
+    ]

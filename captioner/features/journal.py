@@ -46,7 +46,8 @@ class Entry:
         path: Path of the photo, relative to the data set's root if it lies in there.
         size: Size of the file in bytes; None if there was no file.
         mtime_ns: Modification time in nanoseconds since 1970; None if there was no file.
-        digest: blake2b-128 of the file in hexadecimal; None if it could not be read.
+        digest: blake2b-128 of the file in hexadecimal; None if it could not be read, and empty if
+            processes died of reading it, so that size and time alone say whether it has changed.
     """
 
     image_id: ImageId
@@ -72,10 +73,16 @@ class Entry:
         Call this before decoding the photo. If the file changes in between, the features then
         count as stale and are computed again.
         """
+        unread = cls.unread(image_id, path, root)
+        return dataclasses.replace(unread, digest=file_digest(path))
+
+    @classmethod
+    def unread(cls, image_id: ImageId, path: Path, root: Path | None = None) -> Entry:
+        """Create the entry of a photo without opening it."""
         inside = root is not None and path.is_relative_to(root)
         name = str(path.relative_to(root) if inside and root is not None else path)
         size, mtime_ns = file_stamp(path)
-        return cls(image_id, name, size, mtime_ns, file_digest(path))
+        return cls(image_id, name, size, mtime_ns, "")
 
     def now(self, path: Path) -> Entry | None:
         """Return the entry with the photo's current time, or None if the photo has changed.

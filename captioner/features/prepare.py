@@ -22,7 +22,7 @@ from captioner.datasets.records import SPLITS, ImageId, Record, by_split
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
 from captioner.features.coverage import added_words, tell_coverage
-from captioner.features.extract import extract
+from captioner.features.extract import Careful, extract
 from captioner.features.find import folder_of, open_store
 from captioner.features.given_regions import check_regions, open_regions, read_row, with_regions
 from captioner.features.header import StoreError, size_in_bytes
@@ -76,7 +76,10 @@ class Prepared:
 
 
 def prepare(
-    config: Config, share: tuple[int, int] | None = None, inherited: Inherited | None = None
+    config: Config,
+    share: tuple[int, int] | None = None,
+    inherited: Inherited | None = None,
+    careful: Careful | None = None,
 ) -> None:
     """Write the vocabulary, and compute the missing features of all photos.
 
@@ -88,6 +91,7 @@ def prepare(
         share: (i, n) computes every n-th photo from index i, while other processes compute the
             other shares of the same store. Only share 0 writes the vocabulary.
         inherited: What comes from the checkpoint that the run fine-tunes.
+        careful: How batches are done; see `captioner.features.extract`.
 
     Raises:
         CaptionerError: The data set is refused, the disk is full, or another process is writing.
@@ -108,7 +112,7 @@ def prepare(
     if config.encoder.train_from is not None:
         say("features: nothing to compute, because the encoder is fine-tuned")
         return
-    compute_features(config, records, share, inherited)
+    compute_features(config, records, share, inherited, careful)
 
 
 def compute_features(
@@ -116,12 +120,14 @@ def compute_features(
     records: Records,
     share: tuple[int, int] | None = None,
     inherited: Inherited | None = None,
+    careful: Careful | None = None,
 ) -> None:
     """Compute the missing features of all views; see `prepare`."""
     encoder, transform, key = build_keyed_encoder(config, records["train"], inherited)
     failed: dict[ImageId, str] = {}
     for view in range(config.encoder.views):
-        failed |= prepare_view(config, records, encoder, ViewTransform(transform, view), key, share)
+        of_view = ViewTransform(transform, view)
+        failed |= prepare_view(config, records, encoder, of_view, key, share, careful)
     for reason in [*failed.values()][:10]:
         say(f"skipped: {reason}")
     if failed:
@@ -135,6 +141,7 @@ def prepare_view(
     transform: ViewTransform,
     key: dict[str, Any],
     share: tuple[int, int] | None = None,
+    careful: Careful | None = None,
 ) -> dict[ImageId, str]:
     """Compute the missing features of one view of the photos; see `prepare`.
 
@@ -161,7 +168,7 @@ def prepare_view(
             f"features: {which}{folder} has {len(photos) - len(missing):,} of {len(photos):,} "
             f"photos; computing {len(missing):,} more ({size / 1e6:,.1f} MB)"
         )
-        failed = extract(missing, encoder, transform, writer, shape, config)
+        failed = extract(missing, encoder, transform, writer, shape, config, careful)
     return {record.image_id: f"{record.path}: {reason}" for record, reason in failed}
 
 

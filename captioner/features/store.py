@@ -130,7 +130,7 @@ class FeatureStore:
         """Return the entries of those photos that the store has features of."""
         lines = self._journal.lines
         found = ((lines[image_id].entry, path) for image_id, path in photos if image_id in lines)
-        return [(entry, path) for entry, path in found if entry.digest is not None]
+        return [(entry, path) for entry, path in found if entry.digest]
 
     def holds(self, photos: Photos) -> bool:
         """Whether these are the photos of this store, even if some were added or have changed.
@@ -141,7 +141,7 @@ class FeatureStore:
         """
         known = self.known(photos)
         if not known:
-            return all(line.entry.digest is None for line in self._journal.lines.values())
+            return not any(line.entry.digest for line in self._journal.lines.values())
         read = same = 0
         for entry, path in known[:: -(-len(known) // SAMPLE)]:
             digest = file_digest(path)

@@ -71,6 +71,26 @@ def test_features(nodes: Nodes, root: Path) -> None:
     assert "computing 0 more" in told
 
 
+def test_poisonous_photos_are_left_out_of_the_features(nodes: Nodes, root: Path) -> None:
+    """The training split has 8 photos, one of which is damaged and one kills who opens it."""
+    lines = (root / "data" / "captions.jsonl").read_text()
+    (root / "data" / "train5.png").rename(root / "data" / "kills-it.png")
+    (root / "data" / "captions.jsonl").write_text(lines.replace("train5.png", "kills-it.png"))
+    given = ["prepare", "--config", str(root / "base.yaml")]
+    on_cluster = [*given, "--engine", "ray", "--address", nodes.address]
+    code, told = Command(on_cluster).ended()
+    assert code == 0, told
+    assert told.count("skipped 1 unreadable photos") == 2  # in a share each
+    assert "kills-it.png: the processes that read this photo were killed" in told
+    (store,) = (root / "features").iterdir()
+    journal = Journal.read(store, 1)
+    reasons = {line.entry.path: line.reason for line in journal.lines.values() if line.reason}
+    assert reasons.keys() == {"train0.png", "kills-it.png"}
+    assert len(journal.lines) == 13
+    code, told = Command(on_cluster).ended()  # and it is not tried again
+    assert told.count("computing 0 more") == 2, told
+
+
 def test_a_study(nodes: Nodes, root: Path) -> None:
     given = ["study", "--config", str(root / "study.yaml")]
     command = Command([*given, "--engine", "ray", "--address", nodes.address])

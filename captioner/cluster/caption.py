@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from captioner.cluster.connect import check_machines, connected
+from captioner.cluster.connect import check_machines, connected, in_one_line, own_error
 from captioner.cluster.names import NONE, Seen
 from captioner.cluster.output import Folder, Output
 from captioner.cluster.photos import PHOTO, Unit, tables
@@ -242,17 +242,12 @@ def _look(chosen: Plan, started: int) -> None:
 
 def _explained(error: BaseException) -> BaseException:
     """Return an error of a worker as one of ours, with its own message where it has one."""
-    one: BaseException | None = error
-    while one is not None:
-        if isinstance(one, CaptionerError):
-            return one
-        one = getattr(one, "cause", None) or one.__cause__
+    own = own_error(error)
+    if own is not None:
+        return own
     if isinstance(error, KeyboardInterrupt):
         return error
-    # The first of several chained tracebacks ends with what went wrong; the others wrap it.
-    first = str(error).partition("\nThe above exception was")[0]
-    lines = [line.strip() for line in first.splitlines() if line.strip()]
-    return CaptionerError(f"Ray: {(lines or [type(error).__name__])[-1][:240]}")
+    return CaptionerError(f"Ray: {in_one_line(error)}")
 
 
 def _tell(ledger: Any, count: int, seconds: float) -> None:

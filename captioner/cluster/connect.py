@@ -286,10 +286,22 @@ def differing_version(own: Mapping[str, str], other: Mapping[str, str]) -> str |
 
 def in_one_line(error: BaseException) -> str:
     """Return an error of Ray in one line, or that of ours which caused it."""
-    one: BaseException | None = error
+    own = own_error(error)
+    if own is not None:
+        return str(own)
+    # The first of several chained tracebacks ends with what went wrong; the others wrap it.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\nThe above exception was")[0]
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return last if len(last) <= 240 else f"{last[:237]}..."
+
+
+def own_error(error: BaseException) -> CaptionerError | None:
+    """Return the error of ours that caused an error of Ray; None if there is none."""
+    found, one = None, error
     while one is not None:
-        if isinstance(one, CaptionerError):
-            return str(one)
-        one = getattr(one, "cause", None) or one.__cause__
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
-    return text if len(text) <= 240 else f"{text[:237]}..."
+        # Ray's error of a task is also an instance of its cause's class, with a traceback as text.
+        if isinstance(one, CaptionerError) and getattr(one, "cause", None) is None:
+            found = one
+        one = getattr(one, "cause", None) or one.__cause__  # type: ignore[assignment]
+    return found

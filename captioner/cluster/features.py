@@ -21,7 +21,7 @@ from captioner.console import Progress, say
 from captioner.errors import CaptionerError
 
 TRIES = 4
-"""How often a share is begun whose process dies before it reads a photo."""
+"""How often a share is begun whose process dies before its first batch."""
 
 
 def prepare_on_cluster(config: Config, address: str | None, shares: int | None) -> None:
@@ -110,7 +110,7 @@ def fill_share(
     again = ray.get(ledger.begin.remote(share)) > 1
     if ray.get(ledger.begin.remote(start)) > TRIES:
         raise CaptionerError(
-            f"its process was killed {TRIES} times before it read a photo (not enough memory?)"
+            f"its process was killed {TRIES} times before its first batch (not enough memory?)"
         )
 
     def careful(ids: Sequence[str], do: Any, lost: Any) -> list[Computed]:

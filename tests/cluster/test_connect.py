@@ -9,7 +9,8 @@ import pytest
 from conftest import make_photo
 
 from captioner.cli import main
-from captioner.cluster.connect import differing_version, versions
+from captioner.cluster.connect import differing_version, in_one_line, own_error, versions
+from captioner.errors import CaptionerError, UsageError
 
 
 def command(photo: Path, checkpoint: Path, output: Path, address: str) -> list[str]:
@@ -83,3 +84,31 @@ def test_versions_must_agree() -> None:
     del other["captioner"]
     told = differing_version(own, other)
     assert told == f"captioner is not installed there; install {own['captioner']} on every machine"
+
+
+def raised(error: Exception) -> BaseException:
+    """The error of a task as Ray raises it."""
+    from ray.exceptions import RayTaskError
+
+    trace = f"ray::task() (pid=1)\n  File 'x.py', line 1\n{type(error).__name__}: {error}"
+    return RayTaskError("task", trace, error).as_instanceof_cause()
+
+
+@pytest.mark.parametrize("kind", [CaptionerError, UsageError])
+def test_an_error_of_a_task_is_the_line_it_was_there(kind: type[CaptionerError]) -> None:
+    error = raised(kind("share 2: no room"))
+    assert in_one_line(error) == "share 2: no room"
+    assert type(own_error(error)) is kind
+    wrapped = RuntimeError("in a thread")
+    wrapped.__cause__ = error
+    assert in_one_line(wrapped) == "share 2: no room"
+
+
+def test_an_error_of_another_kind_ends_with_what_went_wrong() -> None:
+    error = raised(ValueError("\x1b[36m7\x1b[39m is no shape"))
+    assert own_error(error) is None
+    assert in_one_line(error) == "ValueError: 7 is no shape"
+    text = "x.py\nActorDiedError: gone\n\nThe above exception was the direct cause\nWrapper: retry"
+    assert in_one_line(RuntimeError(text)) == "ActorDiedError: gone"
+    assert len(in_one_line(RuntimeError("x" * 1000))) == 240
+    assert in_one_line(RuntimeError()) == "RuntimeError"

@@ -72,10 +72,10 @@ def test_features(nodes: Nodes, root: Path) -> None:
 
 
 def test_poisonous_photos_are_left_out_of_the_features(nodes: Nodes, root: Path) -> None:
-    """The training split has 8 photos, one of which is damaged and one kills who opens it."""
+    """Of 13 photos, one is damaged and one kills whatever opens it."""
     lines = (root / "data" / "captions.jsonl").read_text()
-    (root / "data" / "train5.png").rename(root / "data" / "kills-it.png")
-    (root / "data" / "captions.jsonl").write_text(lines.replace("train5.png", "kills-it.png"))
+    (root / "data" / "val1.png").rename(root / "data" / "kills-it.png")
+    (root / "data" / "captions.jsonl").write_text(lines.replace("val1.png", "kills-it.png"))
     given = ["prepare", "--config", str(root / "base.yaml")]
     on_cluster = [*given, "--engine", "ray", "--address", nodes.address]
     code, told = Command(on_cluster).ended()

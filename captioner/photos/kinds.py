@@ -1,5 +1,6 @@
 """Kinds of photos accepted from Python: a path or address, an image, an array, bytes or a file."""
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
@@ -35,7 +36,12 @@ _TYPES = (str, os.PathLike, Image.Image, np.ndarray, bytes, bytearray, memoryvie
 
 
 def is_one(photo: object) -> bool:
-    """Return whether a value is one photo rather than an iterable of photos."""
+    """Return whether a value is one photo rather than an iterable of photos.
+
+    A one-dimensional array of texts or objects is a column of a table: many photos.
+    """
+    if isinstance(photo, np.ndarray) and photo.ndim == 1 and photo.dtype.kind in "OU":
+        return False
     return isinstance(photo, _TYPES) or hasattr(photo, "read")
 
 
@@ -66,7 +72,7 @@ def as_source(photo: object, number: int, *, allow_url: bool = False) -> PhotoSo
         if isinstance(photo, np.ndarray):
             return PhotoSource(path, image=_from_array(photo))
         if isinstance(photo, Image.Image):
-            return PhotoSource(path, image=convert_image(photo))
+            return PhotoSource(path, image=_from_image(photo))
         if isinstance(photo, (bytes, bytearray, memoryview)):
             return PhotoSource(path, bytes(photo))
         if hasattr(photo, "read"):
@@ -80,6 +86,12 @@ def _name(photo: object) -> str | None:
     """Return the path of the file that an image or open file came from, if any."""
     name = getattr(photo, "filename" if isinstance(photo, Image.Image) else "name", None)
     return name if isinstance(name, str) and name else None
+
+
+def _from_image(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise UsageError(f"an image of {image.width} x {image.height} pixels: nothing to caption")
+    return convert_image(image)
 
 
 def _from_array(values: np.ndarray) -> Image.Image:
@@ -96,12 +108,24 @@ def _read(file: BinaryIO) -> bytes:
         content: object = file.read(MAX_BYTES + 1)
     except UnicodeDecodeError:
         content = ""  # opened as text
+    except io.UnsupportedOperation as error:
+        raise UsageError('a file opened for writing: open photos with mode "rb"') from error
     except (OSError, ValueError) as error:
         raise PhotoError(f"the file cannot be read: {error}") from error
     if isinstance(content, str):
         raise UsageError('a file opened as text: open photos with mode "rb"')
     if not isinstance(content, bytes):
         raise UsageError(f"a file whose read() gives {type(content).__name__} instead of bytes")
+    if not content and _position(file):
+        raise PhotoError("nothing to read: the file is at its end; call seek(0) first")
     if len(content) > MAX_BYTES:
         raise PhotoError(f"the file has more than the {MAX_BYTES:,} bytes allowed")
     return content
+
+
+def _position(file: BinaryIO) -> int:
+    """Return how many bytes have been read from a file; 0 if it does not say."""
+    try:
+        return file.tell()
+    except (AttributeError, OSError, ValueError):
+        return 0

@@ -91,6 +91,9 @@ def test_what_cannot_be_read_takes_its_place(predictor: Predictor, photo: Path) 
         (np.zeros((2, 4, 4, 3), np.uint8), r"shape \(2, 4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
         (io.StringIO("text"), 'mode "rb"'),
+        (Image.new("RGB", (0, 5)), "an image of 0 x 5 pixels"),
+        (Image.new("L", (7, 0)), "an image of 7 x 0 pixels"),
+        (np.array("a.jpg"), r"shape \(\)"),
     ],
 )
 def test_wrong_kinds_are_one_line(predictor: Predictor, wrong: Any, message: str) -> None:
@@ -99,6 +102,25 @@ def test_wrong_kinds_are_one_line(predictor: Predictor, wrong: Any, message: str
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError):
         list(predictor.caption([wrong]))
+
+
+def test_a_file_opened_for_writing(predictor: Predictor, tmp_path: Path) -> None:
+    with (tmp_path / "new.jpg").open("wb") as file, pytest.raises(UsageError, match="for writing"):
+        predictor.caption(file)
+
+
+def test_a_file_at_its_end_says_so(predictor: Predictor, photo: Path) -> None:
+    written = io.BytesIO()
+    written.write(photo.read_bytes())
+    assert "call seek(0) first" in str(predictor.caption(written).error)
+    assert predictor.caption(io.BytesIO()).error == "the file is empty"
+
+
+def test_a_column_of_a_table_is_many_photos(predictor: Predictor, photo: Path) -> None:
+    (wanted,) = predictor.caption([photo])
+    for column in (np.array([str(photo)] * 2), np.array([str(photo), photo], dtype=object)):
+        assert [one.caption for one in predictor.caption(column)] == [wanted.caption] * 2
+    assert list(predictor.caption(np.array([], dtype=str))) == []
 
 
 def test_an_iterator_without_end(predictor: Predictor, photo: Path) -> None:

@@ -6,14 +6,16 @@ number is the best of the rounds. Columns, for one row per batch size:
 - limit: only the matrix products of the search (gates and vocabulary). On a GPU they are captured
   as a CUDA graph and replayed, so that launch overhead is not measured.
 - captioner: `captioner.decoding.beam_search.beam_search` (on a GPU as CUDA graphs, with
-  `captioner.decoding.cuda_graphs`), and its share of the limit.
+  `captioner.decoding.cuda_graphs`), its share of the limit, and its share of its own products:
+  those with weights laid out for few rows (`captioner.model.kernels.linear.FewRows`), which are
+  faster than the limit on Intel CPUs.
 - per image: a straightforward beam search over one image at a time.
 - generate: Hugging Face `generate` with `num_beams`, if transformers is installed. "same step" uses
   the same step. "at most" is the speed-up of a search that costs nothing but the products. "usual"
   uses a step as it is usually written, with one `F.linear` each for gates and words. On a CPU,
-  captioner's own decoder multiplies with `captioner.model.kernels.linear.linear` and caches the
-  words' products with the gates (`captioner.model.kernels.input_cache`), as the step here does. On
-  a GPU both steps are the same.
+  captioner's own decoder keeps weights laid out for few rows and caches the words' products with
+  the gates (`captioner.model.kernels.input_cache`), as the step here does. On a GPU both steps are
+  the same.
 - early ends: captions that end after 6 to 14 words, as real ones do.
 - same words: share of captions that `generate` finds too.
 
@@ -40,7 +42,7 @@ from torch import Tensor
 from captioner.decoding.beam_search import SearchOptions
 from captioner.decoding.cuda_graphs import RecordedSearch
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import linear
+from captioner.model.kernels.linear import FewRows, linear
 
 
 class LstmStep:
@@ -72,9 +74,8 @@ class LstmStep:
         self.bias = torch.zeros(vocab_size, device=device)
         self.bias[END] = -1e9
         self.usual = usual or device.type != "cpu"
-        self.product = F.linear if self.usual else linear
-        of_input, of_state = (part.contiguous() for part in self.gates.chunk(2, dim=1))
-        self.of_state = of_state
+        of_input, self.of_state = (part.contiguous() for part in self.gates.chunk(2, dim=1))
+        self.by_state, self.by_words = FewRows(self.of_state), FewRows(self.words)
         self.of_word = WordProducts(self.embedding, partial(linear, weight=of_input))
 
     def start(self, images: int) -> tuple[Tensor, State]:
@@ -88,13 +89,15 @@ class LstmStep:
         """Return the logits (M, V) of the next word and the new state."""
         h, c = state
         if self.usual:
-            gates = self.product(torch.cat([self.embedding[ids], h], dim=1), self.gates)
+            gates = F.linear(torch.cat([self.embedding[ids], h], dim=1), self.gates)
         else:
-            gates = self.of_word(ids) + self.product(h, self.of_state)
+            gates = self.of_word(ids) + self.by_state.forward(h)
         i, f, o, g = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        return self.product(h, self.words, self.bias), (h, c)
+        if self.usual:
+            return F.linear(h, self.words, self.bias), (h, c)
+        return self.by_words.forward(h, self.bias), (h, c)
 
     def with_early_ends(self, images: int) -> tuple[Step, State]:
         """Return a step and a start state whose captions end after 6 to 14 words."""
@@ -140,8 +143,18 @@ def beams_of_one_image(step: Step, state: State, width: int, max_length: int) ->
     return max(ended or beams, key=lambda beam: beam[1])[0]
 
 
-def products(step: LstmStep, images: int, width: int, max_length: int) -> Callable[[], object]:
-    """Return a function that computes only the matrix products of one search."""
+def products(
+    step: LstmStep, images: int, width: int, max_length: int, *, own: bool = False
+) -> Callable[[], object]:
+    """Return a function that computes only the matrix products of one search.
+
+    Args:
+        step: The decoder.
+        images: Images of the batch.
+        width: Beam size.
+        max_length: Steps.
+        own: Whether weights are laid out as the search has them, instead of as they are stored.
+    """
     device, hidden = step.bias.device, step.hidden_size
     xs = [torch.randn(rows, 2 * hidden, device=device) for rows in (images, images * width)]
     hs = [x[:, :hidden].contiguous() for x in xs]
@@ -150,10 +163,14 @@ def products(step: LstmStep, images: int, width: int, max_length: int) -> Callab
         for t in range(max_length):
             x, h = xs[min(t, 1)], hs[min(t, 1)]
             if step.usual:
-                step.product(x, step.gates)
+                F.linear(x, step.gates)
+                F.linear(h, step.words, step.bias)
+            elif own:
+                step.by_state.forward(h)
+                step.by_words.forward(h, step.bias)
             else:
-                step.product(h, step.of_state)
-            step.product(h, step.words, step.bias)
+                linear(h, step.of_state)
+                linear(h, step.words, step.bias)
 
     if device.type != "cuda":
         return multiply
@@ -250,15 +267,18 @@ def print_plain(
     usual_step = LstmStep(arguments.vocab_size, arguments.hidden_size, device, usual=True)
     options = SearchOptions(beam_size=width, max_length=max_length)
     print(
-        "      |      images per second        |  x per | x generate, same words                 |"
-        "| early ends | x generate, same words"
+        "      |      images per second                   |  x per "
+        "| x generate, same words                 || early ends | x generate, same words"
     )
     print(
-        "batch |  limit | captioner | of limit |  image | same step | at most |    usual |  same |"
-        "| images/s   | same step |    usual |  same"
+        "batch |  limit | captioner | of limit | of its own |  image "
+        "| same step | at most |    usual |  same || images/s   | same step |    usual |  same"
     )
     for images in arguments.batch_sizes:
-        runs: dict[str, Callable[[], object]] = {"limit": products(step, images, width, max_length)}
+        runs: dict[str, Callable[[], object]] = {
+            "limit": products(step, images, width, max_length),
+            "products": products(step, images, width, max_length, own=True),
+        }
         found: dict[str, list[list[int]]] = {}
         for early in (False, True):
             prefix = "early " if early else ""
@@ -302,6 +322,7 @@ def print_plain(
         print(
             f"{images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
             f"{rate['captioner'] / rate['limit']:8.0%} | "
+            f"{rate['captioner'] / rate['products']:10.0%} | "
             f"{rate['captioner'] / rate['per image']:6.1f} | "
             f"{times(rate, 'captioner', 'generate'):>9} | {times(rate, 'limit', 'generate'):>7} | "
             f"{times(rate, 'captioner', 'usual'):>8} | {same(found, ''):>5} || "
@@ -319,6 +340,8 @@ def compared(rate: dict[str, float], found: dict[str, list[list[int]]]) -> dict[
         f"{name.replace(' ', '_')}_images_per_second": value for name, value in rate.items()
     }
     row["share_of_limit"] = rate["captioner"] / rate["limit"]
+    if "products" in rate:
+        row["share_of_own_products"] = rate["captioner"] / rate["products"]
     for prefix in ("", "early "):
         for other in ("generate", "usual"):
             if prefix + other in rate:

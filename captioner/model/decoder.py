@@ -25,7 +25,12 @@ from captioner.model.decoder_state import (
 )
 from captioner.model.kernels.backprop_through_time import previous
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import linear, one_gradient_for_all_steps
+from captioner.model.kernels.linear import (
+    FewRows,
+    linear,
+    one_gradient_for_all_steps,
+    weights_fixed,
+)
 
 __all__ = ["Decoder", "DecoderState", "Place", "Unrolled", "select_rows"]
 
@@ -91,11 +96,25 @@ class Decoder(DecoderLayers):
     def search_step(self) -> SearchStep:
         """Return `step` in evaluation, for many captions while the weights do not change.
 
-        On a CPU the products of words with the first layer's weights are cached (`WordProducts`),
-        except at the place `par`, where the image is part of the first layer's input.
+        On a CPU weights are kept in the layouts that are fast for few rows, and the products of
+        words with the first layer's weights are cached (`WordProducts`), except at the place `par`,
+        where the image is part of the first layer's input.
         """
-        if self.embedding.weight.device.type != "cpu" or self.place == "par":
+        if self.embedding.weight.device.type != "cpu":
             return self.step
+        layouts: dict[int, FewRows] = {}
+        step = self.step if self.place == "par" else self._step_by_words()
+
+        def step_with_layouts(
+            words: Tensor, state: DecoderState, regions: Regions | None = None
+        ) -> tuple[Tensor, DecoderState]:
+            with weights_fixed(layouts):
+                return step(words, state, regions)
+
+        return step_with_layouts
+
+    def _step_by_words(self) -> SearchStep:
+        """Return `step` with the products of words cached."""
         first = self.cells[0]
         products = WordProducts(self.embedding.weight.detach(), first.input_product)
         of_late = self._late_weight() if self.waits else None

@@ -79,7 +79,13 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the rows (M, O) of a linear layer, from x (M, I), weight (O, I) and bias (O,)."""
     if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
-        return product(x, weight, bias)
+        fixed = _fixed_weights.get()
+        if fixed is None or not isinstance(weight, nn.Parameter) or not onednn_multiplies(x):
+            return product(x, weight, bias)
+        layouts = fixed.get(id(weight))
+        if layouts is None:
+            layouts = fixed[id(weight)] = FewRows(weight.detach())
+        return layouts.forward(x, bias)
     y: Tensor
     step_weights = _step_weights.get()
     if step_weights is not None and weight.requires_grad and onednn_multiplies(x):
@@ -204,6 +210,24 @@ def one_gradient_for_all_steps() -> Iterator[None]:
         yield
     finally:
         _step_weights.reset(token)
+
+
+_fixed_weights: ContextVar[dict[int, FewRows] | None] = ContextVar("fixed_weights", default=None)
+
+
+@contextmanager
+def weights_fixed(layouts: dict[int, FewRows]) -> Iterator[None]:
+    """Within it, `linear` without gradients keeps each parameter in the layouts of `FewRows`.
+
+    Args:
+        layouts: those kept so far, by identity of the parameter; the caller owns them, together
+            with parameters that do not change meanwhile.
+    """
+    token = _fixed_weights.set(layouts)
+    try:
+        yield
+    finally:
+        _fixed_weights.reset(token)
 
 
 class GradientOfSteps(torch.autograd.Function):

@@ -23,6 +23,7 @@ from captioner.model.kernels.linear import (
     rounded,
     sum_of_products,
     use_library,
+    weights_fixed,
 )
 
 
@@ -252,3 +253,18 @@ def test_few_rows_are_torchs_to_rounding(rows: int, transpose: bool) -> None:
         assert torch.allclose(few.forward(x), x @ weight.t(), atol=1e-5)
         assert torch.allclose(few.forward(x, bias), x @ weight.t() + bias, atol=1e-5)
         assert torch.allclose(few.back(gradient), gradient @ weight, atol=1e-5)
+
+
+def test_fixed_weights_keep_their_layouts_and_nothing_else() -> None:
+    """Parameters are laid out once; other weights and rows with gradients are left alone."""
+    layer, x = Linear(6, 9), torch.randn(5, 6)
+    layouts: dict[int, FewRows] = {}
+    with weights_fixed(layouts):
+        with torch.no_grad():
+            found = [layer(x), layer(x), linear(x, layer.weight[:4])]
+        layer(x).sum().backward()
+    assert list(layouts) == [id(layer.weight)]
+    assert layer.weight.grad is not None
+    whole = nn.functional.linear(x, layer.weight, layer.bias)
+    for one, wanted in zip(found, (whole, whole, x @ layer.weight[:4].t()), strict=True):
+        assert torch.allclose(one, wanted, atol=1e-5)

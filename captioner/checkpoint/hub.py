@@ -62,7 +62,8 @@ def hub_name(path: Path | str) -> HubName | None:
         return None
     found = _NAME.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text}: expected hf://USER/NAME or hf://USER/NAME@REVISION")
+        shown = text.replace("hf:/", "hf://", 1)  # a Path has one slash
+        raise UsageError(f"{shown}: expected hf://USER/NAME or hf://USER/NAME@REVISION")
     return HubName(found[1], found[2])
 
 

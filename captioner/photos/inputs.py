@@ -109,15 +109,16 @@ def expand(
 
 
 def check_lists(names: Iterable[str], lists: Iterable[str]) -> None:
-    """Check that all lists exist, before starting work.
+    """Check that all lists exist and are text, before starting work.
 
     Raises:
-        UsageError: A list does not exist.
+        UsageError: A list does not exist, or is not text.
     """
     named = [name[1:] for name in names if name.startswith("@") and not os.path.lexists(name)]
     for name in [*named, *lists]:
         if not Path(name).is_file():
             raise UsageError(f"--list: no file {name}")
+        next(read_list(Path(name)), None)
 
 
 def braces(name: str) -> list[str]:

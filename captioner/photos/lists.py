@@ -30,7 +30,7 @@ def read_list(path: Path) -> Iterator[str]:
     """Yield the paths in a file, one per line, skipping blank lines.
 
     Raises:
-        UsageError: There is no such file, or a line is too long.
+        UsageError: There is no such file, it is not text, or a line is too long.
     """
     try:
         with path.open("rb") as file:
@@ -53,9 +53,14 @@ def paths_in(file: io.BufferedReader, name: str) -> Iterator[str]:
         name: Name of the file for error messages.
 
     Raises:
-        UsageError: A line is longer than `MAX_LINE`.
+        UsageError: A line is longer than `MAX_LINE`, or the file is not text.
     """
-    encoding, mark = _encoding(file.peek(4096)[:4096])
+    first = file.peek(4096)[:4096]
+    encoding, mark = _encoding(first)
+    if encoding == "utf-8" and b"\0" in first:
+        raise UsageError(
+            f"{name}: not a list of paths: it holds null bytes; write one path per line, as text"
+        )
     file.read(mark)
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
     # newline="\n": a carriage return may be part of a name; the one before a line feed is not.

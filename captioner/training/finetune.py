@@ -13,7 +13,7 @@ import torch
 from captioner import checkpoint
 from captioner.build import detected_format
 from captioner.checkpoint.file import WEIGHTS_PREFIX
-from captioner.config.schema import Config
+from captioner.config.schema import Config, DataConfig
 from captioner.config.settings import flat
 from captioner.console import say
 from captioner.datasets.load import DIVISIBLE
@@ -67,8 +67,11 @@ def with_found_data(config: Config) -> Config:
     """Return the configuration with a detected format, and with shares where it has no splits.
 
     Raises:
-        UsageError: The format cannot be detected.
+        UsageError: There is no folder, or the format cannot be detected.
     """
+    root = config.data.root
+    if root == DataConfig().root and not Path(root).is_dir():
+        raise UsageError("--from: name the folder of your photos and captions: --data.root FOLDER")
     data = replace(config.data, format=detected_format(config.data))
     if data.split is None and data.format in DIVISIBLE:
         data = replace(data, split=SHARES)

@@ -278,7 +278,7 @@ def test_cache_serves_without_a_network(
         ("hf://ann/birds@v9", "hf://ann/birds@v9: no such revision"),
         ("hf://ann/empty", "has no captioner.json, so it is no captioner"),
         ("hf://ann/half", "has no weights.safetensors, so it is no captioner"),
-        ("hf://ann", "hf:/ann: expected hf://USER/NAME or hf://USER/NAME@REVISION"),
+        ("hf://ann", "hf://ann: expected hf://USER/NAME or hf://USER/NAME@REVISION"),
         ("hf://a/b/c", "expected hf://USER/NAME"),
         ("hf://a/b@", "expected hf://USER/NAME"),
         ("hf://../b", "expected hf://USER/NAME"),

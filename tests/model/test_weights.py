@@ -1,6 +1,7 @@
 """Weights as people keep them: whatever the key and the prefix, the same tensors."""
 
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -108,3 +109,18 @@ def test_a_damaged_file_in_the_cache_is_named(
     assert "delete the file to download it again" in str(caught.value)
     with pytest.raises(UsageError, match=f"that torch.save wrote: {fault}"):
         torchvision_encoder("squeezenet1_1", str(file), grid=False)
+
+
+def test_a_download_is_announced_on_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(CaptionerError, match="could not be downloaded"):
+        torchvision_encoder("squeezenet1_1", "DEFAULT", grid=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "squeezenet1_1" in said.err

@@ -40,6 +40,10 @@ def test_lists(tmp_path: Path) -> None:
     assert names(list(expand(["x.jpg", "-"], ["y.jpg\n", "\n"]))) == ["x.jpg", "y.jpg"]
     with pytest.raises(UsageError, match=r"--list: no file none\.txt"):
         check_lists(["@none.txt"], [])
+    photo = make_photo(tmp_path / "a.png", 0)
+    for named in ([f"@{photo}"], []), ([], [str(photo)]):
+        with pytest.raises(UsageError, match=r"a\.png: not a list of paths"):
+            check_lists(*named)
 
 
 def test_braces(tmp_path: Path) -> None:

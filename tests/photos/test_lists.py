@@ -59,6 +59,14 @@ def test_a_line_without_end_is_refused() -> None:
     assert read(b"") == []
 
 
+@pytest.mark.parametrize(
+    "content", [b"photos/a.jpg\0photos/b.jpg\0", b"\xff\xd8\xff\xe0\0\x10JFIF\n\0\x01"]
+)
+def test_what_is_no_text_is_refused(content: bytes) -> None:
+    with pytest.raises(UsageError, match="not a list of paths: it holds null bytes"):
+        read(content)
+
+
 def test_streams_with_and_without_bytes() -> None:
     raw = io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"caf\xe9.jpg\n")), "ascii")
     assert list(paths_of_stream(raw)) == ["caf\udce9.jpg"]

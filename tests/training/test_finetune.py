@@ -251,6 +251,17 @@ def test_nothing_to_start_from(
     assert "finetune.keep: there is no checkpoint to start from" in capsys.readouterr().err
 
 
+def test_no_folder_of_photos_is_named(
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--from", str(tiny_checkpoint)]) == 2
+    assert "--from: name the folder of your photos" in capsys.readouterr().err
+
+
 def test_the_package_of_the_encoder_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,9 @@
 """Read encoder weights: under a checkpoint's key, with wrapper prefixes, or from torch's cache."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -143,7 +145,8 @@ def downloaded(weights: Any, what: str) -> dict[str, Tensor]:
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     file = cache / Path(urlparse(str(weights.url)).path).name
     try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
+        with redirect_stdout(sys.stderr):  # torch announces downloads on standard output
+            return dict(weights.get_state_dict(progress=True, check_hash=True))
     except Exception as error:  # torch raises many types for foreign files
         if file.is_file() and not isinstance(error, URLError):
             raise CaptionerError(

@@ -57,26 +57,41 @@ class Places(NamedTuple):
         numbers: position of each row among B * P (M,).
         images: B.
         each: P, rows of an image at most.
+        image_of: image of each row (M,).
+        rank: number of earlier rows of the same image (M,).
+        widest: largest rank among the first rows, for each number of them.
     """
 
     numbers: Tensor
     images: int
     each: int
+    image_of: Tensor
+    rank: Tensor
+    widest: list[int]
 
     @staticmethod
     def of(image_of: Tensor, images: int) -> "Places":
         """Return the positions of rows that belong to these images (M,), counted from 0."""
         order = image_of.argsort(stable=True)
         counts = torch.bincount(image_of, minlength=images)
-        each = int(counts.max()) if len(image_of) else 0
         firsts = counts.cumsum(0) - counts
         rank = torch.empty_like(image_of)
         rank[order] = torch.arange(len(image_of), device=image_of.device) - firsts[image_of[order]]
-        return Places(image_of * each + rank, images, each)
+        widest = rank.cummax(0).values.tolist() if len(rank) else []
+        return Places(rank, images, 0, image_of, rank, widest).first(len(rank))
 
     def first(self, rows: int) -> "Places":
         """Return the positions of the first rows only."""
-        return self._replace(numbers=self.numbers[:rows])
+        each = self.widest[rows - 1] + 1 if rows else 0
+        image_of, rank = self.image_of[:rows], self.rank[:rows]
+        return self._replace(
+            numbers=image_of * each + rank, each=each, image_of=image_of, rank=rank
+        )
+
+    def counts(self) -> list[int]:
+        """Return how many rows each image has."""
+        found: list[int] = torch.bincount(self.image_of, minlength=self.images).tolist()
+        return found
 
     def lay(self, rows: Tensor) -> Tensor:
         """Lay out rows (M, N) as (B, P, N); empty positions are 0."""
@@ -191,7 +206,7 @@ class Attention(nn.Module):
         def take(laid: Tensor) -> Tensor:
             return laid.flatten(0, 1) if places is None else places.take(laid)
 
-        scores = self._scores(lay(q), regions.keys)
+        scores = self._scores(lay(q), regions.keys, places)
         if regions.padding is not None:
             scores = scores.masked_fill(regions.padding.unsqueeze(1), -math.inf)
         if sentinel is not None:
@@ -204,10 +219,12 @@ class Attention(nn.Module):
         context = take(torch.bmm(weights[..., :-1], regions.values))
         return torch.addcmul(context, of_rows[:, -1:], sentinel[1]), of_rows
 
-    def _scores(self, q: Tensor, keys: Tensor) -> Tensor:
+    def _scores(self, q: Tensor, keys: Tensor, places: Places | None = None) -> Tensor:
         """Score queries (B, P, A) against keys (B, R, A): (B, P, R)."""
         if self.score == "additive":
-            return additive_scores(q, keys, self.weight)
+            on_cpu = q.device.type == "cpu"
+            counts = places.counts() if places is not None and on_cpu else None
+            return additive_scores(q, keys, self.weight, counts)
         return torch.bmm(q * self.scale, keys.transpose(1, 2))
 
     def _own_score(self, q: Tensor, key: Tensor) -> Tensor:

@@ -18,14 +18,24 @@ MOST = 2**18
 """Sums computed at once: 1 MiB, which stays in the cache of one core."""
 
 
-def additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-    """Return the scores (B, P, R) of queries (B, P, A), keys (B, R, A) and weight (A,)."""
+def additive_scores(
+    queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None = None
+) -> Tensor:
+    """Return the scores (B, P, R) of queries (B, P, A), keys (B, R, A) and weight (A,).
+
+    Args:
+        queries: of each image, at most P.
+        keys: of each image's regions.
+        weight: of the sums.
+        counts: queries of each image. Those after them are padding: on a CPU their scores are 0,
+            and must get no gradient.
+    """
     graph = torch.compiler.is_exporting()  # in which the number of images varies
     if not torch.is_grad_enabled() or queries.device.type != "cpu" or graph:
         if queries.device.type == "cpu" and not graph:
-            return _forward(queries, keys, weight)
+            return _forward(queries, keys, weight, counts)
         return torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight.to(queries.dtype)
-    scores: Tensor = AdditiveScores.apply(queries, keys, weight)
+    scores: Tensor = AdditiveScores.apply(queries, keys, weight, counts)
     return scores
 
 
@@ -33,44 +43,50 @@ class AdditiveScores(torch.autograd.Function):
     """Autograd function of `additive_scores`, differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None
+    ) -> Tensor:
         """Return the scores (B, P, R)."""
         ctx.save_for_backward(queries, keys, weight)
-        return _forward(queries, keys, weight)
+        ctx.counts = counts
+        return _forward(queries, keys, weight, counts)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, keys and weight."""
         queries, keys, weight = ctx.saved_tensors
-        of_queries, of_keys = torch.empty_like(queries), torch.zeros_like(keys)
+        of_queries = torch.zeros_like(queries)
+        # The sum over queries of d, from which each query's d tanh^2 is subtracted below.
+        of_keys = gradient.sum(1).unsqueeze(2).repeat(1, 1, keys.shape[2])
         of_weight = torch.zeros_like(weight)
-        for image, rows in _spans(queries, keys):
+        for image, rows in _spans(queries, keys, ctx.counts):
             tanh = (queries[image, rows].unsqueeze(1) + keys[image]).tanh_()  # (p, R, A)
             d = gradient[image, rows]  # (p, R)
-            of_weight += d.reshape(-1) @ tanh.flatten(0, 1)
+            of_weight.addmv_(tanh.flatten(0, 1).t(), d.reshape(-1))
             # Sums of d (1 - tanh^2) over regions and over queries, without a tensor of the slopes.
             square = tanh.square_()
             over_regions = torch.bmm(d.unsqueeze(1), square).squeeze(1)  # (p, A)
             of_queries[image, rows] = d.sum(1, keepdim=True) - over_regions
-            over_queries = square.mul_(d.unsqueeze(2)).sum(0)  # (R, A)
-            of_keys[image] += d.sum(0).unsqueeze(1) - over_queries
-        return of_queries * weight, of_keys * weight, of_weight
+            for one, of_one in zip(square, d.unsqueeze(2), strict=True):
+                of_keys[image].addcmul_(one, of_one, value=-1)
+        return of_queries.mul_(weight), of_keys.mul_(weight), of_weight, None
 
 
-def _forward(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-    scores = queries.new_empty(len(queries), queries.shape[1], keys.shape[1])
-    for image, rows in _spans(queries, keys):
+def _forward(queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None) -> Tensor:
+    scores = queries.new_zeros(len(queries), queries.shape[1], keys.shape[1])
+    for image, rows in _spans(queries, keys, counts):
         sums = queries[image, rows].unsqueeze(1) + keys[image]
         scores[image, rows] = sums.tanh_() @ weight
     return scores
 
 
-def _spans(queries: Tensor, keys: Tensor) -> list[tuple[int, slice]]:
+def _spans(queries: Tensor, keys: Tensor, counts: list[int] | None) -> list[tuple[int, slice]]:
     """Split the queries of each image into spans that are computed at once."""
     step = max(1, MOST // max(1, keys[0].numel()))
+    counts = [queries.shape[1]] * len(queries) if counts is None else counts
     return [
-        (image, slice(first, first + step))
-        for image in range(len(queries))
-        for first in range(0, queries.shape[1], step)
+        (image, slice(first, min(first + step, count)))
+        for image, count in enumerate(counts)
+        for first in range(0, count, step)
     ]

@@ -57,7 +57,8 @@ def main() -> None:
         else:
             rows = compare(folder, Path(name), options)
     if options.json:
-        settings = vars(options) | {"usable_cores": len(os.sched_getaffinity(0))}
+        settings = {name: value for name, value in vars(options).items() if name != "json"}
+        settings["usable_cores"] = len(os.sched_getaffinity(0))
         write_json(options.json, rows, settings)
 
 

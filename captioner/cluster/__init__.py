@@ -20,7 +20,13 @@ __all__ = ["captions"]
 def __getattr__(name: str) -> Any:
     """Import `captions` when it is first used: decoding tasks do without torch."""
     if name == "captions":
-        from captioner.cluster.pipeline import captions
-
+        try:
+            from captioner.cluster.pipeline import captions
+        except ModuleNotFoundError as error:
+            if error.name not in ("ray", "pyarrow"):
+                raise
+            raise ImportError(
+                f"captioner.cluster: {error.name} is not installed; pip install 'captioner[ray]'"
+            ) from error
         return captions
     raise AttributeError(f"module 'captioner.cluster' has no attribute {name!r}")

@@ -51,6 +51,16 @@ def test_without_ray_the_remedy_is_named(tmp_path, tiny_checkpoint, capsys, monk
     assert "ray is not installed; pip install 'captioner[ray]'" in capsys.readouterr().err
 
 
+def test_without_ray_python_names_the_remedy(monkeypatch) -> None:
+    import captioner.cluster
+
+    for name in [one for one in sys.modules if one.startswith("captioner.cluster.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if not installed
+    with pytest.raises(ImportError, match=r"ray is not installed; pip install 'captioner\[ray\]'"):
+        captioner.cluster.captions  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

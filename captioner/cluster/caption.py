@@ -13,7 +13,7 @@ from captioner.cluster.names import NONE, Seen
 from captioner.cluster.output import Folder, Output
 from captioner.cluster.photos import PHOTO, Unit, tables
 from captioner.cluster.resources import Plan, nodes_of_cluster, plan
-from captioner.cluster.room import check_room, wait_for_room
+from captioner.cluster.room import Watch, wait_for_room
 from captioner.console import Progress, say, warn
 from captioner.errors import CaptionerError
 
@@ -205,8 +205,10 @@ def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
 
     threading.Thread(target=read, daemon=True).start()
     quiet = 0.0
+    watch = Watch(chosen)
     try:
         while True:
+            watch.look()
             try:
                 item = rows.get(timeout=1.0)
             except queue.Empty:
@@ -215,7 +217,11 @@ def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
                     account = ray.get(ledger.account.remote())
                     quiet = 0.0
                     if account.heard >= STALLED:
-                        _look(chosen, account.started)
+                        warn(
+                            f"no photo for {STALLED:.0f} s: {len(nodes_of_cluster())} machines, "
+                            f"{account.started} networks started; `ray status` shows what occupies "
+                            "the cluster"
+                        )
                 continue
             quiet = 0.0
             if item is None:
@@ -225,19 +231,6 @@ def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
             yield item
     finally:
         ended.set()
-
-
-def _look(chosen: Plan, started: int) -> None:
-    """Explain why nothing happens.
-
-    Raises:
-        CaptionerError: The machines that are left have no room for a network.
-    """
-    machines = check_room(chosen)
-    warn(
-        f"no photo for {STALLED:.0f} s: machines: {machines}, networks started: {started}; "
-        "`ray status` shows what occupies the cluster"
-    )
 
 
 def _explained(error: BaseException) -> BaseException:

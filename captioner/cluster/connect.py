@@ -65,11 +65,23 @@ def connected(address: str | None) -> Iterator[None]:
             except Exception as error:  # Ray raises plain ones too, if it starts too slowly
                 raise CaptionerError(f"--address {where}: {in_one_line(error)}") from error
         _quieten()
+        head = ray.get_runtime_context().gcs_address
         try:
             yield
         finally:
-            with _kept_handlers():
-                ray.shutdown()
+            if answers(head):  # otherwise Ray would wait for it, and then end this process
+                with _kept_handlers():
+                    ray.shutdown()
+
+
+def answers(address: str, seconds: float = 1.0) -> bool:
+    """Return whether a process answers at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_answers(address: str) -> None:

@@ -6,6 +6,7 @@ such a wait into an error.
 
 import time
 
+from captioner.cluster.connect import answers
 from captioner.cluster.resources import Plan, nodes_of_cluster
 from captioner.console import say
 from captioner.errors import CaptionerError
@@ -13,8 +14,14 @@ from captioner.errors import CaptionerError
 WAIT_SECONDS = 30.0
 """How long to wait for CPUs and GPUs that others occupy."""
 
-LOOK_SECONDS = 60.0
-"""How often the machines are counted while tasks run."""
+ASK_SECONDS = 5.0
+"""How often the head is asked whether it is there."""
+
+HEAD_SECONDS = 20.0
+"""How long the head may be silent. Ray gives up after 60."""
+
+COUNT_SECONDS = 60.0
+"""How often the machines are counted."""
 
 
 def wait_for_room(chosen: Plan, seconds: float = WAIT_SECONDS) -> None:
@@ -67,22 +74,34 @@ def check_room(chosen: Plan) -> int:
 
 
 class Watch:
-    """Counts the machines of a cluster now and then while tasks run.
+    """Looks at a cluster now and then while it works.
 
     Args:
-        chosen: What a task needs.
+        chosen: What a part of the work needs.
     """
 
     def __init__(self, chosen: Plan) -> None:
+        import ray
+
         self._chosen = chosen
-        self._next = time.monotonic() + LOOK_SECONDS
+        self._head = ray.get_runtime_context().gcs_address
+        self._answered = self._asked = self._counted = time.monotonic()
 
     def look(self) -> None:
         """Look, if it is time.
 
         Raises:
-            CaptionerError: No machine that is left has room for a task.
+            CaptionerError: The head does not answer any more, after which Ray would end this
+                process without a word; or no machine that is left has room for the work.
         """
-        if time.monotonic() > self._next:
+        now = time.monotonic()
+        if now < self._asked + ASK_SECONDS:
+            return
+        self._asked = now
+        if answers(self._head):
+            self._answered = now
+        elif now > self._answered + HEAD_SECONDS:
+            raise CaptionerError(f"the head of the cluster ({self._head}) does not answer any more")
+        if now == self._answered and now > self._counted + COUNT_SECONDS:
+            self._counted = now
             check_room(self._chosen)
-            self._next = time.monotonic() + LOOK_SECONDS

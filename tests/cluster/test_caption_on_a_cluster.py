@@ -19,7 +19,7 @@ import pytest
 from conftest import make_photo
 
 from captioner.datasets.shapes import divide_scenes, paint
-from cluster.conftest import SETTINGS, Command, Nodes, records_of
+from cluster.conftest import SETTINGS, Command, Nodes, processes, records_of
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +122,25 @@ def test_poisonous_photos_become_error_rows(
     assert all("was killed 4 times" in found[str(one)]["error"] for one in bad)
     assert all("caption" in found[str(one)] for one in photos)
     assert "2 of 42 photos could not be captioned" in told
+
+
+def test_a_cluster_whose_head_is_lost(folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Ray would end the process after a minute, without a word. The command starts it here."""
+    output = tmp_path / "out"
+    own = ["--checkpoint", str(tiny_checkpoint), "--engine", "ray", "--output", str(output)]
+    command = Command(["caption", str(folder), *own, "--shard-size", "20"])
+
+    def heads() -> list[int]:
+        written = any(output.glob("captions-*.jsonl"))
+        of_command = (one for one in processes() if one[1] == command.process.pid)
+        return [pid for pid, _, name in of_command if written and "gcs_server" in name]
+
+    os.kill(command.wait_for(heads)[0], signal.SIGKILL)
+    code, told = command.ended(120)
+    assert code == 1
+    last = told.splitlines()[-1]
+    assert re.search(r"error: the head of the cluster \(.*\) does not answer any more", last), told
+    assert f"; {len(records_of(output)):,} photos are saved, rerun the same command" in last
 
 
 def test_too_few_processors_are_told_at_once(

@@ -40,19 +40,53 @@ def test_room_is_waited_for(monkeypatch, capsys) -> None:
 )
 def test_machines_that_are_left(left, chosen, fits, monkeypatch) -> None:
     monkeypatch.setattr(room, "nodes_of_cluster", lambda: left)
-    monkeypatch.setattr(room, "LOOK_SECONDS", -1.0)
     if fits:
         assert check_room(chosen) == len(left)
-        Watch(chosen).look()
         return
     with pytest.raises(CaptionerError, match=f"lost its machines \\({len(left)} left\\)"):
-        Watch(chosen).look()
+        check_room(chosen)
+
+
+class Clock:
+    """Time that passes when the test says so, and a head that answers or does not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.there = True
+        self.counted = 0
+        context = type("Context", (), {"gcs_address": "10.0.0.1:6379"})
+        monkeypatch.setattr("ray.get_runtime_context", context)
+        monkeypatch.setattr(room.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(room, "answers", lambda address: self.there)
+        monkeypatch.setattr(room, "check_room", self._count)
+        self.watch = Watch(WHOLE)
+
+    def _count(self, chosen: Plan) -> None:
+        self.counted += 1
+
+    def passes(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            self.watch.look()
 
 
 def test_machines_are_counted_now_and_then(monkeypatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(room, "nodes_of_cluster", lambda: asked.append(1) or [Node("a", 1.0)])
-    watch = Watch(WHOLE)
-    for _ in range(100):
-        watch.look()
-    assert not asked
+    clock = Clock(monkeypatch)
+    clock.passes(50)
+    assert clock.counted == 0
+    clock.passes(100)
+    assert clock.counted == 2
+
+
+def test_a_head_that_is_gone_is_an_error_before_ray_ends_the_process(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    clock.passes(30)
+    clock.there = False
+    clock.passes(15)  # a moment's silence
+    clock.there = True
+    clock.passes(10)
+    clock.there = False
+    with pytest.raises(CaptionerError, match=r"head of the cluster \(10.0.0.1:6379\) does not"):
+        clock.passes(40)
+    assert clock.now < 30 + 15 + 10 + 40
+    assert clock.counted == 0  # nobody is asked about the machines

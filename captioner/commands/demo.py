@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.commands.parser import Parser, not_negative
+from captioner.commands.parser import CHECKPOINT_HELP, Parser, not_negative
 from captioner.commands.predictor_flags import chosen_strategy
 from captioner.commands.search_flags import add_search_arguments, check_search_arguments
 from captioner.config.schema import DEFAULT_CHECKPOINT
@@ -68,8 +68,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         action="append",
         metavar="P",
-        help="trained checkpoint, exported folder or name of a pretrained captioner; a second one "
-        f"is shown beside it; default: {DEFAULT_CHECKPOINT}",
+        help=f"{CHECKPOINT_HELP}; a second one is shown beside it; default: {DEFAULT_CHECKPOINT}",
     )
     parser.add_argument(
         "--host",

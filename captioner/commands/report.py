@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.commands.evaluate import MAX_RESAMPLES, TOKENIZERS
-from captioner.commands.parser import Parser
+from captioner.commands.parser import CHECKPOINT_HELP, Parser
 from captioner.commands.predictor_flags import add_run_arguments, load_predictor
 from captioner.commands.search_flags import add_search_arguments, flag
 from captioner.commands.split_flags import add_split_arguments, chosen_data
@@ -67,8 +67,7 @@ def build_parser() -> Parser:
         "--checkpoint",
         action="append",
         metavar="[NAME=]P",
-        help="checkpoint, exported folder or name of a pretrained captioner, which captions the "
-        "split; repeat it to compare models",
+        help=f"{CHECKPOINT_HELP}, which captions the split; repeat it to compare models",
     )
     of_split = add_split_arguments(parser)
     parser.add_argument(

@@ -17,7 +17,8 @@ def add_start_argument(parser: "ArgumentParser") -> None:
         type=str,
         default=None,
         metavar="P",
-        help="Fine-tune a checkpoint, an export or a named captioner (flickr8k).",
+        help="Fine-tune a checkpoint, an exported folder, a pretrained captioner (flickr8k) or "
+        "hf://USER/NAME.",
     )
 
 

@@ -25,6 +25,7 @@ from captioner.checkpoint import hub
 from captioner.checkpoint.hub import HubName, hub_name
 from captioner.checkpoint.safetensors import CONTENTS, WEIGHTS
 from captioner.cli import main
+from captioner.commands import COMMANDS
 from captioner.config.schema import DataConfig
 from captioner.errors import CaptionerError, UsageError
 from captioner.inference.predictor import Predictor
@@ -424,3 +425,16 @@ def test_names_are_names_or_errors(repository: str, revision: str) -> None:
 def test_names() -> None:
     assert hub_name(Path("hf://a.b/c-d@refs/pr/1")) == HubName("a.b/c-d", "refs/pr/1")
     assert hub_name("HF://a/b") is None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_checkpoint_names_the_hub(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    described = capsys.readouterr().out
+    for flag in ("--checkpoint ", "--from "):
+        if f"  {flag}" in described:
+            own = described.partition(f"  {flag}")[2].partition("\n  --")[0]
+            assert "hf://USER/NAME" in own

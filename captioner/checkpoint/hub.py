@@ -172,21 +172,27 @@ def _client() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch off the client's progress bars: commands show progress by `captioner.console`."""
+    """Switch off the client's progress bars and warnings: commands have `captioner.console`.
+
+    Its warnings announce the retries of a request, whose failure is then an error of one line.
+    """
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
 
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    level, shown = get_verbosity(), not are_progress_bars_disabled()
+    set_verbosity_error()
+    if shown:
+        disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        set_verbosity(level)
+        if shown:
+            enable_progress_bars()
 
 
 @contextmanager

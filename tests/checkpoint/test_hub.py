@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -425,6 +426,22 @@ def test_names_are_names_or_errors(repository: str, revision: str) -> None:
 def test_names() -> None:
     assert hub_name(Path("hf://a.b/c-d@refs/pr/1")) == HubName("a.b/c-d", "refs/pr/1")
     assert hub_name("HF://a/b") is None
+
+
+@pytest.mark.slow  # the client repeats its requests
+def test_a_hub_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "captioner", "words", "--nearest", "dog"]
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [*command, "--checkpoint", "hf://ann/birds"],
+        env=os.environ | away,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "hf://ann/birds: not in the cache, and the hub cannot be reached" in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,13 +18,15 @@ from captioner.cluster.resources import Plan, nodes_of_cluster, plan
 from captioner.cluster.room import Watch, wait_for_room
 from captioner.config.schema import Config
 from captioner.console import Progress, say
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UsageError
 
 TRIES = 4
 """How often a share is begun whose process dies before its first batch."""
 
 
-def prepare_on_cluster(config: Config, address: str | None, shares: int | None) -> None:
+def prepare_on_cluster(
+    config: Config, address: str | None, shares: int | None, *, tables: bool = False
+) -> None:
     """Compute the features of a data set on a cluster.
 
     Args:
@@ -32,31 +34,41 @@ def prepare_on_cluster(config: Config, address: str | None, shares: int | None) 
         address: Address of the cluster.
         shares: Number of tasks; None for one per GPU, or one per CPU where there is none. A rerun
             may use another number.
+        tables: Whether to write the features as Parquet files too.
 
     Raises:
+        UsageError: No features are computed that could be written as Parquet.
         CaptionerError: The cluster, the data set or the store does not allow it.
     """
+    if tables and (config.encoder.train_from is not None or config.data.regions is not None):
+        why = "encoder.train_from" if config.data.regions is None else "data.regions"
+        raise UsageError(f"--features-format parquet: no features are computed with {why}")
     here = Path.cwd()
     with connected(address):
+        # They import Ray, which reads its environment then.
+        from captioner.cluster.feature_tables import write_tables
+        from captioner.cluster.ledger import start_ledger
+
         nodes = nodes_of_cluster()
         chosen = plan(nodes, shares, config.trainer.accelerator)
         check_machines(nodes, [str(here), str(here / config.data.root)])
         wait_for_room(chosen)
-        _fill(config, chosen, here)
+        ledger = start_ledger()
+        _in_shares(fill_share, config, chosen, here, ledger)
+        if tables:
+            _in_shares(write_tables, config, chosen, here, ledger)
 
 
-def _fill(config: Config, chosen: Plan, here: Path) -> None:
+def _in_shares(do: Any, config: Config, chosen: Plan, here: Path, *more: Any) -> None:
+    """Run a function in a task for each share, and show its messages."""
     import ray
 
-    from captioner.cluster.ledger import start_ledger
-
     # Ray repeats without end a task whose process dies; the ledger limits how often.
-    task: Any = ray.remote(max_retries=-1)(fill_share)
+    task: Any = ray.remote(max_retries=-1)(do)
     task = task.options(num_cpus=chosen.cpus_each, num_gpus=chosen.actor_gpus or None)
     parts = chosen.actors
-    ledger = start_ledger()
     waiting = {
-        task.remote(config, part, parts, chosen.threads, str(here), ledger): part
+        task.remote(config, part, parts, chosen.threads, str(here), *more): part
         for part in range(1, parts + 1)
     }
     watch = Watch(chosen)

@@ -23,8 +23,11 @@ def run(arguments: list[str]) -> int:
 
         from captioner.cluster.features import prepare_on_cluster
 
-        prepare_on_cluster(config, parsed.address, parsed.actors)
+        tables = parsed.features_format == "parquet"
+        prepare_on_cluster(config, parsed.address, parsed.actors, tables=tables)
         return 0
+    if parsed.features_format == "parquet":
+        raise UsageError("--features-format parquet: requires --engine ray")
     inherited = None
     if config.finetune.checkpoint is not None:
         from captioner.training.finetune import inherit
@@ -58,4 +61,10 @@ def build_parser() -> "ArgumentParser":
         help="Compute every N-th photo from the I-th; other processes compute the rest.",
     )
     add_engine_arguments(parser, "--actors", "tasks")
+    parser.add_argument(
+        "--features-format",
+        choices=("store", "parquet"),
+        default="store",
+        help="parquet: also write the features to Parquet files (--engine ray); default: store",
+    )
     return parser

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_jsonl
@@ -67,8 +68,17 @@ def test_features(nodes: Nodes, root: Path) -> None:
     assert np.sort(np.concatenate(both)) == pytest.approx(np.sort(rows), abs=2e-2)
     code, told = Command(given).ended()  # one machine finds nothing left to do
     assert "computing 0 more" in told
-    code, told = Command(on_cluster).ended()
+    (store / "parquet").mkdir()
+    (store / "parquet" / "features-00003-of-00003.parquet").touch()  # of another number of shares
+    code, told = Command([*on_cluster, "--features-format", "parquet"]).ended()
     assert "computing 0 more" in told
+    assert code == 0, told
+    files = sorted((store / "parquet").iterdir())
+    assert [file.name for file in files] == [f"features-0000{i}-of-00002.parquet" for i in (1, 2)]
+    table = pq.read_table(store / "parquet")
+    assert sorted(table["path"].to_pylist()) == sorted(
+        line.entry.path for line in after.lines.values() if line.reason is None
+    )
 
 
 def test_poisonous_photos_are_left_out_of_the_features(nodes: Nodes, root: Path) -> None:

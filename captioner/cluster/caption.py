@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from captioner.inference.predictor import Predictor
 
 STALLED = 120.0
-"""Seconds without a sign of life after which the cluster is looked at."""
+"""Seconds without a sign of life from a worker after which a warning is shown."""
 
 SEEN_PATHS = 3
 """Photos whose paths every machine must see."""

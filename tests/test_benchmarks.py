@@ -39,3 +39,15 @@ def test_each_takes_the_flag(script: Path) -> None:
     shared = ("add_json(", "parse_options(", "parse_arguments(")
     assert any(name in text for name in shared), "takes no --json"
     assert "write_json(" in text or "measure(" in text, "writes no JSON"
+
+
+def test_the_page_holds_the_table_of_its_files(tmp_path: Path) -> None:
+    """The table of a processor is generated: nobody types or edits a figure of it."""
+    page = SCRIPTS.parent / "docs" / "performance.md"
+    copy = tmp_path / "page.md"
+    copy.write_text(page.read_text("utf-8"), "utf-8")
+    folder = SCRIPTS.parent / "docs" / "benchmarks" / "intel"
+    command = [sys.executable, str(SCRIPTS / "performance_table.py"), str(folder)]
+    done = subprocess.run([*command, "--into", str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert copy.read_text("utf-8") == page.read_text("utf-8"), "run performance_table.py --into"

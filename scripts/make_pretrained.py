@@ -1,6 +1,6 @@
 """Make a pretrained captioner of the package from a checkpoint.
 
-    python scripts/make_pretrained.py best.ckpt --quality 80 --min-length 4 --data data/flickr8k
+    python scripts/make_pretrained.py best.ckpt --quality 80 --min-length 4 --no-repeat-word
 
 The script writes `captioner.json` and `decoder.safetensors` below captioner/checkpoint/models. It
 captions the development split with them and writes the scores to the model card, in the file and in
@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--beam-size", type=int, help="default: the checkpoint's")
     parser.add_argument("--word-reward", type=float, help="default: the checkpoint's")
     parser.add_argument("--min-length", type=int, help="default: the checkpoint's")
+    parser.add_argument("--no-repeat-word", action="store_true", default=None)
     parser.add_argument(
         "--quality", type=int, help="JPEG quality of the training photos, if all were reduced"
     )
@@ -73,6 +74,7 @@ def main() -> int:
             "beam_size": options.beam_size,
             "word_reward": options.word_reward,
             "min_length": options.min_length,
+            "no_repeat_word": options.no_repeat_word,
         }
         given = {name: value for name, value in search.items() if value is not None}
         contents = write_model(Path(options.checkpoint), model, given, options.quality)

@@ -169,6 +169,7 @@ def chosen_search(options: Namespace, default: SearchOptions) -> SearchOptions |
             length_norm=default.length_norm,
             length_alpha=default.length_alpha,
             word_reward=default.word_reward,
+            no_repeat_word=default.no_repeat_word,
         )
         chosen: SearchOptions | SampleOptions = replace(
             common, **given_fields(SampleOptions, options)

@@ -289,6 +289,8 @@ class SearchConfig:
     word_reward: float = SearchOptions.word_reward
     """Added to the score for each word, in nats: beam search alone prefers captions that are too
     short."""
+    no_repeat_word: bool = SearchOptions.no_repeat_word
+    """No word directly follows itself ("red red"); on a GPU the search is then not recorded."""
 
 
 @dataclass(frozen=True)

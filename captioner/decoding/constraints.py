@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captioner.decoding.options import check_at_least
+from captioner.decoding.options import SampleOptions, SearchOptions, check_at_least
 from captioner.decoding.pytree import State
 from captioner.errors import UsageError
 
@@ -99,6 +99,13 @@ class NoWordTwiceInARow:
     def advance(self, state: Tensor, words: Tensor) -> Tensor:
         """Return the new previous word."""
         return words
+
+
+def with_own(
+    constraints: Sequence[Constraint], options: SearchOptions | SampleOptions
+) -> list[Constraint]:
+    """Return constraints and, where the options of a search ask for it, `NoWordTwiceInARow`."""
+    return [*constraints, NoWordTwiceInARow()] if options.no_repeat_word else list(constraints)
 
 
 class NoRepeatedNgram:

@@ -43,7 +43,8 @@ class RecordedSearch:
             synchronises with the device. Its weights may change in place but not be replaced.
         end_id: The word that ends a caption.
         options: Search options. Default: `SearchOptions()`.
-        constraints: As for `beam_search`. Any constraint but `BannedWords` disables capture.
+        constraints: As for `beam_search`. Any constraint but `BannedWords` disables capture, as
+            does `options.no_repeat_word`.
         required: As for `beam_search`; disables capture.
         looked: As for `beam_search`.
         record_after: Number of batches of one shape searched without capture before that shape is
@@ -75,7 +76,7 @@ class RecordedSearch:
         """Recordings by input shapes; None where capture failed."""
         self._searched: Counter[Shapes] = Counter()
         banned = all(isinstance(one, BannedWords) for one in constraints)
-        self._recordable = banned and required is None
+        self._recordable = banned and required is None and not self.options.no_repeat_word
 
     @torch.inference_mode()
     def __call__(self, start_ids: Tensor, state: State, shared: Any = None) -> Hypotheses:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from captioner.decoding.numpy_constraints import NEVER, NumpyConstraint
+from captioner.decoding.numpy_constraints import NEVER, NoWordTwiceInARow, NumpyConstraint
 from captioner.decoding.options import SearchOptions
 from captioner.errors import CaptionerError, UsageError
 
@@ -71,6 +71,8 @@ def beam_search(
     """
     if options.groups > 1:
         raise UsageError("groups: not supported by the search in numpy; use torch")
+    if options.no_repeat_word:
+        constraints = [*constraints, NoWordTwiceInARow()]
     images = len(state[0])
     live = _Live(images, [tensor[:, None] for tensor in state], list(shared), start_id)
     found: list[list[FoundCaption]] = [[] for _ in range(images)]

@@ -40,6 +40,7 @@ class SearchOptions:
             captions. Two groups may find the same caption.
         diversity: Penalty of a word, in nats, for each earlier group that chose it at the same
             step. It affects the search only; scores are the model's.
+        no_repeat_word: Whether no word directly follows itself.
 
     Raises:
         UsageError: A value is out of range.
@@ -58,6 +59,7 @@ class SearchOptions:
     n_best: int = 1
     groups: int = 1
     diversity: float = 0.5
+    no_repeat_word: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("beam_size", self.beam_size, 1, MOST)
@@ -115,6 +117,7 @@ class SampleOptions:
         length_norm: As in `SearchOptions`, for the scores.
         length_alpha: As in `SearchOptions`.
         word_reward: As in `SearchOptions`.
+        no_repeat_word: As in `SearchOptions`.
 
     Raises:
         UsageError: A value is out of range.
@@ -130,6 +133,7 @@ class SampleOptions:
     length_norm: LengthNorm = SearchOptions.length_norm
     length_alpha: float = SearchOptions.length_alpha
     word_reward: float = SearchOptions.word_reward
+    no_repeat_word: bool = SearchOptions.no_repeat_word
 
     def __post_init__(self) -> None:
         check_at_least("samples", self.samples, 1, MOST)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.beam import LiveBeam
-from captioner.decoding.constraints import Constraint
+from captioner.decoding.constraints import Constraint, with_own
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State, select_rows
@@ -46,9 +46,9 @@ class RunningSearch:
         self._ids = start_ids
         self._state = state
         self._shared = shared
-        self._constraints = constraints
+        self._constraints = with_own(constraints, options)
         self._looked = looked
-        self._held = [constraint.start(start_ids) for constraint in constraints]
+        self._held = [constraint.start(start_ids) for constraint in self._constraints]
         self._required = required
         self._progress: Tensor | None = None  # state of `required`, (M, P)
         if required is not None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.decoding.constraints import Constraint
+from captioner.decoding.constraints import Constraint, with_own
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.length import LengthNormalisation
 from captioner.decoding.options import SampleOptions, check_at_least
@@ -80,6 +80,7 @@ def sample(
     ids, state = start_ids[order], select_rows(state, order)
     numbers = torch.arange(k, device=device).repeat(images)
     streams = random_streams(options.seed, image_keys[order], numbers)
+    constraints = with_own(constraints, options)
     held = [constraint.start(ids) for constraint in constraints]
     drawn = _Drawn(images * k, max_length, end_id, device)
     rows = torch.arange(images * k, device=device)  # those still drawn, all K of an image together

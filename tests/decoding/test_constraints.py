@@ -55,6 +55,10 @@ def test_no_word_twice_in_a_row_over_a_thousand_models(models):
             assert all(a != b for a, b in pairwise(words))
 
 
+def test_the_option_is_the_constraint(models):
+    assert captions(models, [], no_repeat_word=True) == captions(models, [NoWordTwiceInARow()])
+
+
 def test_banned_words_are_absent_over_a_thousand_models(models):
     assert not any(
         {2, 4} & set(w) for image in captions(models, [BannedWords([2, 4])]) for w in image

@@ -104,9 +104,10 @@ forbidden = st.lists(
     n_best=st.integers(1, 6),
     forbid=forbidden,
     attention=st.booleans(),
+    once=st.booleans(),
 )
 def test_both_searches_find_the_same(
-    seed, images, beam, lengths, norm, reward, n_best, forbid, attention
+    seed, images, beam, lengths, norm, reward, n_best, forbid, attention, once
 ):
     model = RandomModel(VOCABULARY, MAX_LENGTH, seed=seed, images=images)
     options = SearchOptions(
@@ -116,6 +117,7 @@ def test_both_searches_find_the_same(
         length_norm=norm,
         word_reward=reward,
         n_best=min(n_best, beam),
+        no_repeat_word=once,
     )
     found = []
     for search in (of_torch, of_numpy):

@@ -101,6 +101,13 @@ def test_minimum_length_and_constraints_hold():
             assert len(set(pairwise(words))) == len(words) - 1
 
 
+def test_no_word_directly_follows_itself():
+    model = RandomModel(5, 5, seed=6, images=200)
+    options = SampleOptions(samples=4, max_length=5, no_repeat_word=True)
+    found = sample(*model.start(), model.step, END, options, image_keys=torch.arange(200))
+    assert all(a != b for image in found.captions() for words in image for a, b in pairwise(words))
+
+
 @pytest.mark.parametrize(
     ("top_k", "top_p", "possible"),
     [

@@ -66,11 +66,7 @@ def sample(
         CaptionerError: ``step`` returned NaN or infinity, or no word is left to draw.
     """
     options = options or SampleOptions()
-    if start_ids.dim() != 1 or image_keys.shape != start_ids.shape:
-        raise UsageError(
-            f"start_ids, image_keys: shapes {tuple(start_ids.shape)} and "
-            f"{tuple(image_keys.shape)}; both should be (images,)"
-        )
+    _check_shapes(start_ids, image_keys)
     images, k, max_length = len(start_ids), options.samples, options.max_length
     device = start_ids.device
     if images == 0:
@@ -112,6 +108,15 @@ def sample(
             if shared is not None:
                 shared = select_rows(shared, unfinished.nonzero().squeeze(1))
     return drawn.hypotheses(images, options)
+
+
+def _check_shapes(start_ids: Tensor, image_keys: Tensor) -> None:
+    """Refuse ids and keys that are not both (images,)."""
+    if start_ids.dim() != 1 or image_keys.shape != start_ids.shape:
+        raise UsageError(
+            f"start_ids, image_keys: shapes {tuple(start_ids.shape)} and "
+            f"{tuple(image_keys.shape)}; both should be (images,)"
+        )
 
 
 class _Drawn:

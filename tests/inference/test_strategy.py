@@ -97,9 +97,9 @@ def test_a_recipe_names_what_is_on_and_nothing_else(tiny_checkpoint: Path) -> No
 
 def test_every_option_of_the_search_is_in_the_recipe_once_it_is_set(tiny_checkpoint: Path) -> None:
     """A new option of the search cannot be forgotten."""
-    changed = SearchOptions(6, 15, 2, "gnmt", 0.7, 0.1, 2, 3, 0.4)
+    changed = SearchOptions(6, 15, 2, "gnmt", 0.7, 0.1, 2, 3, 0.4, no_repeat_word=True)
     recipe = Strategy(changed).recipe([tiny_checkpoint])
     names = {one.name for one in fields(SearchOptions)} - {"n_best"}  # the best one is scored
     assert {name: recipe.get(name) for name in names} == {
         name: getattr(changed, name) for name in names
-    }
+    } | {"no_repeat_word": "yes"}

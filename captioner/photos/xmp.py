@@ -34,6 +34,8 @@ def with_description(jpeg: bytes, text: str) -> bytes:
     """
     if not jpeg.startswith(b"\xff\xd8\xff"):
         raise PhotoError("a description can be written into JPEGs only")
+    if len(jpeg) < 4:
+        raise PhotoError("truncated or damaged JPEG file")
     end = 2  # of the leading APP0 and APP1 segments, which readers expect first
     place = end
     while jpeg[place : place + 1] == b"\xff" and 0xE0 <= jpeg[place + 1] <= 0xEF:

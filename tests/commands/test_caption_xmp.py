@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_photo
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -56,6 +56,7 @@ def test_other_metadata_stays() -> None:
 
 
 @given(st.integers(0, len(PHOTO)), st.binary(max_size=8))
+@example(cut=3, rest=b"")
 def test_damaged_files_give_a_reason_or_a_file(cut: int, rest: bytes) -> None:
     damaged = PHOTO[:cut] + rest
     with contextlib.suppress(PhotoError):

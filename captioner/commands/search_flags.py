@@ -86,6 +86,12 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             default=None,
             help="no word occurs twice in a row",
         ),
+        wording(
+            "--repeat-word",
+            action="store_false",
+            dest="no_repeat_word",
+            help="words may, whatever the checkpoint's settings say",
+        ),
         ensemble(
             "--backward",
             metavar="P",
@@ -194,7 +200,7 @@ def chosen_rerank(options: Namespace) -> Rerank | None:
 
 def chosen_wording(options: Namespace) -> dict[str, Any]:
     """Return the given arguments of `captioner.inference.phrases.Wording`."""
-    names = ("require", "ban", "ban_ending", "no_repeat_ngram", "no_repeat_word")
+    names = ("require", "ban", "ban_ending", "no_repeat_ngram")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 

@@ -92,8 +92,9 @@ class NoWordTwiceInARow:
 
     def forbid(self, log_probs: Tensor, state: Tensor, end_id: int, last: bool) -> None:
         """Forbid the previous word."""
-        word = state.clamp(min=0).unsqueeze(1)
-        loss = torch.where(state < 0, 0.0, NEVER).to(log_probs.dtype).unsqueeze(1)
+        word = state.clamp(min=0).unsqueeze(1)  # (M, 1)
+        loss = torch.zeros_like(word, dtype=log_probs.dtype)
+        loss.masked_fill_((state >= 0).unsqueeze(1), NEVER)
         log_probs.scatter_add_(1, word, loss)
 
     def advance(self, state: Tensor, words: Tensor) -> Tensor:

@@ -24,7 +24,12 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.beam_search import beam_search
-from captioner.decoding.constraints import BannedWords, Constraint
+from captioner.decoding.constraints import (
+    BannedWords,
+    Constraint,
+    NoWordTwiceInARow,
+    with_own,
+)
 from captioner.decoding.hypotheses import Hypotheses
 from captioner.decoding.options import SearchOptions
 from captioner.decoding.pytree import State, leaves, tree_map
@@ -43,8 +48,8 @@ class RecordedSearch:
             synchronises with the device. Its weights may change in place but not be replaced.
         end_id: The word that ends a caption.
         options: Search options. Default: `SearchOptions()`.
-        constraints: As for `beam_search`. Any constraint but `BannedWords` disables capture, as
-            does `options.no_repeat_word`.
+        constraints: As for `beam_search`. Any constraint but `BannedWords` and
+            `NoWordTwiceInARow` disables capture.
         required: As for `beam_search`; disables capture.
         looked: As for `beam_search`.
         record_after: Number of batches of one shape searched without capture before that shape is
@@ -75,8 +80,9 @@ class RecordedSearch:
         self.recordings: dict[Shapes, Recording | None] = {}
         """Recordings by input shapes; None where capture failed."""
         self._searched: Counter[Shapes] = Counter()
-        banned = all(isinstance(one, BannedWords) for one in constraints)
-        self._recordable = banned and required is None and not self.options.no_repeat_word
+        recordable = (BannedWords, NoWordTwiceInARow)
+        held = with_own(constraints, self.options)
+        self._recordable = required is None and all(isinstance(one, recordable) for one in held)
 
     @torch.inference_mode()
     def __call__(self, start_ids: Tensor, state: State, shared: Any = None) -> Hypotheses:

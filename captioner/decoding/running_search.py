@@ -48,7 +48,7 @@ class RunningSearch:
         self._shared = shared
         self._constraints = with_own(constraints, options)
         self._looked = looked
-        self._held = [constraint.start(start_ids) for constraint in self._constraints]
+        self._held: list[Any] = []  # what the constraints remember, one each
         self._required = required
         self._progress: Tensor | None = None  # state of `required`, (M, P)
         if required is not None:
@@ -69,7 +69,10 @@ class RunningSearch:
 
     def advance(self, t: int) -> None:
         """Run step t = 1 .. T for all hypotheses, without synchronising with a GPU."""
-        if self._rows is not None:
+        if self._rows is None:
+            # Here and not when the search is created, so that a recording does it every time.
+            self._held = [constraint.start(self._ids) for constraint in self._constraints]
+        else:
             self._state = select_rows(self._state, self._rows)
             self._held = [
                 constraint.advance(select_rows(memory, self._rows), self._ids)

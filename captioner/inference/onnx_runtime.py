@@ -26,7 +26,6 @@ from captioner.decoding.numpy_constraints import (
     BannedPhrases,
     BannedWords,
     NoRepeatedNgram,
-    NoWordTwiceInARow,
     NumpyConstraint,
 )
 from captioner.decoding.numpy_search import Arrays, FoundCaption, beam_search
@@ -188,8 +187,6 @@ def constraints_of(forbidden: Forbidden) -> list[NumpyConstraint]:
         found.append(BannedEndings(forbidden.endings))
     if forbidden.repeated_ngram:
         found.append(NoRepeatedNgram(forbidden.repeated_ngram))
-    if forbidden.repeated_word:
-        found.append(NoWordTwiceInARow())
     return found
 
 

@@ -28,14 +28,12 @@ class Forbidden:
         phrases: Sequences of two words or more that occur nowhere.
         endings: Words and phrases with which no caption ends.
         repeated_ngram: Length of the n-grams that do not occur twice; 0 allows all.
-        repeated_word: Whether no word directly follows itself.
     """
 
     words: Sequence[int] = ()
     phrases: Sequence[Sequence[int]] = ()
     endings: Sequence[Sequence[int]] = ()
     repeated_ngram: int = 0
-    repeated_word: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Wording:
         ban: Words and phrases that none holds.
         ban_ending: Words and phrases with which none ends ("a", "of", "with a").
         no_repeat_ngram: No n words in the same order twice; 0 allows it.
-        no_repeat_word: No word directly after itself.
 
     Raises:
         UsageError: A phrase has no words, or two wishes contradict one another.
@@ -69,7 +66,6 @@ class Wording:
     ban: Sequence[str] = ()
     ban_ending: Sequence[str] = ()
     no_repeat_ngram: int = 0
-    no_repeat_word: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("no_repeat_ngram", self.no_repeat_ngram, 0)
@@ -89,14 +85,24 @@ class Wording:
             forbidden = tokenize(banned)
             if forbidden in ngrams(words, len(forbidden)):
                 raise UsageError(f"require: {phrase!r} holds {banned!r}, which ban forbids")
-        if self.no_repeat_word and any(one == other for one, other in pairwise(words)):
-            raise UsageError(f"require: {phrase!r} says a word twice, which no_repeat_word forbids")
         n = self.no_repeat_ngram
         if n and has_repeat(ngrams(words, n)):
             raise UsageError(
                 f"require: {phrase!r} repeats {n} word{'s' * (n > 1)}, which no_repeat_ngram {n} "
                 f"forbids"
             )
+
+    def check_no_repeat_word(self) -> None:
+        """Refuse required phrases that a search with `no_repeat_word` cannot write.
+
+        Raises:
+            UsageError: A required phrase says a word twice in a row.
+        """
+        for phrase in self.require:
+            if any(one == other for one, other in pairwise(tokenize(phrase))):
+                raise UsageError(
+                    f"require: {phrase!r} says a word twice, which no_repeat_word forbids"
+                )
 
     def forbidden(self, vocabulary: Vocabulary) -> "Forbidden":
         """Return what captions must not contain, as word ids.
@@ -110,7 +116,6 @@ class Wording:
             phrases=[phrase for phrase in banned if len(phrase) > 1],
             endings=encoded("ban_ending", self.ban_ending, vocabulary),
             repeated_ngram=self.no_repeat_ngram,
-            repeated_word=self.no_repeat_word,
         )
 
     def constraints(self, vocabulary: Vocabulary) -> list["Constraint"]:
@@ -131,8 +136,6 @@ class Wording:
             found.append(constraints.BannedEndings(forbidden.endings))
         if forbidden.repeated_ngram:
             found.append(constraints.NoRepeatedNgram(forbidden.repeated_ngram))
-        if forbidden.repeated_word:
-            found.append(constraints.NoWordTwiceInARow())
         return found
 
     def required(self, vocabulary: Vocabulary) -> "RequiredPhrases | None":

@@ -58,6 +58,8 @@ class Strategy:
     preview: int | None = None
 
     def __post_init__(self) -> None:
+        if self.search.no_repeat_word:
+            self.wording.check_no_repeat_word()
         if isinstance(self.search, SampleOptions):
             if self.wording.require:
                 raise UsageError("require: samples cannot be made to say a phrase; use beam search")
@@ -127,7 +129,7 @@ class Strategy:
             "ban": ", ".join(wording.ban) or None,
             "ban_ending": ", ".join(wording.ban_ending) or None,
             "no_repeat_ngram": wording.no_repeat_ngram or None,
-            "no_repeat_word": "yes" if wording.no_repeat_word or search.no_repeat_word else None,
+            "no_repeat_word": "yes" if search.no_repeat_word else None,
             "backward": None if backward is None else _named(backward),
             "agreement": None if backward is None else self.agreement,
             "tf32": "yes" if self.tf32 else None,

@@ -383,3 +383,17 @@ def test_the_same_from_python(tiny_checkpoint: Path, photos: list[Path]) -> None
         Wording(ban="cat")
     with pytest.raises(ValueError, match="shorter"):
         list(Predictor(trained, device).caption(photos, keys=[1, 2]))
+
+
+def test_flags_overrule_the_checkpoint_about_repeated_words() -> None:
+    parser = Parser(prog="captioner")
+    add_search_arguments(parser)
+    never, may = SearchOptions(no_repeat_word=True), SearchOptions()
+    for flags, default, expected in [
+        ([], never, True),
+        ([], may, False),
+        (["--repeat-word"], never, False),
+        (["--no-repeat-word"], may, True),
+        (["--repeat-word", "--sample", "2"], never, False),
+    ]:
+        assert chosen_search(parser.parse_args(flags), default).no_repeat_word == expected

@@ -24,6 +24,7 @@ SEARCHES = [
     {"beam_size": 4, "n_best": 2, "length_norm": "gnmt", "word_reward": -0.3, "min_length": 2},
     {"beam_size": 4, "n_best": 2, "min_length": 6},
     {"beam_size": 6, "n_best": 4, "groups": 3},
+    {"beam_size": 4, "n_best": 2, "no_repeat_word": True},
 ]
 
 

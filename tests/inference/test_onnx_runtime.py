@@ -47,8 +47,10 @@ def test_one_photo_or_many(folder, photos):
 
 
 def test_wording_and_attention(folder, photos):
-    wording = Wording(ban=["dog", "a red"], no_repeat_word=True)
-    predictor = OnnxPredictor.load(folder, wording=wording, attention=True, min_length=3)
+    wording = Wording(ban=["dog", "a red"])
+    predictor = OnnxPredictor.load(
+        folder, wording=wording, attention=True, min_length=3, no_repeat_word=True
+    )
     for one in predictor.caption(photos):
         assert "dog" not in one.caption
         assert "a red" not in one.caption

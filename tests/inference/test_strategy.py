@@ -26,6 +26,13 @@ def test_options_replace_those_of_the_checkpoint(tiny_checkpoint: Path) -> None:
     assert Strategy.of(trained, {"search": BEAM, "wording": None}) == Strategy(BEAM)
 
 
+def test_required_phrases_fit_the_options_of_the_search() -> None:
+    doubled = Wording(require=["dog", "very very"])
+    assert Strategy(BEAM, wording=doubled).wording is doubled
+    with pytest.raises(UsageError, match="require: 'very very' says a word twice"):
+        Strategy(replace(BEAM, no_repeat_word=True), wording=doubled)
+
+
 def test_load_takes_options_or_a_strategy(tiny_checkpoint: Path) -> None:
     predictor = Predictor.load(tiny_checkpoint, device="cpu", beam_size=2, average="probability")
     assert predictor.strategy.search.beam_size == 2  # type: ignore[union-attr]
@@ -66,9 +73,12 @@ def test_a_recipe_names_what_is_on_and_nothing_else(tiny_checkpoint: Path) -> No
     plain = Strategy(BEAM).recipe([tiny_checkpoint])
     assert set(plain) == {"beam_size", "length_norm", "max_length", "checkpoint"}
     assert plain["checkpoint"].startswith(f"{tiny_checkpoint.name}@")
-    wording = Wording(ban=["cat", "a dog"], no_repeat_word=True)
+    wording = Wording(ban=["cat", "a dog"])
     strategy = Strategy(
-        replace(BEAM, groups=2, length_norm="gnmt"), wording=wording, agreement=0.25, tf32=True
+        replace(BEAM, groups=2, length_norm="gnmt", no_repeat_word=True),
+        wording=wording,
+        agreement=0.25,
+        tf32=True,
     )
     recipe = strategy.recipe([tiny_checkpoint] * 2, backward=tiny_checkpoint)
     assert recipe == {

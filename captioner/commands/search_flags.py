@@ -4,7 +4,7 @@ A flag that is not given is None; the checkpoint's configuration then decides. C
 are refused before anything heavy is imported.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from dataclasses import fields, replace
 from typing import Any
 
@@ -37,13 +37,8 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
     groups = (
         parser.add_argument_group("search", "Defaults are the settings of the checkpoint."),
         parser.add_argument_group("samples", "Draw captions at random instead of beam search."),
-        parser.add_argument_group(
-            "wording",
-            "PHRASE is one or more words; these flags may be repeated. Default: no constraint.",
-        ),
-        parser.add_argument_group("ensemble"),
     )
-    search, samples, wording, ensemble = (group.add_argument for group in groups)
+    search, samples = (group.add_argument for group in groups)
     actions = [
         search("--beam-size", type=positive, metavar="K", help="hypotheses per photo; 1 is greedy"),
         search("--max-length", type=positive, metavar="T", help="maximum number of words"),
@@ -76,6 +71,20 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             choices=RERANK_BY,
             help="rank samples by log-probability (score) or by mutual similarity (consensus)",
         ),
+        *_wording_arguments(parser),
+        *_ensemble_arguments(parser),
+    ]
+    samples("--seed", type=not_negative, default=0, metavar="S", help="random seed; default: 0")
+    return [action.dest for action in actions]
+
+
+def _wording_arguments(parser: ArgumentParser) -> list[Action]:
+    """Add the flags about what captions say."""
+    wording = parser.add_argument_group(
+        "wording",
+        "PHRASE is one or more words; these flags may be repeated. Default: no constraint.",
+    ).add_argument
+    return [
         wording("--require", action="append", metavar="PHRASE", help="every caption contains it"),
         wording("--ban", action="append", metavar="PHRASE", help="no caption contains it"),
         wording("--ban-ending", action="append", metavar="PHRASE", help="no caption ends with it"),
@@ -89,9 +98,17 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
         wording(
             "--repeat-word",
             action="store_false",
+            default=None,
             dest="no_repeat_word",
-            help="words may, whatever the checkpoint's settings say",
+            help="a word may, whatever the checkpoint's settings say",
         ),
+    ]
+
+
+def _ensemble_arguments(parser: ArgumentParser) -> list[Action]:
+    """Add the flags about several checkpoints."""
+    ensemble = parser.add_argument_group("ensemble").add_argument
+    return [
         ensemble(
             "--backward",
             metavar="P",
@@ -111,8 +128,6 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
             "default: probability",
         ),
     ]
-    samples("--seed", type=not_negative, default=0, metavar="S", help="random seed; default: 0")
-    return [action.dest for action in actions]
 
 
 def check_search_arguments(options: Namespace, checkpoints: int) -> None:

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from captioner.errors import CaptionerError
 from captioner.model.kernels.additive_scores import additive_scores
+from captioner.model.kernels.all_steps import batched_product
 from captioner.model.kernels.linear import Linear
 
 Kind = Literal["none", "soft", "spatial", "adaptive", "top_down"]
@@ -215,8 +216,8 @@ class Attention(nn.Module):
         weights = without_traces(scores).softmax(2)
         of_rows = take(weights)
         if sentinel is None:
-            return take(torch.bmm(weights, regions.values)), of_rows
-        context = take(torch.bmm(weights[..., :-1], regions.values))
+            return take(batched_product(weights, regions.values)), of_rows
+        context = take(batched_product(weights[..., :-1], regions.values))
         return torch.addcmul(context, of_rows[:, -1:], sentinel[1]), of_rows
 
     def _scores(self, q: Tensor, keys: Tensor, places: Places | None = None) -> Tensor:
@@ -225,7 +226,7 @@ class Attention(nn.Module):
             on_cpu = q.device.type == "cpu"
             counts = places.counts() if places is not None and on_cpu else None
             return additive_scores(q, keys, self.weight, counts)
-        return torch.bmm(q * self.scale, keys.transpose(1, 2))
+        return batched_product(q * self.scale, keys.transpose(1, 2))
 
     def _own_score(self, q: Tensor, key: Tensor) -> Tensor:
         """Score queries (M, A), each against its own key (M, A): (M, 1)."""

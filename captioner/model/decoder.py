@@ -20,17 +20,15 @@ from captioner.model.decoder_state import (
     Place,
     SearchStep,
     Unrolled,
+    first_of,
+    first_rows,
     loss_of,
     select_rows,
 )
+from captioner.model.kernels.all_steps import one_gradient_for_all_steps
 from captioner.model.kernels.backprop_through_time import previous
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import (
-    FewRows,
-    linear,
-    one_gradient_for_all_steps,
-    weights_fixed,
-)
+from captioner.model.kernels.linear import FewRows, linear, weights_fixed
 
 __all__ = ["Decoder", "DecoderState", "Place", "Unrolled", "select_rows"]
 
@@ -155,8 +153,7 @@ class Decoder(DecoderLayers):
         if self._reads_output or self.waits:
             if regions is not None and rows is not None:
                 regions = regions.read_by(rows)
-            with one_gradient_for_all_steps():
-                return self._unroll_by_steps(words, sizes, state, regions)
+            return self._unroll_by_steps(words, sizes, state, regions)
         image = caption_of = None
         if self.place in ("par", "merge") or regions is not None:
             caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)
@@ -206,23 +203,26 @@ class Decoder(DecoderLayers):
             products = first.input_product(self._input(xs, image)).split(sizes)
             of_late = self._late_weight()
         outputs, logits, seen = [], [], []
-        for t, (word, x) in enumerate(zip(words.split(sizes), xs.split(sizes), strict=True)):
-            state = tuple(tuple(tensor[: len(x)] for tensor in cell) for cell in state)
-            here = None if regions is None else regions.of_first(len(x))
-            if t > 0 and self._reads_output and self.teacher == "word":
-                state = self._feed_back_words(word, state)
-            if self.waits:
-                late, weights = self._late(state, here)
-                h, new = first.advance(products[t] + linear(late, of_late), state[0])
-                output, state = self._advance_from_first(x, h, new, state, here, weights)
-            else:
-                output, state = self._advance(x, state, here)
-            outputs.append(output)
-            if regions is not None:
-                seen.append(self.weights(state))
-            if self._reads_output and self.teacher == "softmax":
-                logits.append(self.projection(output))
-                state = self._feed_back(logits[-1], state)
+        with one_gradient_for_all_steps():
+            for t, (word, x) in enumerate(zip(words.split(sizes), xs.split(sizes), strict=True)):
+                state = first_rows(state, len(x))
+                here = None if regions is None else regions.of_first(len(x))
+                if t > 0 and self._reads_output and self.teacher == "word":
+                    state = self._feed_back_words(word, state)
+                if self.waits:
+                    late, weights = self._late(state, here)
+                    h, new = first.advance(products[t] + linear(late, of_late), state[0])
+                    output, state = self._advance_from_first(x, h, new, state, here, weights)
+                else:
+                    output, state = self._advance(x, state, here)
+                outputs.append(output)
+                if regions is not None:
+                    seen.append(self.weights(state))
+                if self._reads_output and self.teacher == "softmax":
+                    logits.append(self.projection(output))
+                    n = sizes[t + 1] if t + 1 < len(sizes) else 0
+                    if n:  # captions that go on
+                        state = self._feed_back(first_of(logits[-1], n), first_rows(state, n))
         return Unrolled(
             torch.cat(outputs),
             torch.cat(logits) if logits else None,

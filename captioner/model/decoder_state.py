@@ -71,6 +71,16 @@ def loss_of(
     return cross_entropy(logits, targets, label_smoothing)
 
 
+def first_rows(state: DecoderState, n: int) -> DecoderState:
+    """Return the first n rows of a state: captions are sorted by length, so the others ended."""
+    return tuple(tuple(first_of(tensor, n) for tensor in cell) for cell in state)
+
+
+def first_of(rows: Tensor, n: int) -> Tensor:
+    """Return the first n rows; all of them as they are, as even such a slice has a gradient."""
+    return rows if len(rows) == n else rows[:n]
+
+
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:
     """Select rows of a state, for instance an image's state for each of its captions."""
     return tuple(tuple(tensor.index_select(0, rows) for tensor in cell) for cell in state)

@@ -20,6 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from captioner.model.kernels.all_steps import one_gradient_for_all_steps
+
 CellState = tuple[Tensor, ...]
 
 Activation = Literal["tanh", "relu", "logistic"]
@@ -74,9 +76,11 @@ class Cell(nn.Module):
             state: State before the first step, in the order of the packed sequences.
         """
         hidden = []
-        for product in self.input_product(xs).split(batch_sizes.tolist()):
-            h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
-            hidden.append(h)
+        products = self.input_product(xs).split(batch_sizes.tolist())
+        with one_gradient_for_all_steps():
+            for product in products:
+                h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
+                hidden.append(h)
         return torch.cat(hidden)
 
     def unroll_with_memory(
@@ -87,9 +91,11 @@ class Cell(nn.Module):
             hidden = self.unroll(xs, batch_sizes, state)
             return hidden, hidden
         steps = []
-        for product in self.input_product(xs).split(batch_sizes.tolist()):
-            h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
-            steps.append((h, self.memory(h, state)))
+        products = self.input_product(xs).split(batch_sizes.tolist())
+        with one_gradient_for_all_steps():
+            for product in products:
+                h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
+                steps.append((h, self.memory(h, state)))
         hidden_states, memories = zip(*steps, strict=True)
         return torch.cat(hidden_states), torch.cat(memories)
 

@@ -6,13 +6,17 @@ Letters: B images, P queries of an image, R regions, A attention size.
 
 For the words of 50 captions and 196 regions, the sums are 61 million numbers. Autograd would store
 them and their tanh until the backward pass. Here the backward pass recomputes them, one image at a
-time, in blocks that fit the cache.
+time, in blocks that fit the cache. Where attention is part of the recurrence, the gradients of the
+keys are summed over all steps first (`captioner.model.kernels.all_steps`).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from captioner.model.kernels.all_steps import SharedByAllSteps, shared_by_all_steps
 
 MOST = 2**18
 """Sums computed at once: 1 MiB, which stays in the cache of one core."""
@@ -35,8 +39,43 @@ def additive_scores(
         if queries.device.type == "cpu" and not graph:
             return _forward(queries, keys, weight, counts)
         return torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight.to(queries.dtype)
-    scores: Tensor = AdditiveScores.apply(queries, keys, weight, counts)
+    steps = shared_by_all_steps(SharedKeys, keys)
+    scores: Tensor
+    if steps is None:
+        scores = AdditiveScores.apply(queries, keys, weight, counts, None)
+    else:
+        scores = AdditiveScores.apply(queries, steps.shared, weight, counts, steps.left)
     return scores
+
+
+class SlopesOfKeys:
+    """The sums over queries from which the gradient of keys (B, R, A) is computed.
+
+    Attributes:
+        of_scores: sum of d (B, R).
+        squares: sum of d tanh^2 (B, R, A).
+        weight: w (A,).
+    """
+
+    def __init__(self, keys: Tensor, weight: Tensor) -> None:
+        self.of_scores = keys.new_zeros(keys.shape[:2])
+        self.squares = torch.zeros_like(keys)
+        self.weight = weight
+
+    def gradient(self) -> Tensor:
+        """Return w * sum of d (1 - tanh^2), (B, R, A)."""
+        return (self.of_scores.unsqueeze(2) - self.squares).mul_(self.weight)
+
+
+class SharedKeys(SharedByAllSteps):
+    """Keys (B, R, A) that the queries of all steps are compared with."""
+
+    def __init__(self, own: Tensor) -> None:
+        super().__init__(own, _gradient_of_keys)
+
+
+def _gradient_of_keys(left: list[SlopesOfKeys]) -> Tensor:
+    return left[0].gradient()
 
 
 class AdditiveScores(torch.autograd.Function):
@@ -44,11 +83,25 @@ class AdditiveScores(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        weight: Tensor,
+        counts: list[int] | None,
+        left: list[SlopesOfKeys] | None,
     ) -> Tensor:
-        """Return the scores (B, P, R)."""
+        """Return the scores (B, P, R).
+
+        Args:
+            ctx: stores what `backward` needs.
+            queries: as for `additive_scores`.
+            keys: as for `additive_scores`.
+            weight: as for `additive_scores`.
+            counts: as for `additive_scores`.
+            left: where all steps leave what the gradient of the keys needs; None outside of steps.
+        """
         ctx.save_for_backward(queries, keys, weight)
-        ctx.counts = counts
+        ctx.counts, ctx.left = counts, left
         return _forward(queries, keys, weight, counts)
 
     @staticmethod
@@ -56,37 +109,43 @@ class AdditiveScores(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, keys and weight."""
         queries, keys, weight = ctx.saved_tensors
-        of_queries = torch.zeros_like(queries)
-        # The sum over queries of d, from which each query's d tanh^2 is subtracted below.
-        of_keys = gradient.sum(1).unsqueeze(2).repeat(1, 1, keys.shape[2])
+        left = [] if ctx.left is None else ctx.left
+        if not left:
+            left.append(SlopesOfKeys(keys, weight))
+        slopes = left[0]
+        slopes.of_scores += gradient.sum(1)
+        of_queries = gradient.sum(2, keepdim=True).expand_as(queries).contiguous()
         of_weight = torch.zeros_like(weight)
-        for image, rows in _spans(queries, keys, ctx.counts):
-            tanh = (queries[image, rows].unsqueeze(1) + keys[image]).tanh_()  # (p, R, A)
+        for image, rows, tanh in _tanh_of_sums(queries, keys, ctx.counts):
             d = gradient[image, rows]  # (p, R)
             of_weight.addmv_(tanh.flatten(0, 1).t(), d.reshape(-1))
             # Sums of d (1 - tanh^2) over regions and over queries, without a tensor of the slopes.
-            square = tanh.square_()
-            over_regions = torch.bmm(d.unsqueeze(1), square).squeeze(1)  # (p, A)
-            of_queries[image, rows] = d.sum(1, keepdim=True) - over_regions
+            square = tanh.square_()  # (p, R, A)
+            of_queries[image, rows] -= torch.bmm(d.unsqueeze(1), square).squeeze(1)  # (p, A)
+            squares = slopes.squares[image]
             for one, of_one in zip(square, d.unsqueeze(2), strict=True):
-                of_keys[image].addcmul_(one, of_one, value=-1)
-        return of_queries.mul_(weight), of_keys.mul_(weight), of_weight, None
+                squares.addcmul_(one, of_one)
+        of_keys = slopes.gradient() if ctx.left is None else None
+        return of_queries.mul_(weight), of_keys, of_weight, None, None
 
 
 def _forward(queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None) -> Tensor:
     scores = queries.new_zeros(len(queries), queries.shape[1], keys.shape[1])
-    for image, rows in _spans(queries, keys, counts):
-        sums = queries[image, rows].unsqueeze(1) + keys[image]
-        scores[image, rows] = sums.tanh_() @ weight
+    for image, rows, tanh in _tanh_of_sums(queries, keys, counts):
+        scores[image, rows] = tanh @ weight
     return scores
 
 
-def _spans(queries: Tensor, keys: Tensor, counts: list[int] | None) -> list[tuple[int, slice]]:
-    """Split the queries of each image into spans that are computed at once."""
+def _tanh_of_sums(
+    queries: Tensor, keys: Tensor, counts: list[int] | None
+) -> Iterator[tuple[int, slice, Tensor]]:
+    """Yield image, queries and tanh(q + k), (p, R, A), valid until the next, in parts."""
     step = max(1, MOST // max(1, keys[0].numel()))
     counts = [queries.shape[1]] * len(queries) if counts is None else counts
-    return [
-        (image, slice(first, min(first + step, count)))
-        for image, count in enumerate(counts)
-        for first in range(0, count, step)
-    ]
+    sums = queries.new_empty(step, *keys.shape[1:])
+    for image, count in enumerate(counts):
+        of_image, own_keys = queries[image].unsqueeze(1), keys[image]
+        for first in range(0, count, step):
+            rows = slice(first, min(first + step, count))
+            part = sums[: rows.stop - first]
+            yield image, rows, torch.add(of_image[rows], own_keys, out=part).tanh_()

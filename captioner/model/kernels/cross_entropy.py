@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SMALL = 1e-30
+"""Smaller probabilities may have lost digits, so that their logarithm is not exact."""
+
 
 def cross_entropy(
     logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
@@ -36,19 +39,23 @@ class CrossEntropy(torch.autograd.Function):
         words, vocabulary = logits.shape
         target = targets.unsqueeze(1)
         gradient = logits.softmax(1)
-        # The largest probability is at least 1 / V, so its logarithm cannot overflow.
-        largest, place = gradient.max(1, keepdim=True)
-        log_sum = logits.gather(1, place) - largest.log()
+        known, place = gradient.gather(1, target), target
+        if logits.device.type != "cpu" or bool((known < SMALL).any()):
+            # The largest probability is at least 1 / V. Finding it is another pass; to look first
+            # whether one is needed would stall a GPU.
+            known, place = gradient.max(1, keepdim=True)
+        log_sum = logits.gather(1, place) - known.log()
         losses = log_sum - (1 - label_smoothing) * logits.gather(1, target)
         if label_smoothing:
             losses = losses - label_smoothing * logits.mean(1, keepdim=True)
             gradient.sub_(label_smoothing / vocabulary)
         gradient.scatter_add_(1, target, torch.full_like(losses, label_smoothing - 1))
-        if weights is not None:
+        if weights is None:
+            gradient.mul_(1 / words)
+        else:
             losses = losses * weights.unsqueeze(1)
-            gradient.mul_(weights.unsqueeze(1))
+            gradient.mul_(weights.unsqueeze(1) / words)
         ctx.save_for_backward(gradient)
-        ctx.words = words
         return losses.mean()
 
     @staticmethod
@@ -56,4 +63,6 @@ class CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the logits."""
         (gradient,) = ctx.saved_tensors
-        return gradient * (upstream / ctx.words), None, None, None
+        if upstream.device.type != "cpu" or float(upstream) != 1.0:  # a GPU would have to wait
+            gradient = gradient * upstream
+        return gradient, None, None, None

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from captioner.errors import CaptionerError
 from captioner.model.cells import GRU, LSTM
+from captioner.model.kernels import all_steps
 from captioner.model.kernels import linear as products
+from captioner.model.kernels.all_steps import one_gradient_for_all_steps
 from captioner.model.kernels.linear import (
     FewRows,
     Linear,
     library,
     linear,
-    one_gradient_for_all_steps,
     onednn_multiplies,
     onednn_wins,
     processor,
@@ -233,7 +234,7 @@ def test_views_made_at_each_step_share_one_gradient(view: str) -> None:
 
     with one_gradient_for_all_steps():
         ys = [linear(x, weight()) for x in xs]
-        assert len(products._step_weights.get() or {}) == 1
+        assert len(all_steps._shared.get() or {}) == 1
     torch.cat(ys).square().sum().backward()
     ours, u.grad = u.grad, None
     (xs.flatten(0, 1) @ weight().t()).square().sum().backward()

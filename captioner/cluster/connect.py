@@ -74,11 +74,20 @@ def connected(address: str | None) -> Iterator[None]:
                     ray.shutdown()
 
 
+def connect(address: str, seconds: float) -> None:
+    """Open and close a connection to `host:port`.
+
+    Raises:
+        OSError: Nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+
+
 def answers(address: str, seconds: float = 1.0) -> bool:
     """Return whether a process answers at `host:port`."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+        connect(address, seconds)
     except OSError:
         return False
     return True
@@ -98,7 +107,7 @@ def check_answers(address: str) -> None:
             f"--address {address!r}: expected host:port of the cluster's head, or auto{hint}"
         )
     try:
-        socket.create_connection((found[1], int(found[2])), ANSWER_SECONDS).close()
+        connect(address, ANSWER_SECONDS)
     except OSError as error:
         raise CaptionerError(
             f"--address {address}: nobody answers ({error.strerror or error}); `ray status` on "

@@ -101,7 +101,8 @@ class Wording:
         for phrase in self.require:
             if any(one == other for one, other in pairwise(tokenize(phrase))):
                 raise UsageError(
-                    f"require: {phrase!r} says a word twice, which no_repeat_word forbids"
+                    f"require: {phrase!r} says a word twice, which no_repeat_word forbids; "
+                    "--repeat-word (in Python no_repeat_word=False) allows it"
                 )
 
     def forbidden(self, vocabulary: Vocabulary) -> "Forbidden":

@@ -144,7 +144,7 @@ class FewRows:
 
     def __init__(self, weight: Tensor, *, transpose: bool = False) -> None:
         self._by_mkl = weight.device.type == "cpu" and library() == "mkl"
-        self._weight = weight.contiguous() if self._by_mkl else weight
+        self._weight = transposed(weight.t()) if self._by_mkl else weight
         copies = self._by_mkl or transpose
         self._transposed = transposed(weight) if copies else weight.t()
 
@@ -163,7 +163,7 @@ class FewRows:
 
 
 def transposed(weight: Tensor) -> Tensor:
-    """Return a copy of a weight (O, I), stored as (I, O).
+    """Return a weight (O, I) stored as (I, O): a copy, unless it is stored so already.
 
     By 32 rows at once: 7.6 ms for 9,488 x 512 instead of the 11.8 of `weight.t().contiguous()`.
     """

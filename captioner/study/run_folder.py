@@ -148,7 +148,8 @@ class Curves:
     """Learning curves of a run.
 
     Attributes:
-        train_loss: Mean of each epoch, placed at the epoch's middle: (epochs, nats per word).
+        train_loss: Mean of each epoch, placed at the epoch's middle: (epochs, nats per word);
+            without epochs on the score, whose loss is minus a reward.
         val_loss: Value after each epoch: (epochs, nats per word).
         words_per_second: Training throughput of each epoch.
     """
@@ -175,7 +176,7 @@ def read_curves(folder: Path) -> Curves:
                 if not row.get("epoch"):
                     continue  # a row with only a learning rate
                 epoch = int(float(row["epoch"]))
-                if row.get("train/loss"):
+                if row.get("train/loss") and not row.get("train/sampled_reward"):
                     losses.setdefault(epoch, []).append(float(row["train/loss"]))
                 if row.get("val/loss"):
                     val[epoch] = float(row["val/loss"])

@@ -315,6 +315,17 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "nowhere").median_speed is None
 
 
+def test_the_loss_on_the_score_is_not_in_the_curve(tmp_path: Path) -> None:
+    """It is minus a reward, not nats per word."""
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/loss,train/sampled_reward\n"
+        "0,1,3.5,,\n0,1,,3.2,\n1,2,-0.02,,0.4\n1,2,,4.4,\n"
+    )
+    curves = read_curves(tmp_path)
+    assert curves.train_loss == [(0.5, 3.5)]
+    assert curves.val_loss == [(1.0, 3.2), (2.0, 4.4)]
+
+
 def test_sigterm_is_told_from_an_interrupt_of_the_keyboard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if started by `command &`
     with pytest.raises(TerminatedError, match="rerun the same command"), interrupted_by_sigterm():

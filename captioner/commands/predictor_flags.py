@@ -60,7 +60,9 @@ def load_predictor(
     from captioner.inference.phrases import Wording
     from captioner.inference.predictor import Predictor
 
-    Wording(**chosen_wording(options))  # contradictions show before anything is loaded
+    wording = Wording(**chosen_wording(options))  # contradictions show before anything is loaded
+    if options.no_repeat_word:
+        wording.check_no_repeat_word()
     device = choose_device(options.device)
     trained = [checkpoint.load(Path(path)) for path in options.checkpoint]
     strategy = chosen_strategy(options, trained[0])

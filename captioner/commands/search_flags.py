@@ -80,27 +80,28 @@ def add_search_arguments(parser: ArgumentParser) -> list[str]:
 
 def _wording_arguments(parser: ArgumentParser) -> list[Action]:
     """Add the flags about what captions say."""
-    wording = parser.add_argument_group(
+    group = parser.add_argument_group(
         "wording",
-        "PHRASE is one or more words; these flags may be repeated. Default: no constraint.",
-    ).add_argument
+        "PHRASE is one or more words; --require, --ban and --ban-ending may be repeated.",
+    )
+    wording, repeated = group.add_argument, group.add_mutually_exclusive_group().add_argument
     return [
         wording("--require", action="append", metavar="PHRASE", help="every caption contains it"),
         wording("--ban", action="append", metavar="PHRASE", help="no caption contains it"),
         wording("--ban-ending", action="append", metavar="PHRASE", help="no caption ends with it"),
         wording("--no-repeat-ngram", type=positive, metavar="N", help="no N-gram occurs twice"),
-        wording(
+        repeated(
             "--no-repeat-word",
             action="store_true",
             default=None,
-            help="no word occurs twice in a row",
+            help="no word occurs twice in a row; default: as the checkpoint's settings say",
         ),
-        wording(
+        repeated(
             "--repeat-word",
             action="store_false",
             default=None,
             dest="no_repeat_word",
-            help="a word may, whatever the checkpoint's settings say",
+            help="a word may occur twice in a row, even if those settings forbid it",
         ),
     ]
 

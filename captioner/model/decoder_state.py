@@ -77,7 +77,7 @@ def first_rows(state: DecoderState, n: int) -> DecoderState:
 
 
 def first_of(rows: Tensor, n: int) -> Tensor:
-    """Return the first n rows; all of them as they are, as even such a slice has a gradient."""
+    """Return the first n rows; all rows as they are, because a slice would add a gradient step."""
     return rows if len(rows) == n else rows[:n]
 
 

@@ -16,7 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.model.kernels.all_steps import SharedByAllSteps, shared_by_all_steps
+from captioner.model.kernels.all_steps import (
+    Collected,
+    SharedByAllSteps,
+    shared_by_all_steps,
+)
 
 MOST = 2**18
 """Sums computed at once: 1 MiB, which stays in the cache of one core."""
@@ -35,8 +39,9 @@ def additive_scores(
             and must get no gradient.
     """
     graph = torch.compiler.is_exporting()  # in which the number of images varies
-    if not torch.is_grad_enabled() or queries.device.type != "cpu" or graph:
-        if queries.device.type == "cpu" and not graph:
+    one_type = queries.dtype == keys.dtype == weight.dtype  # not so in mixed precision
+    if not torch.is_grad_enabled() or queries.device.type != "cpu" or graph or not one_type:
+        if queries.device.type == "cpu" and one_type and not graph:
             return _forward(queries, keys, weight, counts)
         return torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight.to(queries.dtype)
     steps = shared_by_all_steps(SharedKeys, keys)
@@ -44,7 +49,7 @@ def additive_scores(
     if steps is None:
         scores = AdditiveScores.apply(queries, keys, weight, counts, None)
     else:
-        scores = AdditiveScores.apply(queries, steps.shared, weight, counts, steps.left)
+        scores = AdditiveScores.apply(queries, steps.shared, weight, counts, steps.collected)
     return scores
 
 
@@ -70,12 +75,23 @@ class SlopesOfKeys:
 class SharedKeys(SharedByAllSteps):
     """Keys (B, R, A) that the queries of all steps are compared with."""
 
-    def __init__(self, own: Tensor) -> None:
-        super().__init__(own, _gradient_of_keys)
+    def __init__(self, keys: Tensor) -> None:
+        super().__init__(keys, _gradient_of_keys)
 
 
-def _gradient_of_keys(left: list[SlopesOfKeys]) -> Tensor:
-    return left[0].gradient()
+def _gradient_of_keys(slopes: list[SlopesOfKeys]) -> Tensor:
+    """Sum over the weights that keys are compared with: one, unless two attentions share them."""
+    first, *others = [one.gradient() for one in slopes]
+    return sum(others, first)
+
+
+def _slopes(entries: list[SlopesOfKeys], keys: Tensor, weight: Tensor) -> SlopesOfKeys:
+    """Return the entry of a weight, which is made at its first step."""
+    for one in entries:
+        if one.weight.data_ptr() == weight.data_ptr():
+            return one
+    entries.append(SlopesOfKeys(keys, weight))
+    return entries[-1]
 
 
 class AdditiveScores(torch.autograd.Function):
@@ -88,7 +104,7 @@ class AdditiveScores(torch.autograd.Function):
         keys: Tensor,
         weight: Tensor,
         counts: list[int] | None,
-        left: list[SlopesOfKeys] | None,
+        collected: Collected | None,
     ) -> Tensor:
         """Return the scores (B, P, R).
 
@@ -98,10 +114,10 @@ class AdditiveScores(torch.autograd.Function):
             keys: as for `additive_scores`.
             weight: as for `additive_scores`.
             counts: as for `additive_scores`.
-            left: where all steps leave what the gradient of the keys needs; None outside of steps.
+            collected: what the gradient of the keys needs of all steps; None outside of steps.
         """
         ctx.save_for_backward(queries, keys, weight)
-        ctx.counts, ctx.left = counts, left
+        ctx.counts, ctx.collected = counts, collected
         return _forward(queries, keys, weight, counts)
 
     @staticmethod
@@ -109,10 +125,8 @@ class AdditiveScores(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, keys and weight."""
         queries, keys, weight = ctx.saved_tensors
-        left = [] if ctx.left is None else ctx.left
-        if not left:
-            left.append(SlopesOfKeys(keys, weight))
-        slopes = left[0]
+        entries = [] if ctx.collected is None else ctx.collected.entries()
+        slopes = _slopes(entries, keys, weight)
         slopes.of_scores += gradient.sum(1)
         of_queries = gradient.sum(2, keepdim=True).expand_as(queries).contiguous()
         of_weight = torch.zeros_like(weight)
@@ -125,7 +139,7 @@ class AdditiveScores(torch.autograd.Function):
             squares = slopes.squares[image]
             for one, of_one in zip(square, d.unsqueeze(2), strict=True):
                 squares.addcmul_(one, of_one)
-        of_keys = slopes.gradient() if ctx.left is None else None
+        of_keys = slopes.gradient() if ctx.collected is None else None
         return of_queries.mul_(weight), of_keys, of_weight, None, None
 
 

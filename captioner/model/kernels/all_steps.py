@@ -1,9 +1,9 @@
 """The gradient of what every time step of a network reads, computed once after all steps.
 
 Step by step it would be a small product and a sum into a tensor of the full size, for each step.
-Within `one_gradient_for_all_steps`, a step leaves what the gradient needs in a list, and the shared
-tensor's own backward pass, which autograd runs after those of all steps, combines the list. For
-float32 on a CPU; elsewhere nothing changes.
+Within `one_gradient_for_all_steps`, each step collects what the gradient needs. The backward pass
+of the shared tensor, which autograd runs after those of all steps, combines what they collected.
+For float32 on a CPU; elsewhere nothing changes.
 
 Letters: B images, P rows of an image, I inputs, O outputs.
 """
@@ -16,46 +16,65 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-Combine = Callable[[list[Any]], Tensor]
-"""What the steps left, to the gradient of the tensor that they share."""
+SumOverSteps = Callable[[list[Any]], Tensor]
+"""Turns the collected entries into the gradient of the shared tensor."""
+
+
+class Collected:
+    """What the steps collect during one backward pass."""
+
+    def __init__(self) -> None:
+        self._entries: list[Any] = []
+        self._backward = -1
+
+    def entries(self) -> list[Any]:
+        """Return the entries of the backward pass that runs now.
+
+        Those of an earlier one are dropped: if it stopped at another tensor, nobody combined them.
+        """
+        now: int = torch._C._current_graph_task_id()
+        if now != self._backward:
+            self._entries, self._backward = [], now
+        return self._entries
 
 
 class SharedByAllSteps:
     """A tensor that the time steps of a network read.
 
     Args:
-        own: the tensor, kept so that no other one takes its address.
-        combine: see `Combine`.
+        tensor: the tensor, kept so that no other one takes its address.
+        combine: see `SumOverSteps`.
 
     Attributes:
         shared: what the steps read.
-        left: what they leave on the way back.
+        collected: what they collect in the backward pass.
     """
 
-    def __init__(self, own: Tensor, combine: Combine) -> None:
-        self.own = own
-        self.left: list[Any] = []
-        self.shared: Tensor = GradientAfterAllSteps.apply(own, self.left, combine)
+    def __init__(self, tensor: Tensor, combine: SumOverSteps) -> None:
+        self.tensor = tensor
+        self.collected = Collected()
+        self.shared: Tensor = GradientAfterAllSteps.apply(tensor, self.collected, combine)
 
 
 class GradientAfterAllSteps(torch.autograd.Function):
-    """A tensor as it is; on the way back, which it takes after all steps, its gradient."""
+    """Identity in the forward pass; combines in the backward pass what the steps collected."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, left: list[Any], combine: Combine) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor, collected: Collected, combine: SumOverSteps) -> Tensor:
         """Return the tensor."""
         ctx.set_materialize_grads(False)  # the steps return none
-        ctx.left, ctx.combine = left, combine
-        return own.view_as(own)
+        ctx.collected, ctx.combine = collected, combine
+        return tensor.view_as(tensor)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
-        """Return the gradient that the steps left, and that of other readers."""
-        if not ctx.left:
+        """Return the gradient by way of the steps, and that of other readers."""
+        entries = ctx.collected.entries()
+        if not entries:
             return gradient, None, None
-        of_steps = ctx.combine(ctx.left)
-        ctx.left.clear()
+        of_steps = ctx.combine(entries)
+        entries.clear()
         return of_steps if gradient is None else of_steps + gradient, None, None
 
 
@@ -78,36 +97,36 @@ def one_gradient_for_all_steps() -> Iterator[None]:
 Kind = TypeVar("Kind", bound=SharedByAllSteps)
 
 
-def shared_by_all_steps(kind: type[Kind], own: Tensor) -> Kind | None:
+def shared_by_all_steps(kind: type[Kind], tensor: Tensor) -> Kind | None:
     """Return what the steps share of a tensor; None outside of steps, or if it has no gradient.
 
     Args:
         kind: how steps read it; its constructor takes the tensor.
-        own: the tensor.
+        tensor: the tensor.
     """
     known = _shared.get()
-    if known is None or not (torch.is_grad_enabled() and own.requires_grad):
+    if known is None or not (torch.is_grad_enabled() and tensor.requires_grad):
         return None
-    if own.device.type != "cpu" or own.dtype != torch.float32:
+    if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
         return None
     if torch.is_autocast_enabled("cpu"):
         return None
-    key = kind, own.data_ptr(), own.shape, own.stride()
+    key = kind, tensor.data_ptr(), tensor.shape, tensor.stride()
     if key not in known:
-        known[key] = kind(own)  # type: ignore[call-arg]
+        known[key] = kind(tensor)  # type: ignore[call-arg]
     return known[key]  # type: ignore[return-value]
 
 
 class SharedBatch(SharedByAllSteps):
     """A batch of matrices (B, I, O), which rows (B, P, I) are multiplied with."""
 
-    def __init__(self, own: Tensor) -> None:
-        super().__init__(own, _sum_of_batches)
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(tensor, _sum_of_batches)
 
 
-def _sum_of_batches(left: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _sum_of_batches(entries: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Return the sum over steps of x^T dy, (B, I, O), from rows x (B, P, I) and dy (B, P, O)."""
-    xs, gradients = zip(*left, strict=True)
+    xs, gradients = zip(*entries, strict=True)
     return torch.bmm(torch.cat(xs, 1).transpose(1, 2), torch.cat(gradients, 1))
 
 
@@ -116,7 +135,7 @@ def batched_product(x: Tensor, matrices: Tensor) -> Tensor:
     batch = shared_by_all_steps(SharedBatch, matrices)
     if batch is None or x.dtype != matrices.dtype:
         return torch.bmm(x, matrices)
-    y: Tensor = BatchedStep.apply(x, batch.shared, batch.left)
+    y: Tensor = BatchedStep.apply(x, batch.shared, batch.collected)
     return y
 
 
@@ -124,10 +143,10 @@ class BatchedStep(torch.autograd.Function):
     """`torch.bmm`; the gradient of the matrices is left to `GradientAfterAllSteps`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrices: Tensor, left: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, matrices: Tensor, collected: Collected) -> Tensor:
         """Return the product (B, P, O)."""
         ctx.save_for_backward(x, matrices)
-        ctx.left = left
+        ctx.collected = collected
         return torch.bmm(x, matrices)
 
     @staticmethod
@@ -135,6 +154,7 @@ class BatchedStep(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         """Return the gradient of x."""
         x, matrices = ctx.saved_tensors
-        ctx.left.append((x, gradient))
+        if ctx.needs_input_grad[1]:
+            ctx.collected.entries().append((x, gradient))
         of_x = torch.bmm(gradient, matrices.transpose(1, 2)) if ctx.needs_input_grad[0] else None
         return of_x, None, None

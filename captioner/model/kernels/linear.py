@@ -24,7 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.errors import CaptionerError
-from captioner.model.kernels.all_steps import SharedByAllSteps, shared_by_all_steps
+from captioner.model.kernels.all_steps import (
+    Collected,
+    SharedByAllSteps,
+    shared_by_all_steps,
+)
 
 Library = Literal["mkl", "onednn"]
 """What multiplies on a CPU; `mkl` stands for what torch takes by itself."""
@@ -90,7 +94,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y: Tensor
     step_weight = shared_by_all_steps(StepWeight, weight) if onednn_multiplies(x) else None
     if step_weight is not None:
-        y = StepProduct.apply(x, step_weight.shared, bias, step_weight.left, step_weight.layouts)
+        collected, layouts = step_weight.collected, step_weight.layouts
+        y = StepProduct.apply(x, step_weight.shared, bias, collected, layouts)
     elif is_onednns(x):
         y = Product.apply(x, weight, bias)
     else:
@@ -179,23 +184,24 @@ class StepWeight(SharedByAllSteps):
     """A weight (O, I) that a network multiplies with at every time step.
 
     Attributes:
-        layouts: the weight for few rows, which pays from the second step on.
+        layouts: the weight for few rows; making it pays if there are at least two steps.
     """
 
-    def __init__(self, own: Tensor) -> None:
-        super().__init__(own, transposed_sum_of_steps if own.t().is_contiguous() else sum_of_steps)
-        self.layouts = FewRows(own.detach())
+    def __init__(self, weight: Tensor) -> None:
+        is_transposed = weight.t().is_contiguous()
+        super().__init__(weight, transposed_sum_of_steps if is_transposed else sum_of_steps)
+        self.layouts = FewRows(weight.detach())
 
 
-def sum_of_steps(left: Rows) -> Tensor:
+def sum_of_steps(rows: Rows) -> Tensor:
     """Return the sum of dy^T x over all steps, (O, I), as one product."""
-    outputs, inputs = zip(*left, strict=True)
+    outputs, inputs = zip(*rows, strict=True)
     return sum_of_products(torch.cat(outputs), torch.cat(inputs))
 
 
-def transposed_sum_of_steps(left: Rows) -> Tensor:
+def transposed_sum_of_steps(rows: Rows) -> Tensor:
     """Return the same for a weight that is stored as (I, O), stored like it."""
-    outputs, inputs = zip(*left, strict=True)
+    outputs, inputs = zip(*rows, strict=True)
     return sum_of_products(torch.cat(inputs), torch.cat(outputs)).t()
 
 
@@ -226,12 +232,12 @@ class StepProduct(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        rows: Rows,
+        collected: Collected,
         layouts: FewRows,
     ) -> Tensor:
         """Rows (M, O)."""
         ctx.save_for_backward(x, weight)  # weight: must not change
-        ctx.rows, ctx.layouts = rows, layouts
+        ctx.collected, ctx.layouts = collected, layouts
         return layouts.forward(x, bias)
 
     @staticmethod
@@ -241,7 +247,7 @@ class StepProduct(torch.autograd.Function):
         x, _ = ctx.saved_tensors
         of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
         if of_weight:
-            ctx.rows.append((gradient, x))
+            ctx.collected.entries().append((gradient, x))
         back = ctx.layouts.back(gradient) if of_x else None
         return back, None, gradient.sum(0) if of_bias else None, None, None
 

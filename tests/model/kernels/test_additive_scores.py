@@ -37,3 +37,15 @@ def test_scores_and_gradients_are_those_written_out(
         strict=True,
     ):
         assert torch.allclose(mine, other, atol=1e-5)
+
+
+def test_mixed_precision_has_a_gradient() -> None:
+    """Autocast makes queries and keys bfloat16, and leaves the weight."""
+    torch.manual_seed(0)
+    leaves = [torch.randn(size, requires_grad=True) for size in ((3, 5, 4), (3, 6, 4), (4,))]
+    queries, keys, weight = leaves
+    ours = additive_scores(queries.bfloat16(), keys.bfloat16(), weight)
+    found = torch.autograd.grad(ours.float().square().sum(), leaves)
+    exact = torch.autograd.grad(additive_scores(*leaves).square().sum(), leaves)
+    for mine, other in zip(found, exact, strict=True):
+        assert torch.allclose(mine, other, atol=0.05 * float(other.abs().max()))

@@ -19,7 +19,7 @@ def by_products(h: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
 
 
 def gradients(
-    score: Callable[..., Tensor], shared: bool, again: bool = False
+    score: Callable[..., Tensor], shared: bool, before: str = "nothing"
 ) -> tuple[Tensor, ...]:
     """Gradients of a recurrence that attends at every step, with keys that are read elsewhere."""
     torch.manual_seed(0)
@@ -33,15 +33,18 @@ def gradients(
             h = torch.tanh(h + context)
     loss = h.square().sum() + keys.square().sum()
     leaves = keys, values, weight, first
-    if again:
+    if before == "all":
         torch.autograd.grad(loss, leaves, retain_graph=True)
+    elif before == "part":  # the pass ends before the gradients of keys and values
+        torch.autograd.grad(loss, first, retain_graph=True)
     return torch.autograd.grad(loss, leaves)
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("before", ["nothing", "all", "part"])
 @pytest.mark.parametrize("score", [additive_scores, by_products])
-def test_attention_of_all_steps(score: Callable[..., Tensor], again: bool) -> None:
-    ours, theirs = gradients(score, True, again), gradients(score, False)
+def test_attention_of_all_steps(score: Callable[..., Tensor], before: str) -> None:
+    """Another backward pass over the same graph, whole or in part, changes nothing."""
+    ours, theirs = gradients(score, True, before), gradients(score, False)
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other, atol=1e-5)
 
@@ -59,3 +62,20 @@ def test_each_tensor_is_combined_once() -> None:
         batched_product(x, frozen).sum().backward()
     assert x.grad is not None
     assert torch.allclose(x.grad, frozen.sum(2).unsqueeze(1).expand(2, 3, 5))
+
+
+def test_two_weights_may_share_keys() -> None:
+    torch.manual_seed(0)
+    keys = torch.randn(2, 5, 6).requires_grad_()
+    weights = [torch.randn(6).requires_grad_() for _ in range(2)]
+    queries = [torch.randn(2, rows, 6) for rows in ROWS]
+
+    def loss() -> Tensor:
+        found = [additive_scores(q, keys, weights[t % 2]) for t, q in enumerate(queries)]
+        return torch.cat(found, 1).square().sum()
+
+    with one_gradient_for_all_steps():
+        ours = torch.autograd.grad(loss(), [keys, *weights])
+    theirs = torch.autograd.grad(loss(), [keys, *weights])
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)

@@ -51,7 +51,7 @@ class CrossEntropy(torch.autograd.Function):
             gradient.sub_(label_smoothing / vocabulary)
         gradient.scatter_add_(1, target, torch.full_like(losses, label_smoothing - 1))
         if weights is None:
-            gradient.div_(words)
+            gradient.mul_(1 / max(words, 1))
         else:
             losses = losses * weights.unsqueeze(1)
             gradient.mul_(weights.unsqueeze(1) / words)

@@ -14,13 +14,14 @@ respond immediately. Exit codes by cause:
 
 import atexit
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -69,6 +70,12 @@ exit codes: 0 success; 1 something could not be done, the rest was; 2 the call w
 QUICK = ("caption", "score")
 """Commands whose processes end without unloading torch."""
 
+LARGEST_KEPT = 64 * 2**20
+"""Bytes of a block that may be kept when it is freed; larger ones are returned to the system."""
+
+MOST_KEPT = 512 * 2**20
+"""Freed bytes that are kept in total."""
+
 
 def entry() -> NoReturn:
     """Run the program: `main`, then exit with its code.
@@ -79,6 +86,7 @@ def entry() -> NoReturn:
     called last. After an unexpected exception, the interpreter exits as usual.
     """
     limit_spinning(os.environ)
+    keep_freed_memory(os.environ)
     codes: list[int] = []
     if sys.argv[1:2] and sys.argv[1] in QUICK:
         atexit.register(leave, codes)
@@ -95,6 +103,28 @@ def limit_spinning(environment: MutableMapping[str, str]) -> None:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def keep_freed_memory(environment: Mapping[str, str]) -> bool:
+    """Let the C library keep freed memory for the next tensor, and return whether it does.
+
+    A training step and a beam search free tensors of 10 to 30 MB and soon allocate others of that
+    size. glibc returns some of that memory to the system, depending on where it lies, and the
+    system clears each page before it gives it back. On an Intel Xeon that took a sixth of the time
+    of a beam search over 64 images in every third process, and 2 to 3 % of training.
+
+    Settings of the user count. Other C libraries than glibc stay as they are.
+    """
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc" in tunables or any(name.startswith("MALLOC_") for name in environment):
+        return False
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of <malloc.h>
+    return bool(mallopt(mmap_threshold, LARGEST_KEPT) and mallopt(trim_threshold, MOST_KEPT))
 
 
 def leave(codes: Sequence[int]) -> None:

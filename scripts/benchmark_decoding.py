@@ -27,6 +27,7 @@ Example: `python scripts/benchmark_decoding.py --threads 2`.
 
 import argparse
 import math
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from benchmark_json import add_json, write_json
 from generate_search import END, START, Generate, State, Step, generate_around
 from torch import Tensor
 
+from captioner.cli import keep_freed_memory
 from captioner.decoding.beam_search import SearchOptions
 from captioner.decoding.cuda_graphs import RecordedSearch
 from captioner.model.kernels.input_cache import WordProducts
@@ -75,7 +77,7 @@ class LstmStep:
         self.bias[END] = -1e9
         self.usual = usual or device.type != "cpu"
         of_input, self.of_state = (part.contiguous() for part in self.gates.chunk(2, dim=1))
-        self.by_state, self.by_words = FewRows(self.of_state), FewRows(self.words)
+        self.by_state, self.by_words = FewRows(self.of_state), FewRows(self.words, self.bias)
         self.of_word = WordProducts(self.embedding, partial(linear, weight=of_input))
 
     def start(self, images: int) -> tuple[Tensor, State]:
@@ -97,7 +99,7 @@ class LstmStep:
         h = o.sigmoid() * c.tanh()
         if self.usual:
             return F.linear(h, self.words, self.bias), (h, c)
-        return self.by_words.forward(h, self.bias), (h, c)
+        return self.by_words.forward(h), (h, c)
 
     def with_early_ends(self, images: int) -> tuple[Step, State]:
         """Return a step and a start state whose captions end after 6 to 14 words."""
@@ -167,7 +169,7 @@ def products(
                 F.linear(h, step.words, step.bias)
             elif own:
                 step.by_state.forward(h)
-                step.by_words.forward(h, step.bias)
+                step.by_words.forward(h)
             else:
                 linear(h, step.of_state)
                 linear(h, step.words, step.bias)
@@ -227,6 +229,7 @@ def parse_arguments(about: str | None) -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.cpu_time:
         arguments.threads = 1
+    keep_freed_memory(os.environ)  # as the commands do
     torch.set_num_threads(arguments.threads)
     return arguments
 

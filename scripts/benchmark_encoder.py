@@ -12,6 +12,7 @@ nearly the same figures.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from benchmark_json import add_json, write_json
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from captioner.cli import keep_freed_memory
 from captioner.model.encoder import Encoder, pretrained_encoder
 
 NETWORKS = ("mobilenet_v2", "resnet50", "efficientnet_lite0")
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     add_json(parser)
     options = parser.parse_args()
+    keep_freed_memory(os.environ)  # as the commands do
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     rate = best_product()

@@ -5,6 +5,7 @@ several, and `parse_options` reads the flags that the benchmarks of training sha
 """
 
 import argparse
+import os
 import random
 import statistics
 import time
@@ -17,6 +18,7 @@ import torch
 from benchmark_json import add_json
 from torch import Tensor, nn
 
+from captioner.cli import keep_freed_memory
 from captioner.datasets.batches import Batch, Item, collate
 from captioner.model.captioner import Captioner
 from captioner.model.cells import Cell
@@ -153,6 +155,7 @@ def parse_options(about: str | None, rounds: int, tables: Sequence[str] = ()) ->
         parser.add_argument("--tables", nargs="+", choices=tables, default=tables)
     add_json(parser)
     options = parser.parse_args()
+    keep_freed_memory(os.environ)  # as `captioner train` does
     torch.set_num_threads(options.threads)
     torch.set_default_device(options.device)
     torch.manual_seed(0)

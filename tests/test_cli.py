@@ -12,7 +12,7 @@ import torch
 from conftest import make_photo
 
 from captioner import __version__
-from captioner.cli import limit_spinning, main
+from captioner.cli import main
 
 
 def run(*arguments: object) -> int:
@@ -259,18 +259,3 @@ def test_program_shows_the_traceback_of_a_bug() -> None:
     done = subprocess.run([sys.executable, "-c", code + "cli.entry()"], capture_output=True)
     assert done.returncode == 1
     assert b"TypeError" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, {"GOMP_SPINCOUNT": "1000"}),
-        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
-    ],
-)
-def test_threads_spin_briefly_unless_the_user_says(
-    given: dict[str, str], expected: dict[str, str]
-) -> None:
-    limit_spinning(given)
-    assert given == expected

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from captioner.errors import CaptionerError
 from captioner.model.kernels.additive_scores import additive_scores
 from captioner.model.kernels.all_steps import batched_product
+from captioner.model.kernels.dropout import Dropout
 from captioner.model.kernels.linear import Linear
 
 Kind = Literal["none", "soft", "spatial", "adaptive", "top_down"]
@@ -154,7 +155,7 @@ class Attention(nn.Module):
         # No weights of its own: those of `value` serve the same purpose, and the features of a
         # frozen encoder need no gradient.
         self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
-        self.image_dropout = nn.Dropout(image_dropout)
+        self.image_dropout = Dropout(image_dropout)
         self.value = Linear(feature_size, hidden_size)
         self.key = Linear(hidden_size, size, bias=False)
         self.query = Linear(hidden_size, size)
@@ -226,7 +227,8 @@ class Attention(nn.Module):
             on_cpu = q.device.type == "cpu"
             counts = places.counts() if places is not None and on_cpu else None
             return additive_scores(q, keys, self.weight, counts)
-        return batched_product(q * self.scale, keys.transpose(1, 2))
+        scaled = q if self.scale == 1.0 else q * self.scale
+        return batched_product(scaled, keys.transpose(1, 2))
 
     def _own_score(self, q: Tensor, key: Tensor) -> Tensor:
         """Score queries (M, A), each against its own key (M, A): (M, 1)."""

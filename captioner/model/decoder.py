@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captioner.model.attention import Regions, mean_of_regions
+from captioner.model.cells import first_of
 from captioner.model.decoder_layers import DecoderLayers
 from captioner.model.decoder_state import (
     DecoderState,
@@ -20,7 +21,6 @@ from captioner.model.decoder_state import (
     Place,
     SearchStep,
     Unrolled,
-    first_of,
     first_rows,
     loss_of,
     select_rows,
@@ -28,7 +28,7 @@ from captioner.model.decoder_state import (
 from captioner.model.kernels.all_steps import one_gradient_for_all_steps
 from captioner.model.kernels.backprop_through_time import previous
 from captioner.model.kernels.input_cache import WordProducts
-from captioner.model.kernels.linear import FewRows, linear, weights_fixed
+from captioner.model.kernels.linear import FixedWeights, linear, weights_fixed
 
 __all__ = ["Decoder", "DecoderState", "Place", "Unrolled", "select_rows"]
 
@@ -100,7 +100,7 @@ class Decoder(DecoderLayers):
         """
         if self.embedding.weight.device.type != "cpu":
             return self.step
-        layouts: dict[int, FewRows] = {}
+        layouts: FixedWeights = {}
         step = self.step if self.place == "par" else self._step_by_words()
 
         def step_with_layouts(
@@ -193,28 +193,28 @@ class Decoder(DecoderLayers):
         self, words: Tensor, sizes: list[int], state: DecoderState, regions: Regions | None
     ) -> Unrolled:
         """Teacher forcing where a step needs the result of the step before."""
-        xs = self.dropout(self.embedding(words))
-        first = self.cells[0]
-        products: tuple[Tensor, ...] = ()
-        if self.waits:  # the words' products are known for all steps
+        image = self._image(state)
+        if image is not None:
             caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)
-            image = self._image(state)
-            image = None if image is None else image.index_select(0, caption_of)
-            products = first.input_product(self._input(xs, image)).split(sizes)
-            of_late = self._late_weight()
+            image = image.index_select(0, caption_of)
+        xs = self._input(self.dropout(self.embedding(words)), image)
+        first = self.cells[0]
+        products = first.input_product(xs)  # of all steps at once
+        of_late = self._late_weight() if self.waits else None
+        steps = zip(*(rows.split(sizes) for rows in (words, xs, products)), strict=True)
         outputs, logits, seen = [], [], []
         with one_gradient_for_all_steps():
-            for t, (word, x) in enumerate(zip(words.split(sizes), xs.split(sizes), strict=True)):
+            for t, (word, x, product) in enumerate(steps):
                 state = first_rows(state, len(x))
                 here = None if regions is None else regions.of_first(len(x))
                 if t > 0 and self._reads_output and self.teacher == "word":
                     state = self._feed_back_words(word, state)
-                if self.waits:
+                weights = None
+                if of_late is not None:
                     late, weights = self._late(state, here)
-                    h, new = first.advance(products[t] + linear(late, of_late), state[0])
-                    output, state = self._advance_from_first(x, h, new, state, here, weights)
-                else:
-                    output, state = self._advance(x, state, here)
+                    product = product + linear(late, of_late)
+                h, new = first.advance(product, state[0])
+                output, state = self._advance_from_first(x, h, new, state, here, weights)
                 outputs.append(output)
                 if regions is not None:
                     seen.append(self.weights(state))

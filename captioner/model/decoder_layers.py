@@ -16,6 +16,7 @@ from captioner.model.decoder_settings import (
     WordSettings,
 )
 from captioner.model.decoder_state import DecoderState, Observer, Place
+from captioner.model.kernels.dropout import Dropout
 from captioner.model.kernels.linear import Linear
 
 
@@ -58,14 +59,14 @@ class DecoderLayers(nn.Module):
         # The order of these lines is that of the weights in optimiser states of checkpoints, and of
         # the random numbers that they start from.
         self.feature_norm = nn.LayerNorm(feature_size)
-        self.image_dropout = nn.Dropout(dropout.image)
+        self.image_dropout = Dropout(dropout.image)
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         inputs = self._input_sizes(embedding_size, recurrence.layers)
         self.recurrent_layers = nn.ModuleList(recurrence.cell(n, hidden_size) for n in inputs)
         self.n_states = self.cells[0].n_states
         image_size = recurrence.layers * self.n_states * hidden_size
         self.image = Linear(feature_size, image_size if place == "init" else embedding_size)
-        self.dropout = nn.Dropout(dropout.units)
+        self.dropout = Dropout(dropout.units)
         output_size = hidden_size + embedding_size if place == "merge" else hidden_size
         self.deep_output = nn.ModuleList()
         for _ in range(words.output_depth):

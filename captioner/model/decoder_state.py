@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.cells import CellState
+from captioner.model.cells import CellState, first_of
 from captioner.model.kernels.cross_entropy import cross_entropy
 from captioner.model.kernels.linear import onednn_multiplies
 
@@ -74,11 +74,6 @@ def loss_of(
 def first_rows(state: DecoderState, n: int) -> DecoderState:
     """Return the first n rows of a state: captions are sorted by length, so the others ended."""
     return tuple(tuple(first_of(tensor, n) for tensor in cell) for cell in state)
-
-
-def first_of(rows: Tensor, n: int) -> Tensor:
-    """Return the first n rows; all rows as they are, because a slice would add a gradient step."""
-    return rows if len(rows) == n else rows[:n]
 
 
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:

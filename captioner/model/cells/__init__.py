@@ -13,7 +13,7 @@ class              file             recurrence
 =================  ===============  =====================================================
 """
 
-from captioner.model.cells.cell import Activation, Cell, CellState
+from captioner.model.cells.cell import Activation, Cell, CellState, first_of
 from captioner.model.cells.deep_transition import DeepTransition
 from captioner.model.cells.gru import GRU, ResetBeforeGRU
 from captioner.model.cells.lstm import LSTM, PeepholeLSTM
@@ -30,4 +30,5 @@ __all__ = [
     "Jordan",
     "PeepholeLSTM",
     "ResetBeforeGRU",
+    "first_of",
 ]

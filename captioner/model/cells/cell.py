@@ -79,7 +79,9 @@ class Cell(nn.Module):
         products = self.input_product(xs).split(batch_sizes.tolist())
         with one_gradient_for_all_steps():
             for product in products:
-                h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
+                h, state = self.advance(
+                    product, tuple(first_of(rows, len(product)) for rows in state)
+                )
                 hidden.append(h)
         return torch.cat(hidden)
 
@@ -94,7 +96,9 @@ class Cell(nn.Module):
         products = self.input_product(xs).split(batch_sizes.tolist())
         with one_gradient_for_all_steps():
             for product in products:
-                h, state = self.advance(product, tuple(tensor[: len(product)] for tensor in state))
+                h, state = self.advance(
+                    product, tuple(first_of(rows, len(product)) for rows in state)
+                )
                 steps.append((h, self.memory(h, state)))
         hidden_states, memories = zip(*steps, strict=True)
         return torch.cat(hidden_states), torch.cat(memories)
@@ -122,6 +126,11 @@ class Cell(nn.Module):
 def first_columns(weight: Tensor, xs: Tensor) -> Tensor:
     """Return the first columns of a weight (O, E), as many as the inputs (W, I) have."""
     return weight if weight.shape[1] == xs.shape[1] else weight[:, : xs.shape[1]].contiguous()
+
+
+def first_of(rows: Tensor, n: int) -> Tensor:
+    """Return the first n rows; all rows as they are, because a slice would add a gradient step."""
+    return rows if len(rows) == n else rows[:n]
 
 
 def initialise(weights: nn.Module, hidden_size: int) -> None:

@@ -87,10 +87,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         fixed = _fixed_weights.get()
         if fixed is None or not isinstance(weight, nn.Parameter) or not onednn_multiplies(x):
             return product(x, weight, bias)
-        layouts = fixed.get(id(weight))
+        layouts = fixed.get((id(weight), id(bias)))
         if layouts is None:
-            layouts = fixed[id(weight)] = FewRows(weight.detach())
-        return layouts.forward(x, bias)
+            fixed_bias = None if bias is None else bias.detach()
+            layouts = fixed[id(weight), id(bias)] = FewRows(weight.detach(), fixed_bias)
+        return layouts.forward(x)
     y: Tensor
     step_weight = shared_by_all_steps(StepWeight, weight) if onednn_multiplies(x) else None
     if step_weight is not None:
@@ -144,19 +145,28 @@ class FewRows:
 
     Args:
         weight: W (O, I).
+        bias: b (O,), which does not change either. MKL gets it as a last row of (I, O), and inputs
+            that end with a 1: the sum costs nothing then, instead of another pass over y.
         transpose: whether oneDNN gets a transposed copy for `back` too.
     """
 
-    def __init__(self, weight: Tensor, *, transpose: bool = False) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, *, transpose: bool = False
+    ) -> None:
         self._by_mkl = weight.device.type == "cpu" and library() == "mkl"
         self._weight = transposed(weight.t()) if self._by_mkl else weight
         copies = self._by_mkl or transpose
         self._transposed = transposed(weight) if copies else weight.t()
+        self._bias = bias
+        if self._by_mkl and bias is not None:
+            self._transposed = torch.cat((self._transposed, bias.unsqueeze(0)))
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return x W^T + b, (M, O); records no gradient."""
+        """Return x W^T + b, (M, O), with the fixed bias or else this one; records no gradient."""
         if not self._by_mkl:
-            return product(x, self._weight, bias)
+            return product(x, self._weight, bias if self._bias is None else self._bias)
+        if self._bias is not None:
+            return torch.mm(F.pad(x, (0, 1), value=1.0), self._transposed)
         y = torch.mm(x, self._transposed)
         return y if bias is None else y.add_(bias)  # addmm first fills y with the bias: slower
 
@@ -205,16 +215,19 @@ def transposed_sum_of_steps(rows: Rows) -> Tensor:
     return sum_of_products(torch.cat(inputs), torch.cat(outputs)).t()
 
 
-_fixed_weights: ContextVar[dict[int, FewRows] | None] = ContextVar("fixed_weights", default=None)
+FixedWeights = dict[tuple[int, int], FewRows]
+"""Layouts of weights with their biases, by the identities of both parameters."""
+
+_fixed_weights: ContextVar[FixedWeights | None] = ContextVar("fixed_weights", default=None)
 
 
 @contextmanager
-def weights_fixed(layouts: dict[int, FewRows]) -> Iterator[None]:
+def weights_fixed(layouts: FixedWeights) -> Iterator[None]:
     """Within it, `linear` without gradients keeps each parameter in the layouts of `FewRows`.
 
     Args:
-        layouts: those kept so far, by identity of the parameter; the caller owns them, together
-            with parameters that do not change meanwhile.
+        layouts: those kept so far; the caller owns them, together with parameters that do not
+            change meanwhile.
     """
     token = _fixed_weights.set(layouts)
     try:

@@ -15,6 +15,7 @@ from captioner.model.kernels import linear as products
 from captioner.model.kernels.all_steps import one_gradient_for_all_steps
 from captioner.model.kernels.linear import (
     FewRows,
+    FixedWeights,
     Linear,
     library,
     linear,
@@ -256,17 +257,22 @@ def test_few_rows_are_torchs_to_rounding(rows: int, transpose: bool) -> None:
         assert torch.allclose(few.forward(x), x @ weight.t(), atol=1e-5)
         assert torch.allclose(few.forward(x, bias), x @ weight.t() + bias, atol=1e-5)
         assert torch.allclose(few.back(gradient), gradient @ weight, atol=1e-5)
+        few = FewRows(stored, bias, transpose=transpose)
+        assert torch.allclose(few.forward(x), x @ weight.t() + bias, atol=1e-5)
+        assert torch.allclose(few.back(gradient), gradient @ weight, atol=1e-5)
 
 
 def test_fixed_weights_keep_their_layouts_and_nothing_else() -> None:
     """Parameters are laid out once; other weights and rows with gradients are left alone."""
     layer, x = Linear(6, 9), torch.randn(5, 6)
-    layouts: dict[int, FewRows] = {}
+    layouts: FixedWeights = {}
     with weights_fixed(layouts):
         with torch.no_grad():
             found = [layer(x), layer(x), linear(x, layer.weight[:4])]
+            without_bias = linear(x, layer.weight)
         layer(x).sum().backward()
-    assert list(layouts) == [id(layer.weight)]
+    assert len(layouts) == 2  # with its bias and without
+    assert torch.allclose(without_bias, found[0] - layer.bias, atol=1e-5)
     assert layer.weight.grad is not None
     whole = nn.functional.linear(x, layer.weight, layer.bias)
     for one, wanted in zip(found, (whole, whole, x @ layer.weight[:4].t()), strict=True):

@@ -10,6 +10,7 @@ An LSTM with random weights attends to 196 regions. Keys and values are precompu
   its beams too; and the share of images for which both find the same caption.
 - usual: `generate` around a step of the same weights as it is usually written: one `F.linear` for
   the gates, and keys and values repeated for each beam. Only for `spatial`.
+- early ends: captions that end after 6 to 14 words, as real ones do.
 """
 
 import argparse
@@ -50,7 +51,8 @@ def print_attention(
     """Print the table of attention, and return its rows."""
     print(
         f"\nattention over {REGIONS} regions\n"
-        "kind     | batch |  limit | captioner | of limit | x generate | same words | x usual"
+        "kind     | batch |  limit | captioner | of limit | x generate | same words | x usual "
+        "|| early ends | x generate | same words | x usual"
     )
     rows = []
     for kind in KINDS:
@@ -94,38 +96,89 @@ def print_row(
     assert regions is not None
     ids = torch.full((images,), START, device=device)
     own_step = decoder.search_step()
-    search = RecordedSearch(own_step, END, options, record_after=0)
+    of_usual = usual_step(decoder, regions, arguments.beam_size)
     found: dict[str, list[list[int]]] = {}
-
-    def ours() -> list[list[int]]:
-        return [captions[0] for captions in search(ids, state, regions).captions()]
+    length = lengths(images).to(device)
 
     def flat_step(words: Tensor, cells: State) -> tuple[Tensor, State]:
         logits, new = own_step(words, (cells,), regions)
         return logits, new[0]  # without the attention weights, which generate does not return
 
-    def theirs() -> list[list[int]]:
-        assert generate is not None
-        return [row.tolist() for row in generate(flat_step, ids, state[0])]
-
     runs: dict[str, Callable[[], object]] = {
-        "limit": attention_products(decoder, regions, arguments),
-        "captioner": kept(found, "captioner", ours),
+        "limit": attention_products(decoder, regions, arguments)
     }
-    if generate is not None:
-        runs["generate"] = kept(found, "generate", theirs)
+    for prefix in ("", "early "):
+        early = bool(prefix)
+        search = RecordedSearch(
+            ending_early(own_step) if early else own_step, END, options, record_after=0
+        )
+        start: Any = (state, length) if early else state
+
+        def ours(search: RecordedSearch = search, start: Any = start) -> list[list[int]]:
+            return [captions[0] for captions in search(ids, start, regions).captions()]
+
+        runs[prefix + "captioner"] = kept(found, prefix + "captioner", ours)
+        if generate is None:
+            continue
+        flat = flat_ending_early(flat_step) if early else flat_step
+        begin = (*state[0], length) if early else state[0]
+
+        def theirs(step: Step = flat, begin: State = begin) -> list[list[int]]:
+            assert generate is not None
+            rows = generate(step, ids, begin).tolist()
+            return [row[: row.index(END)] if END in row else row for row in rows]
+
+        runs[prefix + "generate"] = kept(found, prefix + "generate", theirs)
         if kind == "spatial":
-            usual = usual_step(decoder, regions, arguments.beam_size)
-            runs["usual"] = partial(generate, usual, ids, state[0])
+            usual = flat_ending_early(of_usual) if early else of_usual
+            runs[prefix + "usual"] = partial(theirs, usual, begin)
     seconds = best_seconds(runs, arguments.rounds, clock)
     rate = {name: images / value for name, value in seconds.items()}
     print(
         f"{kind:8} | {images:5} | {rate['limit']:6.1f} | {rate['captioner']:9.1f} | "
         f"{rate['captioner'] / rate['limit']:8.0%} | {times(rate, 'captioner', 'generate'):>10} | "
-        f"{same(found, ''):>10} | {times(rate, 'captioner', 'usual'):>7}",
+        f"{same(found, ''):>10} | {times(rate, 'captioner', 'usual'):>7} || "
+        f"{rate['early captioner']:10.1f} | "
+        f"{times(rate, 'early captioner', 'early generate'):>10} | {same(found, 'early '):>10} | "
+        f"{times(rate, 'early captioner', 'early usual'):>7}",
         flush=True,
     )
     return compared(rate, found)
+
+
+def lengths(images: int) -> Tensor:
+    """Return how many words the caption of each image has (B,): 6 to 14."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(6, 15, (images,), generator=generator).float()
+
+
+def end_when_due(logits: Tensor, left: Tensor) -> None:
+    """Make the end the best word of rows with no word left (M,), and unlikely before."""
+    logits[:, END] = logits.amax(1) + 6 - 12 * left
+
+
+def ending_early(step: Callable[..., tuple[Tensor, Any]]) -> Callable[..., tuple[Tensor, Any]]:
+    """Return a step whose state also counts the words left, (M,)."""
+
+    def counting(ids: Tensor, state: Any, regions: Regions) -> tuple[Tensor, Any]:
+        inner, left = state
+        logits, inner = step(ids, inner, regions)
+        end_when_due(logits, left)
+        return logits, (inner, left - 1)
+
+    return counting
+
+
+def flat_ending_early(step: Step) -> Step:
+    """Return the same for a step of `generate`, whose state is one tuple of tensors."""
+
+    def counting(ids: Tensor, state: State) -> tuple[Tensor, State]:
+        *cells, left = state
+        logits, new = step(ids, tuple(cells))
+        end_when_due(logits, left)
+        return logits, (*new, left - 1)
+
+    return counting
 
 
 def usual_step(decoder: Decoder, regions: Regions, width: int) -> Step:

@@ -70,11 +70,11 @@ exit codes: 0 success; 1 something could not be done, the rest was; 2 the call w
 QUICK = ("caption", "score")
 """Commands whose processes end without unloading torch."""
 
-LARGEST_KEPT = 64 * 2**20
-"""Bytes of a block that may be kept when it is freed; larger ones are returned to the system."""
+LARGEST_KEPT = 32 * 2**20
+"""Bytes of a block that may be kept when it is freed; glibc before 2.35 takes no larger limit."""
 
 MOST_KEPT = 512 * 2**20
-"""Freed bytes that are kept in total."""
+"""Free bytes at the end of the heap that are kept; those below a block in use always are."""
 
 
 def entry() -> NoReturn:

@@ -1,12 +1,14 @@
 """Settings of the process: threads that wait, and memory that is freed."""
 
-import resource
+import os
 import subprocess
 import sys
 
 import pytest
 
 from captioner.cli import keep_freed_memory, limit_spinning
+
+MALLOC = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,15 @@ def test_settings_of_the_user_for_memory_count(given: dict[str, str]) -> None:
 
 
 FAULTS = """
-import os, resource, sys
+import resource, sys
 from captioner.cli import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory({}):
     sys.exit("this C library is not glibc")
 import torch
 torch.set_num_threads(1)
-for _ in range(5):
-    torch.ones(10_000_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+for round in range(20):
+    if round == 15:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(4_000_000), torch.ones(4_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -49,7 +50,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(how: str) -> int:
     """Return the page faults of ten tensors of 16 MB in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(MALLOC)}
+    command = [sys.executable, "-c", FAULTS, how]
+    done = subprocess.run(command, capture_output=True, text=True, env=ours)
     if "not glibc" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
@@ -57,5 +60,7 @@ def faults(how: str) -> int:
 
 
 def test_freed_memory_is_used_again() -> None:
-    pages = 10 * 4_000_000 * 4 // resource.getpagesize()
-    assert faults("keep") < pages / 20 < faults("leave")
+    before = faults("leave")
+    if before < 1000:
+        pytest.skip("pages are large here")
+    assert faults("keep") < before / 10

@@ -194,7 +194,7 @@ class Decoder(DecoderLayers):
     ) -> Unrolled:
         """Teacher forcing where a step needs the result of the step before."""
         image = self._image(state)
-        if image is not None:
+        if image is not None and self.place == "par":
             caption_of = torch.cat([torch.arange(n) for n in sizes]).to(words.device)
             image = image.index_select(0, caption_of)
         xs = self._input(self.dropout(self.embedding(words)), image)

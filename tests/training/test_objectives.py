@@ -3,8 +3,8 @@
 import pytest
 import torch
 from small_networks import FEATURES, WORDS, batch, gradient, network, worth
-from torch import nn
 
+from captioner.model.kernels.dropout import Dropout
 from captioner.training.objectives import CrossEntropy, with_drawn_words, without_dropout
 from captioner.training.self_critical import (
     Sampling,
@@ -88,7 +88,7 @@ def test_without_dropout_only_dropout_is_off():
     captioner = network(dropout=0.5)
     with without_dropout(captioner.decoder):
         off = {type(m) for m in captioner.modules() if not m.training}
-    assert off == {nn.Dropout}
+    assert off == {Dropout}
     captioner.eval()
     with without_dropout(captioner.decoder):
         pass

@@ -155,8 +155,9 @@ def _tanh_of_sums(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the image and tanh(q + k), (p, R, A), of p queries at once, without those of padding.
 
-    It is valid until the next. The same rows of other tensors (B, P, ...) follow. All views are
-    made in advance: one by one they took 6 % of a training step with `top_down` attention.
+    The caller must use that tensor before the next one. The same p rows of other tensors
+    (B, P, ...) come with it; those that the caller writes to must be contiguous. All views are
+    made in advance, which saves 6 % of this function's time.
     """
     images, each = queries.shape[:2]
     step = max(1, MOST // max(1, keys[0].numel()))

@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn four times as fast on a CPU."""
+"""Dropout whose masks take a quarter of the time on a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,10 @@ LEVELS = 2**16
 class Dropout(nn.Dropout):
     """`torch.nn.Dropout`, with masks from 16 random bits per number on a CPU.
 
-    torch draws each number of a mask from a whole random number, which takes 13.6 ns on an Intel
-    Xeon; these masks take 1 ns, and the whole layer 2 to 5 ns instead of 13 to 17. That saves
-    4 % of an LSTM's training step, and more where attention drops features of regions. The masks
-    of a seed differ from torch's.
+    torch draws one random number for each number of a mask. On an Intel Xeon that takes 13.6 ns;
+    here it takes 2 to 3, and the whole layer 2 to 5 ns instead of 13 to 17. That saves 4 % of an
+    LSTM's training step, and more where attention drops features of regions. The masks of a seed
+    differ from torch's.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -26,14 +26,14 @@ class Dropout(nn.Dropout):
         if not self.training:
             return x
         dropped = round(self.p * LEVELS)
-        if x.device.type != "cpu" or not 0 < dropped < LEVELS:
+        if x.device.type != "cpu" or self.inplace or not 0 < dropped < LEVELS:
             return super().forward(x)
         mask = torch.ge(random_levels(x.shape), dropped - LEVELS // 2, out=torch.empty_like(x))
         return x * mask.mul_(LEVELS / (LEVELS - dropped))
 
 
 def random_levels(shape: torch.Size) -> Tensor:
-    """Return uniformly random int16 numbers, four of each 64 bits that torch draws."""
+    """Return uniformly random int16 numbers on the CPU, four of each 64 bits that torch draws."""
     count = shape.numel()
-    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device="cpu").random_(-(2**63), None)
     return words.view(torch.int16)[:count].view(shape)

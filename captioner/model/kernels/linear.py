@@ -87,11 +87,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         fixed = _fixed_weights.get()
         if fixed is None or not isinstance(weight, nn.Parameter) or not onednn_multiplies(x):
             return product(x, weight, bias)
-        layouts = fixed.get((id(weight), id(bias)))
+        own = bias if isinstance(bias, nn.Parameter) else None  # a sum of two would be another
+        layouts = fixed.get((id(weight), id(own)))
         if layouts is None:
-            fixed_bias = None if bias is None else bias.detach()
-            layouts = fixed[id(weight), id(bias)] = FewRows(weight.detach(), fixed_bias)
-        return layouts.forward(x)
+            kept = None if own is None else own.detach()
+            layouts = fixed[id(weight), id(own)] = FewRows(weight.detach(), kept)
+        return layouts.forward(x, bias if own is None else None)
     y: Tensor
     step_weight = shared_by_all_steps(StepWeight, weight) if onednn_multiplies(x) else None
     if step_weight is not None:
@@ -146,7 +147,7 @@ class FewRows:
     Args:
         weight: W (O, I).
         bias: b (O,), which does not change either. MKL gets it as a last row of (I, O), and inputs
-            that end with a 1: the sum costs nothing then, instead of another pass over y.
+            that end with a 1: the sum then costs a copy of x instead of another pass over y.
         transpose: whether oneDNN gets a transposed copy for `back` too.
     """
 
@@ -162,7 +163,12 @@ class FewRows:
             self._transposed = torch.cat((self._transposed, bias.unsqueeze(0)))
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return x W^T + b, (M, O), with the fixed bias or else this one; records no gradient."""
+        """Return x W^T + b, (M, O); records no gradient.
+
+        Args:
+            x: rows (M, I).
+            bias: b (O,), only without a fixed one.
+        """
         if not self._by_mkl:
             return product(x, self._weight, bias if self._bias is None else self._bias)
         if self._bias is not None:
@@ -216,7 +222,7 @@ def transposed_sum_of_steps(rows: Rows) -> Tensor:
 
 
 FixedWeights = dict[tuple[int, int], FewRows]
-"""Layouts of weights with their biases, by the identities of both parameters."""
+"""Layouts of weights, by the identity of the parameter and that of its bias, if it is one too."""
 
 _fixed_weights: ContextVar[FixedWeights | None] = ContextVar("fixed_weights", default=None)
 

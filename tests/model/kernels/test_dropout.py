@@ -59,6 +59,17 @@ def test_evaluation_and_the_ends_of_the_range_change_or_drop_everything() -> Non
     assert not Dropout(1.0)(x).any()
 
 
+def test_the_default_device_does_not_matter() -> None:
+    x = torch.ones(8)
+    with torch.device("meta"):
+        assert Dropout(0.5)(x).device.type == "cpu"
+
+
+def test_in_place_changes_its_input() -> None:
+    x = torch.ones(8)
+    assert Dropout(0.5, inplace=True)(x) is x
+
+
 def test_columns_and_empty_rows_have_masks_too() -> None:
     columns = torch.ones(300, 40).t()
     share = (Dropout(0.5)(columns) == 0).float().mean(1)
@@ -67,7 +78,7 @@ def test_columns_and_empty_rows_have_masks_too() -> None:
 
 
 def test_levels_are_uniform() -> None:
-    """The four numbers of a word each reach every level equally often."""
+    """So they are in range, mean and deviation, and the four of a word are independent."""
     torch.manual_seed(0)
     levels = random_levels(torch.Size((2**18, 4))).float()
     assert levels.min() == -(LEVELS // 2)

@@ -270,6 +270,9 @@ def test_fixed_weights_keep_their_layouts_and_nothing_else() -> None:
         with torch.no_grad():
             found = [layer(x), layer(x), linear(x, layer.weight[:4])]
             without_bias = linear(x, layer.weight)
+            for i in range(20):  # a bias that is no parameter may change, also at one address
+                shifted = linear(x, layer.weight, layer.bias + float(i))
+                assert torch.allclose(shifted, found[0] + i, atol=1e-4)
         layer(x).sum().backward()
     assert len(layouts) == 2  # with its bias and without
     assert torch.allclose(without_bias, found[0] - layer.bias, atol=1e-5)

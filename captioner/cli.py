@@ -70,8 +70,8 @@ exit codes: 0 success; 1 something could not be done, the rest was; 2 the call w
 QUICK = ("caption", "score")
 """Commands whose processes end without unloading torch."""
 
-LARGEST_KEPT = 32 * 2**20
-"""Bytes of a block that may be kept when it is freed; glibc before 2.35 takes no larger limit."""
+LARGEST_KEPT = 256 * 2**20, 32 * 2**20
+"""Bytes of a block that may be kept when it is freed; glibc before 2.35 refuses the first limit."""
 
 MOST_KEPT = 512 * 2**20
 """Free bytes at the end of the heap that are kept; those below a block in use always are."""
@@ -108,10 +108,11 @@ def limit_spinning(environment: MutableMapping[str, str]) -> None:
 def keep_freed_memory(environment: Mapping[str, str]) -> bool:
     """Let the C library keep freed memory for the next tensor, and return whether it does.
 
-    A training step and a beam search free tensors of 10 to 30 MB and soon allocate others of that
-    size. glibc returns some of that memory to the system, depending on where it lies, and the
-    system clears each page before it gives it back. On an Intel Xeon that took a sixth of the time
-    of a beam search over 64 images in every third process, and 2 to 3 % of training.
+    A training step and a beam search free tensors of 10 to 150 MB and soon allocate others of that
+    size. glibc returns some of that memory to the system, depending on size and place, and the
+    system clears each page before it gives it back. On an Intel Xeon that took 6 to 9 % of a
+    training step of 64 photos (V 9,488), 2 to 3 % of one of 10, and a sixth of the time of a beam
+    search over 64 images in every third process.
 
     Settings of the user count. Other C libraries than glibc stay as they are.
     """
@@ -124,7 +125,8 @@ def keep_freed_memory(environment: Mapping[str, str]) -> bool:
     if mallopt is None:
         return False
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of <malloc.h>
-    return bool(mallopt(mmap_threshold, LARGEST_KEPT) and mallopt(trim_threshold, MOST_KEPT))
+    taken = any(mallopt(mmap_threshold, limit) for limit in LARGEST_KEPT)
+    return taken and bool(mallopt(trim_threshold, MOST_KEPT))
 
 
 def leave(codes: Sequence[int]) -> None:

@@ -36,6 +36,9 @@ class Figure(NamedTuple):
 
 TRAINING = "decoder training, words per second"
 SEARCH = "beam search, images per second at batch"
+EARLY = "the same, early ends"
+LOOKING = "beam search with attention"
+SAME, USUAL = "`generate`, same step", "`generate`, usual step"
 FIGURES: dict[str, tuple[Figure, ...]] = {
     "benchmark_training.py": (
         Figure(TRAINING, "", "decoder", "cell", "words_per_second"),
@@ -55,8 +58,15 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         Figure(SEARCH, "", "search", "batch", "captioner_images_per_second"),
         Figure(SEARCH, "products, weights as stored", "search", "batch", "share_of_limit"),
         Figure(SEARCH, "its own products", "search", "batch", "share_of_own_products"),
-        Figure(SEARCH, "`generate`, same step", "search", "batch", "times_generate"),
-        Figure(SEARCH, "`generate`, usual step", "search", "batch", "times_usual"),
+        Figure(SEARCH, SAME, "search", "batch", "times_generate"),
+        Figure(SEARCH, USUAL, "search", "batch", "times_usual"),
+        Figure(EARLY, SAME, "search", "batch", "early_times_generate"),
+        Figure(EARLY, USUAL, "search", "batch", "early_times_usual"),
+        Figure(LOOKING, "products, weights as stored", "attention", "attention", "share_of_limit"),
+        Figure(LOOKING, SAME, "attention", "attention", "times_generate"),
+        Figure(LOOKING, USUAL, "attention", "attention", "times_usual"),
+        Figure(EARLY, SAME, "attention", "attention", "early_times_generate"),
+        Figure(EARLY, USUAL, "attention", "attention", "early_times_usual"),
     ),
     "benchmark_encoder.py": (
         Figure("encoder, folded, images per second", "", None, "network", "images_per_second"),
@@ -116,7 +126,8 @@ def values_of(figure: Figure, rows: list[dict[str, Any]]) -> str:
 def label_of(figure: Figure, row: Mapping[str, Any]) -> str:
     """Return the name of a row, with its batch where it has one."""
     label = str(row[figure.label])
-    return f"{label} (batch {row['batch']})" if "form" in row else f"{label}:"
+    has_batch = "batch" in row and figure.label != "batch"
+    return f"{label} (batch {row['batch']})" if has_batch else f"{label}:"
 
 
 def text_of(figure: Figure, row: Mapping[str, Any]) -> str:

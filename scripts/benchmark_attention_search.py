@@ -25,6 +25,7 @@ from benchmark_decoding import (
     best_seconds,
     compared,
     kept,
+    lengths,
     measure,
     parse_arguments,
     replay,
@@ -146,12 +147,6 @@ def print_row(
         flush=True,
     )
     return compared(rate, found)
-
-
-def lengths(images: int) -> Tensor:
-    """Return how many words the caption of each image has (B,): 6 to 14."""
-    generator = torch.Generator().manual_seed(2)
-    return torch.randint(6, 15, (images,), generator=generator).float()
 
 
 def end_when_due(logits: Tensor, left: Tensor) -> None:

@@ -104,8 +104,7 @@ class LstmStep:
     def with_early_ends(self, images: int) -> tuple[Step, State]:
         """Return a step and a start state whose captions end after 6 to 14 words."""
         _, (h, c) = self.start(images)
-        generator = torch.Generator().manual_seed(2)
-        length = torch.randint(6, 15, (images,), generator=generator).to(h)
+        length = lengths(images).to(h)
 
         def step(ids: Tensor, state: State) -> tuple[Tensor, State]:
             *inner, left = state
@@ -114,6 +113,12 @@ class LstmStep:
             return logits, (*inner_state, left - 1)
 
         return step, (h, c, length)
+
+
+def lengths(images: int) -> Tensor:
+    """Return how many words the caption of each image has (B,): 6 to 14."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(6, 15, (images,), generator=generator).float()
 
 
 def beams_of_one_image(step: Step, state: State, width: int, max_length: int) -> list[int]:

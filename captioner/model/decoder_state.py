@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.cells import CellState, first_of
+from captioner.model.cells import CellState, first_of_state
 from captioner.model.kernels.cross_entropy import cross_entropy
 from captioner.model.kernels.linear import onednn_multiplies
 
@@ -72,8 +72,8 @@ def loss_of(
 
 
 def first_rows(state: DecoderState, n: int) -> DecoderState:
-    """Return the first n rows of a state: captions are sorted by length, so the others ended."""
-    return tuple(tuple(first_of(tensor, n) for tensor in cell) for cell in state)
+    """Return the first n rows of the states of all layers."""
+    return tuple(first_of_state(cell, n) for cell in state)
 
 
 def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:

@@ -13,7 +13,7 @@ class              file             recurrence
 =================  ===============  =====================================================
 """
 
-from captioner.model.cells.cell import Activation, Cell, CellState, first_of
+from captioner.model.cells.cell import Activation, Cell, CellState, first_of, first_of_state
 from captioner.model.cells.deep_transition import DeepTransition
 from captioner.model.cells.gru import GRU, ResetBeforeGRU
 from captioner.model.cells.lstm import LSTM, PeepholeLSTM
@@ -31,4 +31,5 @@ __all__ = [
     "PeepholeLSTM",
     "ResetBeforeGRU",
     "first_of",
+    "first_of_state",
 ]

@@ -79,9 +79,7 @@ class Cell(nn.Module):
         products = self.input_product(xs).split(batch_sizes.tolist())
         with one_gradient_for_all_steps():
             for product in products:
-                h, state = self.advance(
-                    product, tuple(first_of(rows, len(product)) for rows in state)
-                )
+                h, state = self.advance(product, first_of_state(state, len(product)))
                 hidden.append(h)
         return torch.cat(hidden)
 
@@ -96,9 +94,7 @@ class Cell(nn.Module):
         products = self.input_product(xs).split(batch_sizes.tolist())
         with one_gradient_for_all_steps():
             for product in products:
-                h, state = self.advance(
-                    product, tuple(first_of(rows, len(product)) for rows in state)
-                )
+                h, state = self.advance(product, first_of_state(state, len(product)))
                 steps.append((h, self.memory(h, state)))
         hidden_states, memories = zip(*steps, strict=True)
         return torch.cat(hidden_states), torch.cat(memories)
@@ -131,6 +127,11 @@ def first_columns(weight: Tensor, xs: Tensor) -> Tensor:
 def first_of(rows: Tensor, n: int) -> Tensor:
     """Return the first n rows; all rows as they are, because a slice would add a gradient step."""
     return rows if len(rows) == n else rows[:n]
+
+
+def first_of_state(state: CellState, n: int) -> CellState:
+    """Return the first n rows of a state: captions are sorted by length, so the others ended."""
+    return tuple(first_of(rows, n) for rows in state)
 
 
 def initialise(weights: nn.Module, hidden_size: int) -> None:

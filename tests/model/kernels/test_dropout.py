@@ -78,7 +78,7 @@ def test_columns_and_empty_rows_have_masks_too() -> None:
 
 
 def test_levels_are_uniform() -> None:
-    """So they are in range, mean and deviation, and the four of a word are independent."""
+    """Range, mean and deviation fit, and the four numbers of a word are uncorrelated."""
     torch.manual_seed(0)
     levels = random_levels(torch.Size((2**18, 4))).float()
     assert levels.min() == -(LEVELS // 2)

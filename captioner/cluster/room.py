@@ -5,8 +5,9 @@ such a wait into an error.
 """
 
 import time
+from typing import Any
 
-from captioner.cluster.connect import answers
+from captioner.cluster.connect import answers, gone
 from captioner.cluster.resources import Plan, nodes_of_cluster
 from captioner.console import say
 from captioner.errors import CaptionerError
@@ -101,7 +102,19 @@ class Watch:
         if answers(self._head):
             self._answered = now
         elif now > self._answered + HEAD_SECONDS:
-            raise CaptionerError(f"the head of the cluster ({self._head}) does not answer any more")
+            raise CaptionerError(gone(self._head))
         if now == self._answered and now > self._counted + COUNT_SECONDS:
             self._counted = now
             check_room(self._chosen)
+
+    def get(self, asked: Any) -> Any:
+        """Wait for what a task or an actor was asked, and look meanwhile; `ray.get` would hang.
+
+        Raises:
+            CaptionerError: As of `look`.
+        """
+        import ray
+
+        while not ray.wait([asked], timeout=1.0)[0]:
+            self.look()
+        return ray.get(asked)

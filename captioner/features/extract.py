@@ -8,10 +8,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from captioner.config.schema import Config
 from captioner.console import Progress
+from captioner.datasets.loader import Loader
 from captioner.datasets.records import Record
 from captioner.device import choose_device
 from captioner.errors import CaptionerError
@@ -129,7 +130,7 @@ def extract(
 def _batches(
     photos: Photos, encoder: Encoder, device: torch.device, size: int, workers: int
 ) -> Iterator[list[Computed]]:
-    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = DataLoader(
+    loader: Iterable[list[tuple[Record, Entry, Tensor | str]]] = Loader(
         photos, batch_size=size, num_workers=workers, collate_fn=list
     )
     try:

@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
 
 from captioner.datasets.batches import (
     Batch,
@@ -15,6 +14,7 @@ from captioner.datasets.batches import (
     ImageSource,
     SharedBatches,
 )
+from captioner.datasets.loader import Loader
 from captioner.datasets.records import Record
 from captioner.errors import UsageError
 from captioner.text.vocabulary import Vocabulary
@@ -107,17 +107,17 @@ class CaptionDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return self.batch_size * self.trainer.world_size
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Loader[Batch]:
         """Return this process's share of the training images, in a new order each epoch."""
         return self._loader(self.train_images, self.seed, self.start)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Loader[Batch]:
         """Return this process's share of the validation images; the shares do not overlap."""
         return self._loader(self.val_images)
 
     def _loader(
         self, images: CaptionDataset, seed: int | None = None, start: tuple[int, int] = (0, 0)
-    ) -> DataLoader[Batch]:
+    ) -> Loader[Batch]:
         assert self.trainer is not None
         batches = SharedBatches(
             len(images),
@@ -128,7 +128,7 @@ class CaptionDataModule(L.LightningDataModule):
             start=start,
             views=1 if seed is None else len(images.sources),
         )
-        return DataLoader(
+        return Loader(
             images,  # type: ignore[arg-type]  # collate turns items into a batch
             batch_sampler=batches,
             collate_fn=Collate(images),

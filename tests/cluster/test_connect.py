@@ -1,6 +1,7 @@
 """What is checked before Ray is asked for anything; no Ray is started here."""
 
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,13 @@ import pytest
 from conftest import make_photo
 
 from captioner.cli import main
-from captioner.cluster.connect import differing_version, in_one_line, own_error, versions
+from captioner.cluster.connect import (
+    differing_version,
+    ended_with_head,
+    in_one_line,
+    own_error,
+    versions,
+)
 from captioner.errors import CaptionerError, UsageError
 
 
@@ -30,6 +37,32 @@ def test_nobody_at_the_address_is_told_in_seconds(tmp_path, tiny_checkpoint, cap
     told = capsys.readouterr().err
     assert f"--address 127.0.0.1:{port}: nobody answers" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_hangs_without_its_head_ends_with_a_message() -> None:
+    program = """
+import time
+from captioner.cluster.connect import ended_with_head
+
+with ended_with_head("127.0.0.1:1", seconds=0.2):
+    time.sleep(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == (
+        "captioner: error: the head of the cluster (127.0.0.1:1) does not answer any more; rerun "
+        "the same command to resume\n"
+    )
+
+
+def test_a_head_that_answers_ends_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        host, port = head.getsockname()
+        with ended_with_head(f"{host}:{port}", seconds=0.2):
+            time.sleep(1.0)
+    time.sleep(0.5)  # nor does the head's end after the block
 
 
 @pytest.mark.parametrize("address", ["head", "ray://10.0.0.1:10001", "10.0.0.1:99999", ":6379"])

@@ -51,6 +51,7 @@ class Clock:
     """Time that passes when the test says so, and a head that answers or does not."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
         self.now = 0.0
         self.there = True
         self.counted = 0
@@ -63,6 +64,16 @@ class Clock:
 
     def _count(self, chosen: Plan) -> None:
         self.counted += 1
+
+    def answers_after(self, seconds: int) -> None:
+        """Let Ray answer what it is asked after so many seconds."""
+
+        def wait(asked: list[str], timeout: float) -> tuple[list[str], list[str]]:
+            self.now = min(self.now + timeout, float(seconds))
+            return (asked, []) if self.now >= seconds else ([], asked)
+
+        self._patch.setattr("ray.wait", wait)
+        self._patch.setattr("ray.get", lambda asked: f"the answer to {asked}")
 
     def passes(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -90,3 +101,19 @@ def test_a_head_that_is_gone_is_an_error_before_ray_ends_the_process(monkeypatch
         clock.passes(40)
     assert clock.now < 30 + 15 + 10 + 40
     assert clock.counted == 0  # nobody is asked about the machines
+
+
+def test_an_answer_is_waited_for_while_the_head_is_there(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    clock.answers_after(30)
+    assert clock.watch.get("asked") == "the answer to asked"
+    assert clock.now == 30.0
+
+
+def test_an_answer_that_cannot_come_is_an_error(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    clock.answers_after(1000)
+    clock.there = False
+    with pytest.raises(CaptionerError, match="does not answer any more"):
+        clock.watch.get("asked")
+    assert clock.now < 40

@@ -1,7 +1,9 @@
 """A photo that kills its process while features are computed."""
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +58,16 @@ def photos(tmp_path: Path) -> Photos:
 def test_a_killed_reader_is_one_line(photos: Photos) -> None:
     with pytest.raises(ReaderLostError, match=r"was killed .*try fewer encoder\.workers"):
         list(_batches(photos, Mean(), torch.device("cpu"), 2, 1))
+
+
+def test_a_death_does_not_interrupt_the_work_on_another_batch(photos: Photos) -> None:
+    batches = _batches(photos, Mean(), torch.device("cpu"), 1, 1)
+    assert [one.record.image_id for one in next(batches)] == [0]
+    for child in multiprocessing.active_children():
+        child.kill()
+    time.sleep(0.5)  # here torch's own handler would raise
+    with pytest.raises(ReaderLostError, match="was killed"):
+        list(batches)
 
 
 def test_a_photo_that_is_lost_has_a_reason_and_the_others_their_features(photos: Photos) -> None:

@@ -9,6 +9,8 @@ training calls it. A test holds `step` by `step` equal to `unroll`. The state is
 of tensors whose first dimension is the row, so that search can select rows without knowing more.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -114,8 +116,10 @@ class Decoder(DecoderLayers):
     def _step_by_words(self) -> SearchStep:
         """Return `step` with the products of words cached."""
         first = self.cells[0]
-        products = WordProducts(self.embedding.weight.detach(), first.input_product)
-        of_late = self._late_weight() if self.waits else None
+        of_word, of_late = self._first_weights()
+        products = WordProducts(
+            self.embedding.weight.detach(), partial(first.input_product, weight=of_word)
+        )
 
         def step(
             words: Tensor, state: DecoderState, regions: Regions | None = None
@@ -199,8 +203,8 @@ class Decoder(DecoderLayers):
             image = image.index_select(0, caption_of)
         xs = self._input(self.dropout(self.embedding(words)), image)
         first = self.cells[0]
-        products = first.input_product(xs)  # of all steps at once
-        of_late = self._late_weight() if self.waits else None
+        of_word, of_late = self._first_weights()
+        products = first.input_product(xs, of_word)  # of all steps at once
         steps = zip(*(rows.split(sizes) for rows in (words, xs, products)), strict=True)
         outputs, logits, seen = [], [], []
         with one_gradient_for_all_steps():

@@ -141,9 +141,16 @@ class DecoderLayers(nn.Module):
         logits: Tensor = self.projection(output)
         return logits, self._feed_back(logits, state) if self._reads_output else state
 
-    def _late_weight(self) -> Tensor:
-        """Return the first layer's weight of what `_late` returns (G * H, H)."""
-        return self.cells[0].input_weight[:, -self.hidden_size :].contiguous()
+    def _first_weights(self) -> tuple[Tensor, Tensor | None]:
+        """Return the first layer's weights of a word and of what `_late` returns (G * H, H)."""
+        weight = self.cells[0].input_weight
+        if not self.waits:
+            return weight, None
+        # One split: two slices would each fill a gradient of the whole weight with zeros.
+        of_word, of_late = weight.split_with_sizes(
+            [weight.shape[1] - self.hidden_size, self.hidden_size], 1
+        )
+        return of_word.contiguous(), of_late.contiguous()
 
     def _late(self, state: DecoderState, regions: Regions | None) -> tuple[Tensor, Tensor | None]:
         """Return what joins the first layer's input (M, H), and the attention weights if known.

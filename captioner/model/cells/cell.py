@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.model.kernels.all_steps import one_gradient_for_all_steps
+from captioner.model.kernels.linear import linear
 
 CellState = tuple[Tensor, ...]
 
@@ -49,12 +50,20 @@ class Cell(nn.Module):
         """Weight of the inputs, with all gates stacked (G * H, E)."""
         raise NotImplementedError
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return the contribution of inputs (W, E) to every gate, with biases, (W, G * H).
-
-        Inputs may also be only the first columns, if the others follow later, one step at a time.
-        """
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of that product, with all gates stacked (G * H,)."""
         raise NotImplementedError
+
+    def input_product(self, xs: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the contribution W x + b of inputs (W, E) to every gate, (W, G * H).
+
+        Args:
+            xs: Inputs.
+            weight: W for inputs whose other columns follow later, one step at a time; the whole
+                `input_weight` by default.
+        """
+        return linear(xs, self.input_weight if weight is None else weight, self.input_bias)
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from the `input_product` (M, G * H); return h_t and the new state."""
@@ -117,11 +126,6 @@ class Cell(nn.Module):
     def gates(self, x: Tensor, state: CellState) -> dict[str, Tensor]:
         """Return the gates of one step by name, (M, H) each, 0 to 1; empty without gates."""
         return {}
-
-
-def first_columns(weight: Tensor, xs: Tensor) -> Tensor:
-    """Return the first columns of a weight (O, E), as many as the inputs (W, I) have."""
-    return weight if weight.shape[1] == xs.shape[1] else weight[:, : xs.shape[1]].contiguous()
 
 
 def first_of(rows: Tensor, n: int) -> Tensor:

@@ -40,9 +40,10 @@ class DeepTransition(Cell):
         weight: Tensor = self.cell.input_weight
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return the cell's product."""
-        return self.cell.input_product(xs)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of all gates (G * H,)."""
+        return self.cell.input_bias
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step; other states of the cell (an LSTM's c) skip the deeper layers."""

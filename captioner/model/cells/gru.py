@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, first_columns, initialise
+from captioner.model.cells.cell import Cell, CellState, initialise
 from captioner.model.kernels.backprop_through_time import GRUThroughTime, by_hand
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
@@ -51,10 +51,11 @@ class GRU(Cell):
         weight: Tensor = self.recurrence.all_weights[0][0]
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of all three gates in order r, z, n, (W, 3 * H)."""
-        w, _, b, _ = self.recurrence.all_weights[0]
-        return linear(xs, first_columns(w, xs), b)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of all gates in order r, z, n (3 * H,)."""
+        bias: Tensor = self.recurrence.all_weights[0][2]
+        return bias
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, 3 * H) and state (h,); return h_t and (h_t,)."""
@@ -121,9 +122,11 @@ class ResetBeforeGRU(Cell):
         weight: Tensor = self.weight_ih
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of all three gates in order r, z, n, (W, 3 * H)."""
-        return linear(xs, first_columns(self.weight_ih, xs), self.bias)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of all gates in order r, z, n (3 * H,)."""
+        bias: Tensor = self.bias
+        return bias
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, 3 * H) and state (h,); return h_t and (h_t,)."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captioner.model.cells.cell import Cell, CellState, first_columns, initialise
+from captioner.model.cells.cell import Cell, CellState, initialise
 from captioner.model.kernels.backprop_through_time import LSTMThroughTime, by_hand
 from captioner.model.kernels.linear import linear, onednn_multiplies
 
@@ -49,10 +49,11 @@ class LSTM(Cell):
         weight: Tensor = self.recurrence.all_weights[0][0]
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of all four gates in order i, f, c, o, (W, 4 * H)."""
-        w, _, b, d = self.recurrence.all_weights[0]
-        return linear(xs, first_columns(w, xs), b + d)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of all gates in order i, f, c, o (4 * H,): the sum of both that torch has."""
+        _, _, b, d = self.recurrence.all_weights[0]
+        return b + d
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, 4 * H) and (h, c); return h_t and (h_t, c_t)."""
@@ -128,9 +129,11 @@ class PeepholeLSTM(Cell):
         weight: Tensor = self.weight_ih
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of all four gates in order i, f, c, o, (W, 4 * H)."""
-        return linear(xs, first_columns(self.weight_ih, xs), self.bias)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias of all gates in order i, f, c, o (4 * H,)."""
+        bias: Tensor = self.bias
+        return bias
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, 4 * H) and (h, c); return h_t and (h_t, c_t)."""

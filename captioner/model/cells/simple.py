@@ -10,7 +10,6 @@ from captioner.model.cells.cell import (
     Activation,
     Cell,
     CellState,
-    first_columns,
     initialise,
 )
 from captioner.model.kernels.linear import Linear, linear
@@ -47,10 +46,11 @@ class Elman(Cell):
         weight: Tensor = self.recurrence.all_weights[0][0]
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of inputs (W, E), (W, H)."""
-        w, _, b, c = self.recurrence.all_weights[0]
-        return linear(xs, first_columns(w, xs), b + c)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias (H,): the sum of both that torch has."""
+        _, _, b, c = self.recurrence.all_weights[0]
+        return b + c
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, H) and state (h,), (M, H); return h_t, (h_t,)."""
@@ -113,9 +113,10 @@ class Jordan(Cell):
         weight: Tensor = self.input.weight
         return weight
 
-    def input_product(self, xs: Tensor) -> Tensor:
-        """Return W x + b of inputs (W, E), (W, H)."""
-        return linear(xs, first_columns(self.input.weight, xs), self.input.bias)
+    @property
+    def input_bias(self) -> Tensor:
+        """Bias (H,)."""
+        return self.input.bias
 
     def advance(self, product: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Take one time step from a product (M, H) and state (U y_{t-1},).

@@ -39,6 +39,26 @@ def test_scores_and_gradients_are_those_written_out(
         assert torch.allclose(mine, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [30.0, 50.0, 1e4])
+def test_large_queries_and_keys(size: float) -> None:
+    """Opposite ones cancel, where the product of their exponentials could overflow."""
+    torch.manual_seed(0)
+    far = torch.randn(3, 1, 4).sign() * size
+    queries = (torch.randn(3, 5, 4, dtype=torch.float64) + far).requires_grad_()
+    keys = (torch.randn(3, 6, 4, dtype=torch.float64) - far).requires_grad_()
+    weight = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    leaves = [queries, keys, weight]
+    theirs = torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight
+    ours = additive_scores(*leaves)
+    assert torch.allclose(ours, theirs, atol=1e-9)
+    for mine, other in zip(
+        torch.autograd.grad(ours.square().sum(), leaves),
+        torch.autograd.grad(theirs.square().sum(), leaves),
+        strict=True,
+    ):
+        assert torch.allclose(mine, other, atol=1e-8)
+
+
 def test_mixed_precision_has_a_gradient() -> None:
     """Autocast makes queries and keys bfloat16, and leaves the weight."""
     torch.manual_seed(0)

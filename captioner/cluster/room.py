@@ -108,7 +108,7 @@ class Watch:
             check_room(self._chosen)
 
     def get(self, asked: Any) -> Any:
-        """Wait for what a task or an actor was asked, and look meanwhile; `ray.get` would hang.
+        """Return the answer of a task or an actor; without a head, `ray.get` would wait forever.
 
         Raises:
             CaptionerError: As of `look`.

@@ -13,7 +13,8 @@ of the recurrence, the gradients of the keys are summed over all steps first
 (`captioner.model.kernels.all_steps`).
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def additive_scores(
     one_type = queries.dtype == keys.dtype == weight.dtype  # not so in mixed precision
     if not torch.is_grad_enabled() or queries.device.type != "cpu" or graph or not one_type:
         if queries.device.type == "cpu" and one_type and not graph:
-            return _forward(queries, keys, weight, counts, exponentials(keys))
+            return _without_gradient(queries, keys, weight, counts)
         return torch.tanh(queries.unsqueeze(2) + keys.unsqueeze(1)) @ weight.to(queries.dtype)
     steps = shared_by_all_steps(SharedKeys, keys)
     shared = keys if steps is None else steps.shared
@@ -118,7 +119,7 @@ class AdditiveScores(torch.autograd.Function):
         ctx.save_for_backward(queries, keys, weight)
         ctx.counts, ctx.collected = counts, None if steps is None else steps.collected
         ctx.of_keys = exponentials(keys) if steps is None else steps.exponentials
-        return _forward(queries, keys, weight, counts, ctx.of_keys)
+        return _with_gradient(queries, keys, weight, counts, ctx.of_keys)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -142,19 +143,19 @@ class AdditiveScores(torch.autograd.Function):
         return of_queries.mul_(4 * weight), of_keys, of_weight, None, None
 
 
-LARGEST = 80.0
-"""Largest exponent: the product of two exponentials may overflow, which is right, but not one."""
-
-
 def exponentials(rows: Tensor) -> Tensor | None:
-    """Return exp(2 x) of queries or keys x, or None if some are too large for it."""
+    """Return exp(2 x) of queries or keys x, or None if one would overflow or lose digits.
+
+    A product of two may overflow: its reciprocal is then 0, as it should be.
+    """
     twice = 2 * rows
-    if twice.numel() and max(float(x.abs()) for x in twice.aminmax()) > LARGEST:
+    largest = -math.log(torch.finfo(rows.dtype).tiny)
+    if twice.numel() and max(float(x.abs()) for x in twice.aminmax()) > largest:
         return None
     return twice.exp_()
 
 
-def _forward(
+def _with_gradient(
     queries: Tensor,
     keys: Tensor,
     weight: Tensor,
@@ -168,6 +169,16 @@ def _forward(
     return scores
 
 
+def _without_gradient(
+    queries: Tensor, keys: Tensor, weight: Tensor, counts: list[int] | None
+) -> Tensor:
+    """Return the scores of few queries, such as a search has: exponentials would take longer."""
+    scores = queries.new_zeros(len(queries), queries.shape[1], keys.shape[1])
+    for _, tanh, part in _blocks(_tanh, queries, keys, counts, scores):
+        torch.matmul(tanh, weight, out=part)
+    return scores
+
+
 def _sigmoids(
     queries: Tensor,
     keys: Tensor,
@@ -175,17 +186,43 @@ def _sigmoids(
     of_keys: Tensor | None,
     *others: Tensor,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the image and s, (p, R, A), of p queries at once, without those of padding.
+    """Yield s as `_blocks` does, from `exponentials` of the keys (B, R, A) where they exist."""
+    of_queries = None if of_keys is None else exponentials(queries)
+    if of_keys is None or of_queries is None:
+        return _blocks(_sigmoid, queries, keys, counts, *others)
+    return _blocks(_reciprocal, of_queries, of_keys, counts, *others)
 
-    The caller must use that tensor before the next one. The same p rows of other tensors
-    (B, P, ...) come with it; those that the caller writes to must be contiguous. All views are
-    made in advance, which saves 6 % of this function's time.
+
+def _tanh(q: Tensor, k: Tensor, out: Tensor) -> None:
+    torch.add(q, k, out=out).tanh_()
+
+
+def _sigmoid(q: Tensor, k: Tensor, out: Tensor) -> None:
+    torch.add(q, k, out=out).mul_(-2).sigmoid_()
+
+
+def _reciprocal(q: Tensor, k: Tensor, out: Tensor) -> None:
+    torch.addcmul(q.new_ones(()), q, k, out=out).reciprocal_()
+
+
+def _blocks(
+    compare: Callable[[Tensor, Tensor, Tensor], None],
+    queries: Tensor,
+    keys: Tensor,
+    counts: list[int] | None,
+    *others: Tensor,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the image and what compares p of its queries with its keys, (p, R, A), at once.
+
+    Queries of padding are left out. The caller must use that tensor before the next one. The same p
+    rows of other tensors (B, P, ...) come with it; those that the caller writes to must be
+    contiguous. All views are made in advance, which saves 6 % of this function's time.
 
     Args:
-        queries: as for `additive_scores`.
-        keys: as for `additive_scores`.
+        compare: fills its third argument from queries (p, 1, A) and keys (R, A).
+        queries: as for `additive_scores`, or their exponentials.
+        keys: as for `additive_scores`, or their exponentials.
         counts: as for `additive_scores`.
-        of_keys: `exponentials` of the keys.
         others: see above.
     """
     images, each = queries.shape[:2]
@@ -195,19 +232,12 @@ def _sigmoids(
         of_image = [min(step, count - first) for first in range(0, count, step)]
         sizes += [*of_image, each - count]
         image_of += [image] * len(of_image) + [-1]  # the last part is padding
-    sums = queries.new_empty(step, *keys.shape[1:])
-    of_size = {size: sums[:size] for size in set(sizes)}
-    of_queries = None if of_keys is None else exponentials(queries)
-    one = torch.ones((), dtype=queries.dtype)
-    rows = (queries if of_queries is None else of_queries).unsqueeze(2), *others
-    own_keys = (keys if of_queries is None or of_keys is None else of_keys).unbind()
+    block = queries.new_empty(step, *keys.shape[1:])
+    of_size = {size: block[:size] for size in set(sizes)}
+    rows = (queries.unsqueeze(2), *others)
     parts = (tensor.flatten(0, 1).split(sizes) for tensor in rows)
+    own_keys = keys.unbind()
     for image, size, q, *rest in zip(image_of, sizes, *parts, strict=True):
-        if image < 0:
-            continue
-        s = of_size[size]
-        if of_queries is None:
-            torch.add(q, own_keys[image], out=s).mul_(-2).sigmoid_()
-        else:
-            torch.addcmul(one, q, own_keys[image], out=s).reciprocal_()
-        yield image, s, *rest
+        if image >= 0:
+            compare(q, own_keys[image], of_size[size])
+            yield image, of_size[size], *rest

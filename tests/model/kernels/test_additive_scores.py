@@ -59,6 +59,24 @@ def test_large_queries_and_keys(size: float) -> None:
         assert torch.allclose(mine, other, atol=1e-8)
 
 
+@pytest.mark.parametrize("counts", [None, COUNTS])
+def test_scores_are_the_same_without_gradients(counts: list[int] | None) -> None:
+    torch.manual_seed(0)
+    queries, keys, weight = torch.randn(3, 5, 4), torch.randn(3, 6, 4), torch.randn(4)
+    trained = additive_scores(queries.requires_grad_(), keys, weight, counts)
+    with torch.no_grad():
+        assert torch.allclose(additive_scores(queries, keys, weight, counts), trained, atol=1e-6)
+
+
+def test_half_precision_does_not_overflow() -> None:
+    """The exponential of 12 is more than float16 holds."""
+    torch.manual_seed(0)
+    queries, keys, weight = torch.randn(3, 5, 4) + 6, torch.randn(3, 6, 4) - 6, torch.randn(4)
+    exact = additive_scores(queries, keys, weight)
+    found = additive_scores(queries.half(), keys.half(), weight.half())
+    assert torch.allclose(found.float(), exact, atol=0.05)
+
+
 def test_mixed_precision_has_a_gradient() -> None:
     """Autocast makes queries and keys bfloat16, and leaves the weight."""
     torch.manual_seed(0)
